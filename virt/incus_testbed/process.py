@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that starts a process on this machine."""
+
+import contextlib
+import io
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import sh
+
+from incus_testbed import errors
+
+log = logging.getLogger(__name__)
+
+#: What lets a user name the incus to talk to, and programs find their files.
+_KEPT = ("HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+_KEPT_PREFIX = "INCUS_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A process that ended: its status (negative: a signal) and output."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment every child gets: little, and in English."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or name.startswith(_KEPT_PREFIX)
+    }
+    return {**kept, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(
+    argv: Sequence[str], *, timeout: float, stdin: bytes = b""
+) -> Completed:
+    """Run a program to its end and return what it said.
+
+    The program reads ``stdin`` and nothing else, has a session of its own (a
+    Ctrl-C at the terminal reaches this process only) and is killed after
+    ``timeout`` seconds or when the wait is interrupted.
+
+    :raises errors.MissingProgram: argv[0] is not on PATH
+    :raises errors.TimedOut: it was killed after ``timeout`` seconds
+    """
+    log.debug("%s", shlex.join(argv))
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    try:
+        command = sh.Command(argv[0])
+    except sh.CommandNotFound:
+        raise missing_program(argv[0]) from None
+    running = command(
+        *argv[1:],
+        _in=io.BytesIO(stdin),
+        _out=stdout,
+        _err=stderr,
+        _env=environment(),
+        _timeout=timeout,
+        _tty_in=False,
+        _tty_out=False,
+        _new_session=True,
+        _ok_code=range(256),
+        _bg=True,
+        _bg_exc=False,
+    )
+    try:
+        running.wait()
+    except sh.TimeoutException:
+        raise timed_out(argv, timeout) from None
+    except sh.ErrorReturnCode:  # died of a signal
+        pass
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            running.kill_group()
+        raise
+    return Completed(
+        argv=tuple(argv),
+        status=running.process.exit_code,
+        stdout=stdout.getvalue(),
+        stderr=stderr.getvalue().decode(errors="replace"),
+    )
+
+
+@contextlib.contextmanager
+def stream(
+    argv: Sequence[str],
+    *,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int = subprocess.DEVNULL,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program beside this one, for a pipeline; kill it on the way out.
+
+    Its standard error is a pipe.  A caller that wants the exit status waits
+    for it inside the block.
+
+    :raises errors.MissingProgram: argv[0] is not on PATH
+    """
+    log.debug("%s", shlex.join(argv))
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        child.wait()
+
+
+def call(
+    argv: Sequence[str], **options: Any
+) -> "subprocess.CompletedProcess[Any]":
+    """Run a caller's own command with subprocess.run's semantics.
+
+    ``options`` are subprocess.run's; its types are not repeated here.
+    """
+    log.debug("%s", shlex.join(argv))
+    try:
+        return subprocess.run(argv, env=environment(), **options)  # noqa: PLW1510
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+
+
+def missing_program(name: str) -> errors.MissingProgram:
+    """Return the error for a program that is not there."""
+    package = {
+        "incus": "incus-client",
+        "xz": "xz-utils",
+        "qemu-img": "qemu-utils",
+    }.get(Path(name).name, Path(name).name)
+    return errors.MissingProgram(
+        f"{name} is not installed",
+        resolution=f"Install it: apt install {package}",
+    )
+
+
+def timed_out(argv: Sequence[str], timeout: float) -> errors.TimedOut:
+    """Return the error for a program that used up its time."""
+    return errors.TimedOut(
+        f"'{shlex.join(argv)}' did not end within {timeout:g} s and was killed"
+    )
