@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,6 @@ def run(
         _out=stdout,
         _err=stderr,
         _env=environment(),
-        _timeout=timeout,
         _tty_in=False,
         _tty_out=False,
         _new_session=True,
@@ -75,22 +75,39 @@ def run(
         _bg=True,
         _bg_exc=False,
     )
+    # sh's own _timeout looks only ten times a second, also for the end of a
+    # program that took a millisecond.
+    expired = threading.Event()
+    timer = threading.Timer(timeout, _expire, (running, expired))
+    timer.daemon = True
+    timer.start()
     try:
         running.wait()
-    except sh.TimeoutException:
-        raise timed_out(argv, timeout) from None
     except sh.ErrorReturnCode:  # died of a signal
         pass
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            running.kill_group()
+        _kill(running)
         raise
+    finally:
+        timer.cancel()
+    if expired.is_set():
+        raise timed_out(argv, timeout)
     return Completed(
         argv=tuple(argv),
         status=running.process.exit_code,
         stdout=stdout.getvalue(),
         stderr=stderr.getvalue().decode(errors="replace"),
     )
+
+
+def _expire(running: Any, expired: threading.Event) -> None:
+    expired.set()
+    _kill(running)
+
+
+def _kill(running: Any) -> None:
+    with contextlib.suppress(OSError):
+        running.kill_group()
 
 
 @contextlib.contextmanager
