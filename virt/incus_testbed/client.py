@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -22,6 +22,8 @@ REQUEST_LIMIT = 60.0
 IMAGE_LIMIT = 1800.0
 #: Seconds for starting, stopping or removing an instance.
 INSTANCE_LIMIT = 300.0
+#: Incus writes Go's zero time, in the year 1, for what has not happened.
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +161,7 @@ class Incus:
             )
         return fingerprint[0]
 
-    def set_image_profiles(
-        self, image: Image, profiles: Sequence[str]
-    ) -> None:
+    def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
         """Have launches of this image use these profiles by default.
 
         Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
@@ -183,9 +183,7 @@ class Incus:
 
         :raises errors.AlreadyExists: the name is taken
         """
-        self.run(
-            "image", "alias", "create", self.target(alias), fingerprint
-        )
+        self.run("image", "alias", "create", self.target(alias), fingerprint)
 
     def delete_alias(self, alias: str) -> None:
         """Take a name away; the image stays."""
@@ -355,7 +353,7 @@ class Incus:
 
 
 def _image(record: dict[str, Any]) -> Image:
-    last_used = _time(record["last_used_at"])
+    last_used = datetime.fromisoformat(record["last_used_at"])
     return Image(
         fingerprint=record["fingerprint"],
         aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
@@ -364,9 +362,8 @@ def _image(record: dict[str, Any]) -> Image:
         kind=record["type"],
         architecture=record["architecture"],
         size=record["size"],
-        uploaded=_time(record["uploaded_at"]),
-        # Go's zero time stands for never.
-        last_used=last_used if last_used.year > 1970 else None,
+        uploaded=datetime.fromisoformat(record["uploaded_at"]),
+        last_used=last_used if last_used > _NEVER else None,
     )
 
 
@@ -377,12 +374,5 @@ def _instance(record: dict[str, Any]) -> InstanceRecord:
         status=record["status"],
         config=record["config"],
         ephemeral=record["ephemeral"],
-        created=_time(record["created_at"]),
-    )
-
-
-def _time(stamp: str) -> datetime:
-    """Read Go's RFC 3339, whose nanoseconds are more digits than Python's."""
-    return datetime.fromisoformat(
-        re.sub(r"(\.\d{1,6})\d*", r"\1", stamp).replace("Z", "+00:00")
+        created=datetime.fromisoformat(record["created_at"]),
     )

@@ -50,7 +50,11 @@ _PHRASES = (
         errors.NotFound,
         _SETUP,
     ),
-    _Phrase(r"remote [^\n]* doesn't exist", errors.NotFound, "See: incus remote list"),
+    _Phrase(
+        r"remote [^\n]* doesn't exist",
+        errors.NotFound,
+        "See: incus remote list",
+    ),
     _Phrase(r"Project not found", errors.NotFound, "See: incus project list"),
     _Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
@@ -84,7 +88,9 @@ _PHRASES = (
 )
 
 
-def error(argv: Sequence[str], completed: process.Completed) -> errors.TestbedError:
+def error(
+    argv: Sequence[str], completed: process.Completed
+) -> errors.TestbedError:
     """Return the error that a failed incus command stands for.
 
     ``argv`` is what the user would recognise of the command line.

@@ -3,18 +3,20 @@
 
 import logging
 import secrets
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.owner import Owner
+
+if TYPE_CHECKING:
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +265,9 @@ class Instance:
         except errors.NotRunning:
             return
         except errors.TestbedError as error:
-            log.info("%s does not stop (%s): killing it", self.name, error.brief)
+            log.info(
+                "%s does not stop (%s): killing it", self.name, error.brief
+            )
             try:
                 self._incus.kill(self.name)
             except errors.NotRunning:
@@ -310,9 +314,7 @@ class Instance:
                 )
                 return
 
-    def _ask(
-        self, name: str, *arguments: str, limit: float
-    ) -> dict[str, str]:
+    def _ask(self, name: str, *arguments: str, limit: float) -> dict[str, str]:
         """Run a script of the overlay and return its answers and status.
 
         :raises errors.NotRunning: the instance is not running
@@ -334,12 +336,13 @@ class Instance:
     def _boot_failed(self, why: str) -> errors.BootFailed:
         return errors.BootFailed(
             f"{self.name} did not become ready: {why}",
-            details=self._console(),
+            details=self.evidence(),
             resolution="Look inside: incus-testbed shell IMAGE, or"
             " incus launch IMAGE and incus console.",
         )
 
-    def _console(self) -> str:
+    def evidence(self) -> str:
+        """Return the end of what the guest wrote to its console."""
         try:
             lines = self._incus.console_log(self.name).splitlines()
         except errors.TestbedError as error:

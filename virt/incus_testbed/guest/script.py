@@ -14,15 +14,17 @@ def overlay(name: str) -> str:
     )
 
 
-def command(
-    name: str, *arguments: str, shell: str = "sh"
-) -> Sequence[str]:
+def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
     """Return the command that runs a script of the overlay in a guest.
 
     The text travels as an argument, so that any guest can run it, whether or
     not this project made its image.
     """
-    return [shell, "-c", overlay(name), name.removesuffix(".sh"), *arguments]
+    lines = overlay(name).splitlines()
+    code = "\n".join(
+        line for line in lines if line and not line.lstrip().startswith("#")
+    )
+    return [shell, "-c", code, name.removesuffix(".sh"), *arguments]
 
 
 def answers(output: str) -> dict[str, str]:
