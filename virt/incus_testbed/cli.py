@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NoReturn
 
-from incus_testbed import __version__, collect, errors, host, reporting
+from incus_testbed import __version__, collect, errors, reporting
 from incus_testbed.client import Image, Incus
-from incus_testbed.image.store import Labels, Store
+from incus_testbed.image.labels import Labels
+from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
 
 #: Exit status of 'run' and 'shell' for failures of our own; the command's own
@@ -54,7 +55,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _import(incus: Incus, arguments: argparse.Namespace) -> int:
-    labels = Labels(
+    label = Labels(
         artifact_id=arguments.artifact_id,
         codename=arguments.codename,
         vendor=arguments.vendor,
@@ -64,7 +65,7 @@ def _import(incus: Incus, arguments: argparse.Namespace) -> int:
     generator = None
     if arguments.generator:
         with _opened(arguments.generator) as file:
-            generator = file.read().decode()
+            generator = file.read()
     with (
         _opened(arguments.file) as source,
         reporting.progress(
@@ -74,7 +75,7 @@ def _import(incus: Incus, arguments: argparse.Namespace) -> int:
         imported = Store(incus).add(
             source,
             arguments.alias,
-            labels=labels,
+            label=label,
             generator=generator,
             progress=update,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Image, Incus, InstanceRecord
-from incus_testbed.image import store
+from incus_testbed.image import labels
 from incus_testbed.instance import OWNER_KEY, Instance
 from incus_testbed.owner import Owner
 
@@ -53,5 +53,4 @@ def _is_orphan(record: InstanceRecord) -> bool:
 
 
 def _is_unfinished(image: Image) -> bool:
-    owner = Owner.parse(image.properties.get(store.OWNER_PROPERTY, ""))
-    return not image.aliases and owner is not None and owner.is_gone()
+    return not image.aliases and labels.is_abandoned(image)

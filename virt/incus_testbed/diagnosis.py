@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from incus_testbed import errors, process
 
+#: Of a command line, the words that say what was asked of what.
+_SHOWN_WORDS = 4
+
 _DOCTOR = "'incus-testbed doctor' says what this machine lacks."
 _SETUP = "Make what is missing: incus-testbed setup"
 
@@ -96,7 +99,7 @@ def error(
     ``argv`` is what the user would recognise of the command line.
     """
     said = _message(completed.stderr)
-    command = " ".join(argv)
+    command = " ".join(argv[:_SHOWN_WORDS])
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
             return phrase.kind(

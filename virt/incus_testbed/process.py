@@ -167,7 +167,7 @@ def call(
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
     return shlex.join(
-        word if len(word) <= _SHOWN_LENGTH else f"{word[:20]}[...]"
+        word if len(word) <= _SHOWN_LENGTH else f"{word.split()[0]} ..."
         for word in argv
     )
 

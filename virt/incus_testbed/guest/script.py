@@ -1,17 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that are put, or run, in a guest."""
+"""The scripts of overlay/ that are run in a guest and answer."""
 
 from collections.abc import Sequence
-from importlib import resources
 
-
-def overlay(name: str) -> str:
-    """Return the text of a file of the overlay."""
-    return (
-        resources.files(__package__)
-        .joinpath("overlay", name)
-        .read_text(encoding="utf-8")
-    )
+from incus_testbed.guest import files
 
 
 def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
@@ -20,7 +12,7 @@ def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
     The text travels as an argument, so that any guest can run it, whether or
     not this project made its image.
     """
-    lines = overlay(name).splitlines()
+    lines = files.content(name).decode().splitlines()
     code = "\n".join(
         line for line in lines if line and not line.lstrip().startswith("#")
     )

@@ -2,51 +2,24 @@
 """Images in Incus by alias: imported whole or not at all, listed, removed."""
 
 import contextlib
-import errno
 import hashlib
 import logging
-import os
 import re
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from incus_testbed import errors, guest, lock
 from incus_testbed.client import IMAGE_LIMIT, Image, Incus
-from incus_testbed.image import metadata
-from incus_testbed.image.convert import Conversion, convert
+from incus_testbed.image import labels, scratch
+from incus_testbed.image.convert import convert
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
-from incus_testbed.owner import Owner
+from incus_testbed.image.labels import Labels
 
 log = logging.getLogger(__name__)
 
-#: The profile that instances of an imported image get (SPEC.md).
-PROFILE = "debusine"
-#: Image properties: which alias it was made for, by whom, and from what.
-ALIAS_PROPERTY = "incus-testbed.alias"
-OWNER_PROPERTY = "incus-testbed.owner"
-SOURCE_PROPERTY = "incus-testbed.source"
-
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labels:
-    """What the caller knows of an image; None is read from the image.
-
-    ``architecture`` is Debian's name.  They name and describe; what an image
-    needs is decided by what it holds.
-    """
-
-    artifact_id: str | None = None
-    codename: str | None = None
-    vendor: str | None = None
-    architecture: str | None = None
-    description: str | None = None
 
 
 class Store:
@@ -69,7 +42,7 @@ class Store:
             (
                 image
                 for image in self._incus.images()
-                if ALIAS_PROPERTY in image.properties and image.aliases
+                if labels.is_ours(image) and image.aliases
             ),
             key=lambda image: image.aliases,
         )
@@ -86,7 +59,7 @@ class Store:
                 f"There is no image {alias}",
                 resolution="'incus-testbed images' lists the images there are.",
             )
-        if ALIAS_PROPERTY not in image.properties:
+        if not labels.is_ours(image):
             raise errors.Denied(
                 f"{alias} was not imported by incus-testbed",
                 resolution=f"If it can go: incus image delete {alias}",
@@ -101,8 +74,8 @@ class Store:
         source: BinaryIO,
         alias: str,
         *,
-        labels: Labels | None = None,
-        generator: str | None = None,
+        label: Labels | None = None,
+        generator: bytes | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
         """Import a system tarball under an alias; tell if that was needed.
@@ -117,12 +90,18 @@ class Store:
         """
         check_alias(alias)
         with self._locked(alias):
-            present = self.find(alias)
-            if present:
-                self._check_same(present, alias, _digest(source, progress))
+            if present := self.find(alias):
+                _check_same(present, alias, _digest(source, progress))
                 return False
             self._remove_unfinished(alias)
-            self._import(source, alias, labels or Labels(), generator, progress)
+            fingerprint = self._import(
+                source, alias, label or Labels(), generator, progress
+            )
+            try:
+                self._name(fingerprint, alias)
+            except BaseException:
+                self._incus.delete_image(fingerprint)
+                raise
             return True
 
     @contextlib.contextmanager
@@ -131,29 +110,11 @@ class Store:
         with lock.held(
             f"image {alias} of {where}",
             timeout=IMAGE_LIMIT,
-            on_wait=lambda: log.info(
-                "Another process imports %s: waiting for it", alias
+            on_wait=lambda: log.warning(
+                "another process imports %s: waiting for it", alias
             ),
         ):
             yield
-
-    def _check_same(self, image: Image, alias: str, digest: str) -> None:
-        source = image.properties.get(SOURCE_PROPERTY)
-        if source != f"sha256:{digest}":
-            what = (
-                "an image made from another file"
-                if source
-                else "an image that incus-testbed did not import"
-            )
-            raise errors.AlreadyExists(
-                f"The alias {alias} is taken by {what}",
-                resolution="Choose another alias, or remove that image: "
-                + (
-                    f"incus-testbed remove {alias}"
-                    if source
-                    else f"incus image delete {alias}"
-                ),
-            )
 
     def _remove_unfinished(self, alias: str) -> None:
         """Remove what a process that was killed had imported, not named.
@@ -164,8 +125,8 @@ class Store:
         for image in self._incus.images():
             if (
                 not image.aliases
-                and image.properties.get(ALIAS_PROPERTY) == alias
-                and is_abandoned(image.properties)
+                and labels.alias(image) == alias
+                and labels.is_abandoned(image)
             ):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
@@ -174,38 +135,42 @@ class Store:
         self,
         source: BinaryIO,
         alias: str,
-        labels: Labels,
-        generator: str | None,
+        label: Labels,
+        generator: bytes | None,
         progress: Callable[[int], None] | None,
-    ) -> None:
+    ) -> str:
+        """Import an image without a name; return its fingerprint."""
         date = int(time.time())
         architectures = self._incus.server()["environment"]["architectures"]
 
         def additions(facts: Facts) -> list[Entry]:
-            _check_architecture(facts, labels, architectures)
+            labels.check_architecture(facts, label, architectures)
+            guest.check(facts)
             return guest.customisation(facts, generator=generator)
 
-        with _unnamed_file() as rootfs, _unnamed_file() as description:
-            conversion = _converted(source, rootfs, additions, date, progress)
-            description.write(_metadata(conversion, alias, labels, date))
-            description.flush()
-            fingerprint = self._incus.import_image(
-                _path(description), _path(rootfs)
+        with scratch.file() as rootfs, scratch.file() as metadata:
+            conversion = convert(
+                source,
+                rootfs,
+                additions=additions,
+                date=date,
+                progress=progress,
             )
-        try:
-            self._name(fingerprint, alias)
-        except BaseException:
-            self._incus.delete_image(fingerprint)
-            raise
+            rootfs.flush()
+            metadata.write(labels.metadata_tar(conversion, alias, label, date))
+            metadata.flush()
+            return self._incus.import_image(
+                scratch.path(metadata), scratch.path(rootfs)
+            )
 
     def _name(self, fingerprint: str, alias: str) -> None:
         """Finish an image: the name comes last, so that it stands for all."""
-        image = next(
+        (image,) = (
             image
             for image in self._incus.images()
             if image.fingerprint == fingerprint
         )
-        self._incus.set_image_profiles(image, [PROFILE])
+        self._incus.set_image_profiles(image, [labels.PROFILE])
         self._incus.create_alias(alias, fingerprint)
 
 
@@ -214,7 +179,7 @@ def check_alias(alias: str) -> None:
 
     :raises errors.BadImage: it isn't a name such as artifact/42
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w./+~-]*", alias):
+    if not re.fullmatch(r"[A-Za-z0-9][\w./+~-]*", alias, re.ASCII):
         raise errors.BadImage(
             f"{alias!r} can't be an alias",
             resolution="Give one such as artifact/42: letters, digits and"
@@ -229,63 +194,20 @@ def content_alias(source: BinaryIO) -> str:
     return f"tarball/{digest[:16]}"
 
 
-def is_abandoned(properties: Mapping[str, str]) -> bool:
-    """Tell whether the process that made an image is certain to be gone."""
-    owner = Owner.parse(properties.get(OWNER_PROPERTY, ""))
-    current = Owner.current()
-    return owner is not None and (owner == current or owner.is_gone())
-
-
-def _check_architecture(
-    facts: Facts, labels: Labels, supported: list[str]
-) -> None:
-    architecture = facts.architecture
-    if labels.architecture and labels.architecture != architecture:
-        raise errors.BadImage(
-            f"The image holds {architecture}, not {labels.architecture}",
-            resolution="Leave --architecture out, or take another file.",
-        )
-    if metadata.incus_architecture(architecture) not in supported:
-        raise errors.BadImage(
-            f"The image is for {architecture}, which this server can't run",
-            details=f"It runs {', '.join(supported)}.",
-        )
-
-
-def _converted(
-    source: BinaryIO,
-    rootfs: BinaryIO,
-    additions: Callable[[Facts], list[Entry]],
-    date: int,
-    progress: Callable[[int], None] | None,
-) -> Conversion:
-    conversion = convert(
-        source, rootfs, additions=additions, date=date, progress=progress
+def _check_same(image: Image, alias: str, digest: str) -> None:
+    if labels.source(image) == digest:
+        return
+    ours = labels.is_ours(image)
+    what = (
+        "an image made from another file"
+        if ours
+        else "an image that incus-testbed did not import"
     )
-    rootfs.flush()
-    return conversion
-
-
-def _metadata(
-    conversion: Conversion, alias: str, labels: Labels, date: int
-) -> bytes:
-    facts = conversion.facts
-    vendor = labels.vendor or facts.vendor
-    codename = labels.codename or facts.codename
-    return metadata.metadata_tar(
-        architecture=facts.architecture,
-        creation_date=date,
-        profile=PROFILE,
-        description=labels.description
-        or f"{vendor} {codename} {facts.architecture} ({alias})",
-        vendor=vendor,
-        codename=codename,
-        artifact_id=labels.artifact_id or alias.removeprefix("artifact/"),
-        properties={
-            ALIAS_PROPERTY: alias,
-            OWNER_PROPERTY: str(Owner.current()),
-            SOURCE_PROPERTY: f"sha256:{conversion.sha256}",
-        },
+    removal = "incus-testbed remove" if ours else "incus image delete"
+    raise errors.AlreadyExists(
+        f"The alias {alias} is taken by {what}",
+        resolution="Choose another alias, or remove that image:"
+        f" {removal} {alias}",
     )
 
 
@@ -297,33 +219,3 @@ def _digest(source: BinaryIO, progress: Callable[[int], None] | None) -> str:
         if progress:
             progress(read)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _unnamed_file() -> Iterator[IO[bytes]]:
-    """Yield a file without a name: the kernel removes it, come what may."""
-    # Not /tmp, which is often memory.
-    folder = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
-    try:
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-    except OSError as error:
-        raise errors.Denied(
-            f"No temporary file can be made in {folder}",
-            details=str(error),
-            resolution="Set TMPDIR to a folder with space for the image.",
-        ) from error
-    try:
-        with file:
-            yield file
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise errors.NoSpace(
-            f"{folder} is full",
-            resolution="Free space, or set TMPDIR to a folder that has some.",
-        ) from error
-
-
-def _path(file: IO[bytes]) -> str:
-    """Return a path by which a child process can open an unnamed file."""
-    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
