@@ -248,13 +248,12 @@ def _stop(
         time.sleep(0.02)
 
 
-def run_in(daemon: Daemon, argv: Sequence[str]) -> int:
-    """Run a command for this daemon; give its status as a shell would.
+def run(argv: Sequence[str]) -> int:
+    """Run a command to its end; give its status as a shell would.
 
     Ctrl-C reaches the command too: it may clean up in its own time.
     """
-    environment = {**os.environ, **daemon.environment}
-    with subprocess.Popen(argv, env=environment) as child:
+    with subprocess.Popen(argv) as child:
         try:
             while True:
                 try:
@@ -277,9 +276,9 @@ def main() -> int:
     """Run the command line; give its exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.daemon")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="run a command that needs an Incus")
-    run.add_argument("--keep", default="", metavar="NAME")
-    run.add_argument("command", nargs="+")
+    command = verbs.add_parser("run", help="run a command that needs an Incus")
+    command.add_argument("--keep", default="", metavar="NAME")
+    command.add_argument("command", nargs="+")
     verbs.add_parser("clear", help="remove what is left of private ones")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, on_sigterm)
@@ -288,9 +287,10 @@ def main() -> int:
             clear()
             return 0
         with running(arguments.keep) as daemon:
-            return run_in(daemon, arguments.command)
+            os.environ.update(daemon.environment)
+            return run(arguments.command)
     except DaemonError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

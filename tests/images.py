@@ -203,7 +203,7 @@ def _bootstrap(
 
 
 def _say(message: str) -> None:
-    print(f"images: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"images: {message}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("packages", nargs="*", metavar="PACKAGE")
     arguments = parser.parse_args()
     try:
-        print(build(arguments.suite, arguments.packages))  # noqa: T201
+        print(build(arguments.suite, arguments.packages))
     except ImageError as error:
         _say(str(error))
         return 1
