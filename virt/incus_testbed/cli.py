@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NoReturn
 
-from incus_testbed import __version__, collect, errors, reporting
+from incus_testbed import __version__, collect, errors, host, reporting
 from incus_testbed.client import Image, Incus
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
@@ -190,11 +191,44 @@ def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    done = False
+    for argv in host.setup(
+        incus, _names(arguments), dry_run=arguments.dry_run
+    ):
+        print(f"$ {shlex.join(argv)}", flush=True)
+        done = True
+    if not done:
+        print("Everything is there: nothing to do.")
+    return 0
 
 
 def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    reports = host.doctor(incus, _names(arguments))
+    reporting.table(
+        ("", "REQUIREMENT", "FOUND"),
+        [
+            (report.finding.state.value, report.requirement, detail)
+            for report in reports
+            for detail in [report.finding.detail]
+        ],
+    )
+    for report in reports:
+        if report.remedies:
+            print(f"\n{report.requirement}:")
+            for remedy in report.remedies:
+                print(f"  {remedy}")
+    failed = any(
+        report.finding.state is host.State.FAILED for report in reports
+    )
+    return 1 if failed else 0
+
+
+def _names(arguments: argparse.Namespace) -> host.Names:
+    return host.Names(
+        network=arguments.network,
+        pool=arguments.pool,
+        profile=arguments.profile,
+    )
 
 
 # -- the command line
@@ -314,17 +348,29 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
 def _add_machine_commands(
     commands: "_Commands[argparse.ArgumentParser]",
 ) -> None:
-    command = commands.add_parser(
+    setup = commands.add_parser(
         "setup",
         help="make the network, storage pool and profile",
         description="Make what is missing for testbeds: the network, the"
         " storage pool and the profile. Can be run again at any time.",
     )
-    command.set_defaults(function=_setup)
-    command.add_argument(
+    setup.set_defaults(function=_setup)
+    setup.add_argument(
         "--dry-run", action="store_true", help="print the commands only"
     )
-    command = commands.add_parser(
-        "doctor", help="check this machine; changes nothing"
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine; changes nothing",
+        description="Check what testbeds need, and say what mends what is"
+        " amiss. The exit status is 1 if something is.",
     )
-    command.set_defaults(function=_doctor)
+    doctor.set_defaults(function=_doctor)
+    defaults = host.Names()
+    for command in (setup, doctor):
+        for name in ("network", "pool", "profile"):
+            command.add_argument(
+                f"--{name}",
+                metavar="NAME",
+                default=getattr(defaults, name),
+                help="its name (%(default)s)",
+            )
