@@ -30,27 +30,18 @@ def customisation(
     return list(_with_parents(facts, _table(facts, generator)))
 
 
-def check(facts: Facts, *, unified_cgroups: bool) -> None:
+def check(facts: Facts) -> None:
     """Refuse an image that could not boot, or not reach its network.
 
-    ``unified_cgroups`` says that the host has cgroup2 and nothing else.
-
     :raises errors.BadImage: with the reason, and what to add to the image
-    :raises errors.Unsupported: this host cannot run it
     """
     version = facts.systemd_version
-    if (
-        facts.init == "systemd"
-        and unified_cgroups
-        and version is not None
-        and version < _FIRST_UNIFIED
-    ):
-        raise errors.Unsupported(
-            f"the image's systemd {version} is too old for this host's cgroups",
-            details=f"It needs cgroup v1; systemd {_FIRST_UNIFIED} was the "
-            "first to run on cgroup2 alone.",
-            resolution="Use an image of Debian 9 or later, or a host that "
-            "still has cgroup v1 (systemd.unified_cgroup_hierarchy=0).",
+    if facts.init == "systemd" and version and version < _FIRST_UNIFIED:
+        raise errors.BadImage(
+            f"The image's systemd {version} is too old for this host's cgroups",
+            details=f"It needs cgroup v1; systemd {_FIRST_UNIFIED} was the"
+            " first that runs on cgroup2 alone.",
+            resolution="Use an image of Debian 9 (stretch) or later.",
         )
     network.configurator(facts)
 
