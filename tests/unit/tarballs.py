@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+
 #: Members' bytes: wrapped, or a failing test prints pages of zeros.
 class Blocks(bytes):
     """Some of an archive."""
@@ -38,23 +39,19 @@ GNU_TAR_FORMATS = ("v7", "oldgnu", "gnu", "ustar", "posix")
 SPARSE_VERSIONS = ("0.0", "0.1", "1.0")
 
 _PART = st.one_of(
-    st.text(
-        st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"),
-        min_size=1,
-        max_size=20,
-    ),
-    st.binary(min_size=1, max_size=12).map(
+    st.text("ab .-+\n*\\ü€", min_size=1, max_size=8),
+    st.binary(min_size=1, max_size=8).map(
         lambda raw: os.fsdecode(raw.translate(None, b"/\0")) or "x"
     ),
     st.sampled_from(["etc", "usr", "lib", "a" * 99, "b" * 100, "ü" * 60]),
 ).filter(lambda part: part not in {".", ".."})
 
-_NUMBERS = st.integers(0, 2**20) | st.sampled_from([0, 0o7777777, 2**31 - 1])
+_NUMBERS = st.sampled_from([0, 1, 1000, 0o7777777, 0o10000000, 2**31 - 1])
 
 
 def names() -> st.SearchStrategy[str]:
     """Make paths below the root, in the ways that tar writes them."""
-    path = st.lists(_PART, min_size=1, max_size=5).map("/".join)
+    path = st.lists(_PART, min_size=1, max_size=3).map("/".join)
     return st.tuples(st.sampled_from(["", "./", "/"]), path).map("".join)
 
 
@@ -78,24 +75,27 @@ def members(draw: st.DrawFn) -> bytes:
     )
     member.mode = draw(st.integers(0, 0o7777))
     member.uid, member.gid = draw(_NUMBERS), draw(_NUMBERS)
-    member.uname, member.gname = draw(st.sampled_from(["", "root", "größe"])), ""
-    member.mtime = draw(st.integers(0, 2**33 - 1))
+    member.uname, member.gname = (
+        draw(st.sampled_from(["", "root", "größe"])),
+        "",
+    )
+    member.mtime = draw(st.sampled_from([0, 1_700_000_000, 2**33 - 1]))
     content = b""
     if member.isreg():
-        content = draw(st.binary(max_size=2000))
+        content = draw(st.binary(max_size=700))
         member.size = len(content)
     elif member.issym() or member.islnk():
         member.linkname = draw(names())
     elif member.ischr():
         member.devmajor, member.devminor = 1, draw(st.integers(0, 255))
-    formats = draw(st.permutations(FORMATS))
+    number = draw(st.sampled_from(FORMATS))
     if member.type == tarfile.AREGTYPE and len(os.fsencode(member.name)) > 99:
         # Python 3.11 takes it for a directory where the name is cut after a
         # slash; no program writes this ancient type with a long name.
         member.type = tarfile.REGTYPE
-    if formats[0] == tarfile.PAX_FORMAT:
+    if number == tarfile.PAX_FORMAT:
         member.pax_headers = draw(_records())
-    header = _written(member, formats)
+    header = _written(member, number)
     return Blocks(header + content + bytes(-len(content) % BLOCK))
 
 
@@ -109,13 +109,11 @@ def _records() -> st.SearchStrategy[dict[str, str]]:
     )
 
 
-def _written(member: tarfile.TarInfo, formats: list[int]) -> bytes:
-    for number in (*formats, tarfile.PAX_FORMAT):
-        try:
-            return member.tobuf(number, "utf-8", "surrogateescape")
-        except ValueError:  # too long for this format
-            continue
-    raise AssertionError("PAX takes everything")
+def _written(member: tarfile.TarInfo, number: int) -> bytes:
+    try:
+        return member.tobuf(number, "utf-8", "surrogateescape")
+    except ValueError:  # too long for this format
+        return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def global_headers() -> st.SearchStrategy[bytes]:
@@ -141,7 +139,9 @@ def _gnu_tar_parts() -> Iterator[bytes]:
         _make_odd_files(tree)
         sparse = ["-C", name, "--sparse", "hole", "holes"]
         for version in SPARSE_VERSIONS:
-            yield body_of(["--format=posix", f"--sparse-version={version}"] + sparse)
+            yield body_of(
+                ["--format=posix", f"--sparse-version={version}", *sparse]
+            )
         yield body_of(["--format=gnu", *sparse])
         for number in GNU_TAR_FORMATS:
             yield body_of([f"--format={number}", "-C", name, "plain", "linked"])
@@ -184,8 +184,7 @@ def body_of(arguments: list[str]) -> bytes:
     made = subprocess.run(
         ["tar", "-c", "-b", "1", "-f", "-", *arguments],
         check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
     ).stdout
     assert made.endswith(END)
     return made[: -len(END)]
@@ -200,7 +199,7 @@ def bodies(min_size: int = 1) -> st.SearchStrategy[bytes]:
         st.deferred(lambda: st.sampled_from(gnu_tar_parts())),
         st.tuples(global_headers(), members()).map(b"".join),
     )
-    return st.lists(part, min_size=min_size, max_size=6).map(_joined)
+    return st.lists(part, min_size=min_size, max_size=5).map(_joined)
 
 
 def _joined(parts: list[bytes]) -> bytes:

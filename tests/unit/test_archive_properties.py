@@ -26,7 +26,7 @@ PIECES = st.lists(
     st.sampled_from([1, 511, 512, 513, 10_240, 1 << 20]), min_size=1, max_size=4
 )
 many = settings(
-    max_examples=1000,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -41,7 +41,8 @@ def passed_through(
     """Return what comes out of an archive, and what was seen in it."""
     out = io.BytesIO()
     archive = Archive(
-        tarballs.in_pieces(data, pieces or [1 << 20]), out.write  # type: ignore[arg-type]
+        tarballs.in_pieces(data, pieces or [1 << 20]),
+        out.write,  # type: ignore[arg-type]
     )
     seen = list(archive.entries(lambda _: True))
     for entry in additions:
