@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Debian's Python modules are needed, whatever python3 is first on PATH.
+PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
+SCRIPTS := $(wildcard tests/*.sh virt/incus_testbed/guest/overlay/*.sh) .ci/run
+
+help:
+	@echo 'make demo    see it work: a Debian image, and autopkgtest in it'
+	@echo 'make shell   a shell with the Incus of the demo'
+	@echo 'make check   lint, then all tests'
+	@echo 'make lint    ruff, mypy, shellcheck'
+	@echo 'make test    the tests alone'
+	@echo 'make format  have ruff lay out the Python files'
+	@echo 'make clean   remove what these left on this machine'
+
+demo:
+	tests/bootstrap.sh demo
+	$(PYTHON) -m tests.demo
+
+shell:
+	tests/bootstrap.sh demo
+	$(PYTHON) -m tests.demo --shell
+
+check: lint test
+
+lint: linters
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	shellcheck $(SCRIPTS)
+
+test: linters
+	$(PYTHON) -m pytest
+
+format: linters
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+linters:
+	tests/bootstrap.sh check
+
+clean:
+	$(PYTHON) -m tests.daemon clear
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
+
+.PHONY: help demo shell check lint test format linters clean

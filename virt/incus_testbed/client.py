@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The incus command: a method for each verb, facts in and facts out.
+
+No policy lives here: nothing is retried, waited for or guessed.  Failures are
+raised as the kinds of errors.py; what they mean is the caller's to decide.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from incus_testbed import diagnosis, errors, process
+
+#: Seconds that a request to the daemon may take where nothing is moved.
+REQUEST_LIMIT = 60.0
+#: Seconds for what moves or unpacks an image.
+IMAGE_LIMIT = 1800.0
+#: Seconds for starting, stopping or removing an instance.
+INSTANCE_LIMIT = 300.0
+#: Incus writes Go's zero time, in the year 1, for what has not happened.
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image as Incus knows it; ``size`` is bytes in its store."""
+
+    fingerprint: str
+    aliases: tuple[str, ...]
+    properties: Mapping[str, str]
+    profiles: tuple[str, ...]
+    kind: str
+    architecture: str
+    size: int
+    uploaded: datetime
+    last_used: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceRecord:
+    """An instance as Incus knows it; ``kind`` is container or …-machine."""
+
+    name: str
+    kind: str
+    status: str
+    config: Mapping[str, str]
+    ephemeral: bool
+    created: datetime
+
+
+class Incus:
+    """The incus command, aimed at one project of one server."""
+
+    def __init__(
+        self, *, project: str | None = None, remote: str | None = None
+    ) -> None:
+        """Aim at a project and remote; None is what the user has chosen."""
+        self.project = project
+        self.remote = remote.rstrip(":") if remote else None
+
+    def target(self, name: str = "") -> str:
+        """Return how the command line names an object of this server."""
+        return f"{self.remote}:{name}" if self.remote else name
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line of an incus command for this project."""
+        project = [f"--project={self.project}"] if self.project else []
+        return ["incus", *project, *words]
+
+    def run(
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        timeout: float = REQUEST_LIMIT,
+    ) -> bytes:
+        """Run an incus command and return its standard output.
+
+        :raises errors.TestbedError: the kind that its message stands for
+        """
+        argv = self.argv(*words)
+        completed = process.run(argv, stdin=stdin, timeout=timeout)
+        if completed.status != 0:
+            raise diagnosis.error(["incus", *words], completed)
+        return completed.stdout
+
+    def _json(self, *words: str) -> Any:
+        return json.loads(self.run(*words))
+
+    def _targets(self) -> list[str]:
+        return [self.target()] if self.remote else []
+
+    # -- server, network, storage, profiles
+
+    def server(self) -> dict[str, Any]:
+        """Return what the server says of itself: GET /1.0."""
+        # The query command knows no project and refuses the option.
+        argv = ["incus", "query", self.target("/1.0")]
+        completed = process.run(argv, timeout=REQUEST_LIMIT)
+        if completed.status != 0:
+            raise diagnosis.error(argv, completed)
+        server: dict[str, Any] = json.loads(completed.stdout)
+        return server
+
+    def networks(self) -> list[dict[str, Any]]:
+        """Return the networks, managed or not."""
+        networks: list[dict[str, Any]] = self._json(
+            "network", "list", *self._targets(), "--format=json"
+        )
+        return networks
+
+    def pools(self) -> list[dict[str, Any]]:
+        """Return the storage pools."""
+        pools: list[dict[str, Any]] = self._json(
+            "storage", "list", *self._targets(), "--format=json"
+        )
+        return pools
+
+    def profile(self, name: str) -> dict[str, Any]:
+        """Return a profile's config, devices and description.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        profile: dict[str, Any] = yaml.safe_load(
+            self.run("profile", "show", self.target(name))
+        )
+        return profile
+
+    # -- images
+
+    def images(self) -> list[Image]:
+        """Return all images of the project."""
+        return [
+            _image(record)
+            for record in self._json(
+                "image", "list", *self._targets(), "--format=json"
+            )
+        ]
+
+    def import_image(self, metadata: str, rootfs: str) -> str:
+        """Import a split image from two files; return its fingerprint.
+
+        :raises errors.AlreadyExists: an image of this very content is there
+        """
+        said = self.run(
+            "image",
+            "import",
+            metadata,
+            rootfs,
+            *self._targets(),
+            timeout=IMAGE_LIMIT,
+        ).decode()
+        fingerprint = re.search(r"[0-9a-f]{64}", said)
+        if not fingerprint:
+            raise errors.CommandFailed(
+                "incus imported an image but did not name it", details=said
+            )
+        return fingerprint[0]
+
+    def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
+        """Have launches of this image use these profiles by default.
+
+        Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
+        are a setting of the imported image.
+        """
+        document = {
+            "properties": dict(image.properties),
+            "profiles": list(profiles),
+        }
+        self.run(
+            "image",
+            "edit",
+            self.target(image.fingerprint),
+            stdin=yaml.safe_dump(document).encode(),
+        )
+
+    def create_alias(self, alias: str, fingerprint: str) -> None:
+        """Give an image a name.
+
+        :raises errors.AlreadyExists: the name is taken
+        """
+        self.run("image", "alias", "create", self.target(alias), fingerprint)
+
+    def delete_alias(self, alias: str) -> None:
+        """Take a name away; the image stays."""
+        self.run("image", "alias", "delete", self.target(alias))
+
+    def delete_image(self, fingerprint: str) -> None:
+        """Remove an image with all its names.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run(
+            "image",
+            "delete",
+            self.target(fingerprint),
+            timeout=INSTANCE_LIMIT,
+        )
+
+    # -- instances
+
+    def instances(self) -> list[InstanceRecord]:
+        """Return all instances of the project."""
+        return [
+            _instance(record)
+            for record in self._json(
+                "list", *self._targets(), "--format=json", "--columns=n"
+            )
+        ]
+
+    def instance(self, name: str) -> InstanceRecord:
+        """Return one instance.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        for record in self._json(
+            "list", self.target(f"name=^{re.escape(name)}$"), "--format=json"
+        ):
+            if record["name"] == name:
+                return _instance(record)
+        raise errors.NotFound(f"There is no instance {name}")
+
+    def launch(
+        self,
+        image: str,
+        name: str,
+        *,
+        config: Mapping[str, str],
+        ephemeral: bool,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Create and start an instance; ``arguments`` go to incus launch.
+
+        :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
+        """
+        settings = [f"--config={key}={value}" for key, value in config.items()]
+        self.run(
+            "launch",
+            self.target(image),
+            self.target(name),
+            *settings,
+            *(["--ephemeral"] if ephemeral else []),
+            *arguments,
+            timeout=IMAGE_LIMIT,
+        )
+
+    def start(self, name: str) -> None:
+        """Start a stopped instance."""
+        self.run("start", self.target(name), timeout=INSTANCE_LIMIT)
+
+    def stop(self, name: str, *, grace: float) -> None:
+        """Ask an instance to shut down and give it ``grace`` seconds.
+
+        :raises errors.NotRunning: it is stopped already
+        :raises errors.CommandFailed: it is still running after that time
+        """
+        self.run(
+            "stop",
+            self.target(name),
+            f"--timeout={grace:.0f}",
+            timeout=INSTANCE_LIMIT,
+        )
+
+    def kill(self, name: str) -> None:
+        """Stop an instance without asking it."""
+        self.run("stop", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+
+    def delete(self, name: str) -> None:
+        """Remove an instance, running or not.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run("delete", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+
+    def console_log(self, name: str) -> str:
+        """Return what a running instance wrote to its console."""
+        return self.run("console", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
+
+    def start_log(self, name: str) -> str:
+        """Return the log of an instance's last start, from the host's side."""
+        return self.run("info", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
+
+    # -- inside an instance
+
+    def exec_argv(
+        self, name: str, command: Sequence[str], *, interactive: bool = False
+    ) -> list[str]:
+        """Return the command line that runs a command in an instance.
+
+        It is the caller's to run: its standard streams and exit status are
+        the command's.  The command starts as root, in /root.
+        """
+        terminal = "--force-interactive" if interactive else "-T"
+        return self.argv("exec", self.target(name), terminal, "--", *command)
+
+    def push(
+        self,
+        name: str,
+        source: str,
+        target: str,
+        *,
+        uid: int,
+        gid: int,
+        mode: int | None = None,
+        recursive: bool = False,
+    ) -> None:
+        """Copy a file, or a directory with what is in it, into an instance.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        options = [f"--uid={uid}", f"--gid={gid}"]
+        if mode is not None:
+            options.append(f"--mode={mode:04o}")
+        if recursive:
+            options.append("--recursive")
+        self.run(
+            "file",
+            "push",
+            "--quiet",
+            *options,
+            "--",
+            source,
+            self.target(f"{name}{target}"),
+            timeout=IMAGE_LIMIT,
+        )
+
+    def pull(
+        self, name: str, source: str, target: str, *, recursive: bool = False
+    ) -> None:
+        """Copy a file or directory out of an instance.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        self.run(
+            "file",
+            "pull",
+            "--quiet",
+            *(["--recursive"] if recursive else []),
+            "--",
+            self.target(f"{name}{source}"),
+            target,
+            timeout=IMAGE_LIMIT,
+        )
+
+
+def _image(record: dict[str, Any]) -> Image:
+    last_used = datetime.fromisoformat(record["last_used_at"])
+    return Image(
+        fingerprint=record["fingerprint"],
+        aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
+        properties=record["properties"] or {},
+        profiles=tuple(record.get("profiles") or ()),
+        kind=record["type"],
+        architecture=record["architecture"],
+        size=record["size"],
+        uploaded=datetime.fromisoformat(record["uploaded_at"]),
+        last_used=last_used if last_used > _NEVER else None,
+    )
+
+
+def _instance(record: dict[str, Any]) -> InstanceRecord:
+    return InstanceRecord(
+        name=record["name"],
+        kind=record["type"],
+        status=record["status"],
+        config=record["config"],
+        ephemeral=record["ephemeral"],
+        created=datetime.fromisoformat(record["created_at"]),
+    )

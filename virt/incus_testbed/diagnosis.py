@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the incus command meant by what it wrote to standard error.
+
+The phrases are those of Incus 6.0 and 7.0, seen from the real programs.  A
+phrase that is not known here is CommandFailed, never "absent".
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from incus_testbed import errors, process
+
+#: Of a command line, the words that say what was asked of what.
+_SHOWN_WORDS = 4
+
+_DOCTOR = "'incus-testbed doctor' says what this machine lacks."
+_SETUP = "Make what is missing: incus-testbed setup"
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    pattern: str
+    kind: type[errors.TestbedError]
+    resolution: str = ""
+
+
+#: The first that matches wins, so the narrow ones stand first.
+_PHRASES = (
+    _Phrase(
+        r"daemon doesn't appear to be started|connection refused"
+        r"|Daemon is shutting down|unable to connect to: "
+        r"|unexpected EOF|connection reset by peer|: EOF$",
+        errors.DaemonDown,
+        f"Start it: systemctl start incus. {_DOCTOR}",
+    ),
+    _Phrase(
+        r"don't have the needed permissions|not authorized|Forbidden"
+        r"|permission denied",
+        errors.Denied,
+        "Run as root, or have an admin add you to the group incus-admin"
+        " (adduser USER incus-admin) and log in again.",
+    ),
+    _Phrase(
+        r"no space left on device|disk quota exceeded|not enough space",
+        errors.NoSpace,
+        "Free space: 'incus-testbed images' lists the images,"
+        " 'incus-testbed gc' removes what nobody owns.",
+    ),
+    _Phrase(
+        r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
+        r"|No root device could be found|No storage pool found",
+        errors.NotFound,
+        _SETUP,
+    ),
+    _Phrase(
+        r"remote [^\n]* doesn't exist",
+        errors.NotFound,
+        "See: incus remote list",
+    ),
+    _Phrase(r"Project not found", errors.NotFound, "See: incus project list"),
+    _Phrase(
+        r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
+        errors.NotFound,
+        "'incus-testbed images' lists the images there are.",
+    ),
+    _Phrase(
+        r"not found|does not exist|doesn't exist|No such file or directory"
+        r"|no such file or directory|Not Found",
+        errors.NotFound,
+    ),
+    _Phrase(
+        r"already exists|UNIQUE constraint failed|already in use"
+        r"|Alias already exists",
+        errors.AlreadyExists,
+    ),
+    _Phrase(
+        r"is not running|already stopped|isn't running|VM agent isn't",
+        errors.NotRunning,
+    ),
+    _Phrase(
+        r"is busy|busy running|currently being|Matching .* operation",
+        errors.Busy,
+    ),
+    _Phrase(
+        r"isn't supported|not supported|requirement[^\n]*not met"
+        r"|doesn't support|missing the required|architecture isn't",
+        errors.Unsupported,
+        _DOCTOR,
+    ),
+)
+
+
+def error(
+    argv: Sequence[str], completed: process.Completed
+) -> errors.TestbedError:
+    """Return the error that a failed incus command stands for.
+
+    ``argv`` is what the user would recognise of the command line.
+    """
+    said = _message(completed.stderr)
+    command = " ".join(argv[:_SHOWN_WORDS])
+    for phrase in _PHRASES:
+        if re.search(phrase.pattern, said, re.IGNORECASE):
+            return phrase.kind(
+                f"incus: {said.splitlines()[0]}",
+                details=f"(from '{command}')",
+                resolution=phrase.resolution,
+            )
+    how = (
+        f"died of signal {-completed.status}"
+        if completed.status < 0
+        else f"failed with status {completed.status}"
+    )
+    return errors.CommandFailed(
+        f"'{command}' {how}", details=said or "It said nothing."
+    )
+
+
+def _message(stderr: str) -> str:
+    """Return the error alone: no progress bars, no word in front of it."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", stderr)]
+    start = next(
+        (n for n, line in enumerate(lines) if line.startswith("Error: ")), 0
+    )
+    return "\n".join(filter(None, lines[start:])).removeprefix("Error: ")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine needs so that testbeds run on it.
+
+One list of requirements, two verbs: doctor() looks, setup() mends.  Nothing
+is printed here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from shlex import join
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.host import machine, network, pool, profile, server
+from incus_testbed.host.requirement import Finding, Requirement, State
+
+__all__ = ["Finding", "Names", "Report", "State", "doctor", "setup"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What the things that setup makes are called."""
+
+    network: str = "debusinebr0"
+    pool: str = "default"
+    profile: str = "debusine"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A requirement and what was found of it.
+
+    ``remedies`` are the commands or advice that mend it, a line each; empty
+    where nothing needs mending.
+    """
+
+    requirement: str
+    finding: Finding
+    remedies: tuple[str, ...]
+
+
+def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
+    """Check every requirement; change nothing.
+
+    What only the server can tell is UNKNOWN where none answers.
+    """
+    basics, objects = _requirements(incus, names or Names())
+    reports = [_report(incus, need, need.check()) for need in basics]
+    answers = reports[-1].finding.state is not State.FAILED
+    unknown = Finding(state=State.UNKNOWN, detail="no Incus to ask")
+    return reports + [
+        _report(incus, need, need.check() if answers else unknown)
+        for need in objects
+    ]
+
+
+def setup(
+    incus: Incus, names: Names | None = None, *, dry_run: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Meet every requirement that a command can meet.
+
+    Yields each command line just before it is run; ``dry_run`` runs none.
+    Nothing to do yields nothing.
+
+    :raises errors.Unsupported: something is amiss that no command mends, or
+        that remained after its command; says what a person can do
+    """
+    basics, objects = _requirements(incus, names or Names())
+    for need in (*basics, *objects):
+        finding = need.check()
+        if finding.state is not State.FAILED:
+            continue
+        if not finding.fix:
+            raise _unmet(need, finding)
+        for words in finding.fix:
+            yield tuple(incus.argv(*words))
+            if not dry_run:
+                incus.run(*words, timeout=300)
+        if not dry_run and (again := need.check()).state is State.FAILED:
+            raise _unmet(need, again)
+
+
+def _requirements(
+    incus: Incus, names: Names
+) -> tuple[list[Requirement], list[Requirement]]:
+    """Return the basics, the server last, and the objects in it.
+
+    They are in the order in which they can be met.
+    """
+    local = incus.remote in {None, "local"}
+    basics = [Requirement("programs", machine.check_programs)]
+    if local:
+        basics += [
+            Requirement("kernel limits", machine.check_limits),
+            Requirement("user ids", machine.check_ids),
+        ]
+    basics.append(Requirement("Incus server", partial(server.check, incus)))
+    return basics, [
+        Requirement(
+            f"network {names.network}",
+            partial(network.check, incus, names.network, local=local),
+        ),
+        Requirement(
+            f"storage pool {names.pool}",
+            partial(pool.check, incus, names.pool, local=local),
+        ),
+        Requirement(
+            f"profile {names.profile}",
+            partial(
+                profile.check,
+                incus,
+                names.profile,
+                network=names.network,
+                pool=names.pool,
+            ),
+        ),
+    ]
+
+
+def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
+    commands = [join(incus.argv(*words)) for words in finding.fix]
+    advice = [finding.advice] if finding.advice else []
+    return Report(need.name, finding, (*commands, *advice))
+
+
+def _unmet(need: Requirement, finding: Finding) -> errors.Unsupported:
+    return errors.Unsupported(
+        f"{need.name}: {finding.detail}", resolution=finding.advice
+    )

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This machine's own part: programs, kernel limits, user ids."""
+
+import os
+import shutil
+from pathlib import Path
+
+from incus_testbed.host.requirement import Finding, State, good
+
+#: Programs that are called here or by incusd, and Debian's package of each.
+_PROGRAMS = {
+    "incus": "incus-client",
+    "ip": "iproute2",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+#: Limits that many systems on one kernel share, the least that suits a
+#: handful of them, and what fails below. Incus' documentation, "Server
+#: settings for production", has larger ones.
+_LIMITS = (
+    ("fs.inotify.max_user_instances", 512, "units fail: too many open files"),
+    ("kernel.keys.maxkeys", 1000, "units fail: disk quota exceeded"),
+)
+_SYSCTL_FILE = "/etc/sysctl.d/60-incus-testbed.conf"
+
+#: User ids that one container takes.
+_IDS = 65536
+
+
+def check_programs() -> Finding:
+    """Look for the programs that are called."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    absent = [
+        name for name in _PROGRAMS if shutil.which(name, path=path) is None
+    ]
+    if absent:
+        packages = " ".join(_PROGRAMS[name] for name in absent)
+        return Finding(
+            state=State.FAILED,
+            detail=f"not installed: {', '.join(absent)}",
+            advice=f"apt install {packages}",
+        )
+    return good(", ".join(_PROGRAMS))
+
+
+def check_limits(root: Path = Path("/proc/sys")) -> Finding:
+    """Look whether the kernel lets many systems run at once."""
+    low = [
+        (name, least, effect)
+        for name, least, effect in _LIMITS
+        if int((root / name.replace(".", "/")).read_text()) < least
+    ]
+    if not low:
+        return good("enough for many testbeds at once")
+    settings = "".join(rf"{name}={least}\n" for name, least, _ in low)
+    effects = "; ".join(f"{name}: {effect}" for name, _, effect in low)
+    return Finding(
+        state=State.WARNING,
+        detail=f"too low for many testbeds at once ({effects})",
+        advice=f"printf '{settings}' >{_SYSCTL_FILE}"
+        f" && sysctl -p {_SYSCTL_FILE}",
+    )
+
+
+def check_ids(root: Path = Path("/etc")) -> Finding:
+    """Look whether root may give user and group ids to containers.
+
+    Without the files Incus uses a range of its own.
+    """
+    lacking = [
+        name
+        for name in ("subuid", "subgid")
+        if (root / name).exists()
+        and _largest_range((root / name).read_text()) < _IDS
+    ]
+    if not lacking:
+        return good("root has a range for containers")
+    first, last = 1_000_000, 1_000_999_999
+    options = " ".join(f"--add-{name}s {first}-{last}" for name in lacking)
+    return Finding(
+        state=State.FAILED,
+        detail=f"root has no range of {_IDS} in /etc/{lacking[0]}",
+        advice=f"usermod {options} root && systemctl restart incus",
+    )
+
+
+def _largest_range(table: str) -> int:
+    """Return how many ids a subuid(5) table gives root in one range."""
+    entries = (line.split(":") for line in table.splitlines())
+    return max(
+        (int(entry[2]) for entry in entries if entry[0] in {"root", "0"}),
+        default=0,
+    )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bridge that all testbeds are on."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from typing import Any
+
+from incus_testbed.client import Incus
+from incus_testbed.host import subnet
+from incus_testbed.host.requirement import Finding, State, good
+
+
+def check(incus: Incus, name: str, *, local: bool) -> Finding:
+    """Look for the managed network; have it made where it is absent.
+
+    ``local`` tells whether the server is this machine.
+    """
+    networks = incus.networks()
+    for network in networks:
+        if network["name"] == name and network["managed"]:
+            return _of_managed(incus, network)
+        if network["name"] == name:
+            return Finding(
+                state=State.FAILED,
+                detail="an interface that this Incus does not manage",
+                advice="Choose another name: incus-testbed setup --network"
+                f" NAME. If nothing uses it: ip link delete {name}",
+            )
+    taken = subnet.taken_by_incus(networks)
+    if local:
+        taken += subnet.taken_by_host()
+    settings = _addresses(name, taken)
+    if local and subnet.has_only_ipv6():
+        settings["ipv6.address"] = subnet.unique_local(name)
+        settings["ipv6.nat"] = "true"
+    words = ("network", "create", incus.target(name))
+    return Finding(
+        state=State.FAILED,
+        detail="it does not exist",
+        fix=((*words, *(f"{key}={value}" for key, value in settings.items())),),
+    )
+
+
+def _addresses(name: str, taken: list[IPv4Network]) -> dict[str, str]:
+    """Return the settings of a bridge with IPv4 alone.
+
+    Where the machine has IPv4, guests do with that: an IPv6 that leads
+    nowhere would cost them time.
+    """
+    network = subnet.free(name, taken)
+    return {
+        "ipv4.address": f"{network[1]}/{network.prefixlen}",
+        "ipv4.nat": "true",
+        "ipv6.address": "none",
+    }
+
+
+def _of_managed(incus: Incus, network: Mapping[str, Any]) -> Finding:
+    name, config = network["name"], network["config"]
+    if network["status"] != "Created":
+        return Finding(
+            state=State.FAILED,
+            detail=f"its state is {network['status']}",
+            advice=f"See why: incus network info {incus.target(name)}",
+        )
+    addresses = [
+        config[key]
+        for key in ("ipv4.address", "ipv6.address")
+        if config.get(key, "none") != "none"
+    ]
+    if network["type"] == "bridge" and not addresses:
+        return Finding(
+            state=State.FAILED,
+            detail="it has no address, so guests get none",
+            advice=f"Give it one: incus network set {incus.target(name)}"
+            " ipv4.address=A.B.C.1/24 ipv4.nat=true",
+        )
+    return good(" ".join([network["type"], *addresses]))

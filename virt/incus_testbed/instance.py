@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away instances: made, owned, used and removed without a trace."""
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from incus_testbed import errors, process
+from incus_testbed.client import Incus
+from incus_testbed.guest import script
+from incus_testbed.owner import Owner
+
+if TYPE_CHECKING:
+    import subprocess
+
+log = logging.getLogger(__name__)
+
+#: Keys of an instance's configuration that say whose it is, since when and
+#: what for.  Garbage collection reads the first and nothing else.
+OWNER_KEY = "user.incus-testbed.owner"
+CREATED_KEY = "user.incus-testbed.created"
+PURPOSE_KEY = "user.incus-testbed.purpose"
+
+#: Seconds for a container to boot, its network included.
+BOOT_LIMIT = 120.0
+#: Seconds between asking an instance to stop and killing it (SPEC.md).
+STOP_GRACE = 30.0
+#: Seconds for a small command of our own in a guest.
+_COMMAND_LIMIT = 60.0
+_NAME_TRIES = 10
+_REMOVAL_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """How a guest came up: systemd's state, failed units, network."""
+
+    state: str
+    failed_units: tuple[str, ...]
+    network: str
+
+
+class Instance:
+    """One instance; as a context manager, removed on the way out."""
+
+    def __init__(self, incus: Incus, name: str) -> None:
+        """Stand for an instance that exists."""
+        self._incus = incus
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The instance's name, which is also its host name."""
+        return self._name
+
+    @classmethod
+    def launch(
+        cls,
+        incus: Incus,
+        image: str,
+        *,
+        purpose: str,
+        name: str | None = None,
+        ephemeral: bool = True,
+        arguments: Sequence[str] = (),
+    ) -> Self:
+        """Create and start an instance of an image, owned by this process.
+
+        Without ``name`` a random one is tried until one is free.  A launch
+        that fails or is interrupted leaves nothing behind.
+
+        :raises errors.NotFound: there is no such image
+        :raises errors.AlreadyExists: the given name is taken
+        """
+        config = {
+            OWNER_KEY: str(Owner.current()),
+            CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
+            PURPOSE_KEY: purpose,
+        }
+        for _ in range(_NAME_TRIES):
+            instance = cls(incus, name or _random_name())
+            try:
+                incus.launch(
+                    image,
+                    instance.name,
+                    config=config,
+                    ephemeral=ephemeral,
+                    arguments=arguments,
+                )
+            except errors.AlreadyExists:
+                if name:
+                    raise
+            except errors.NotFound:
+                raise
+            except errors.TestbedError as error:
+                instance._add_start_log(error)
+                instance._discard(config[OWNER_KEY])
+                raise
+            except BaseException:
+                instance._discard(config[OWNER_KEY])
+                raise
+            else:
+                return instance
+        raise errors.AlreadyExists(
+            f"{_NAME_TRIES} random instance names were all taken"
+        )
+
+    def __enter__(self) -> Self:
+        """Return the instance."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the instance."""
+        self.delete()
+
+    def wait_ready(self, timeout: float = BOOT_LIMIT) -> Readiness:
+        """Wait, inside the guest, until it has booted and has a network.
+
+        :raises errors.BootFailed: it has not after ``timeout`` seconds, or
+            stopped; details hold what its console said
+        """
+        try:
+            answer = self._ask(
+                "wait-ready.sh", f"{timeout:.0f}", limit=timeout + 15
+            )
+        except errors.TestbedError as error:
+            raise self._boot_failed(error.brief) from error
+        readiness = Readiness(
+            state=answer.get("state", "unknown"),
+            failed_units=tuple(answer.get("failed", "").split()),
+            network=answer.get("network", "unknown"),
+        )
+        if answer["status"] != "0":
+            raise self._boot_failed(
+                f"after {timeout:.0f} s its state is {readiness.state!r} and"
+                f" its network {readiness.network!r}"
+            )
+        if readiness.failed_units:
+            log.warning(
+                "%s is %s: failed units: %s",
+                self.name,
+                readiness.state,
+                " ".join(readiness.failed_units),
+            )
+        return readiness
+
+    def probe(self) -> dict[str, str]:
+        """Return the guest's shell, boot id and first normal user."""
+        return self._ask("probe.sh", limit=_COMMAND_LIMIT)
+
+    def exec_argv(
+        self,
+        command: Sequence[str],
+        *,
+        shell: str = "sh",
+        status_for_255: int = 255,
+        interactive: bool = False,
+    ) -> list[str]:
+        """Return the host's command line that runs a command in the guest.
+
+        The command runs as root in /root with the environment of a login.
+        Its exit status comes through, death by signal N as 128 + N, and 255
+        as ``status_for_255``.
+        """
+        wrapped = script.command(
+            "exec.sh", str(status_for_255), *command, shell=shell
+        )
+        return self._incus.exec_argv(
+            self.name, wrapped, interactive=interactive
+        )
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest; ``options`` are subprocess.run's."""
+        return process.call(
+            self.exec_argv(command, interactive=interactive), **options
+        )
+
+    def push(
+        self,
+        source: str,
+        target: str,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        mode: int | None = None,
+        recursive: bool = False,
+    ) -> None:
+        """Copy a file or directory into the guest; ``target`` is absolute.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        self._incus.push(
+            self.name,
+            source,
+            target,
+            uid=uid,
+            gid=gid,
+            mode=mode,
+            recursive=recursive,
+        )
+
+    def pull(
+        self, source: str, target: str, *, recursive: bool = False
+    ) -> None:
+        """Copy a file or directory out of the guest; ``source`` is absolute.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        self._incus.pull(self.name, source, target, recursive=recursive)
+
+    def start(self) -> None:
+        """Start a stopped instance and wait until it is ready."""
+        self._incus.start(self.name)
+        self.wait_ready()
+
+    def restart(self) -> None:
+        """Reboot the guest and wait until it is ready again."""
+        boot = self.probe()["boot"]
+        self._ask("reboot.sh", limit=_COMMAND_LIMIT)
+        self.wait_reboot(boot)
+
+    def wait_reboot(self, boot: str, timeout: float = BOOT_LIMIT) -> None:
+        """Wait until the guest has left a boot and is ready in the next.
+
+        :raises errors.BootFailed: it still runs that boot, or none, after
+            ``timeout`` seconds
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            # In the old boot the script sleeps until the guest goes down,
+            # which ends it: no polling while nothing happens.
+            try:
+                answer = self._ask(
+                    "wait-reboot.sh", boot, f"{left:.0f}", limit=left + 5
+                )
+            except errors.TestbedError as error:
+                log.debug("%s is between two boots: %s", self.name, error)
+                answer = {}
+            if answer.get("boot", boot) != boot:
+                self.wait_ready(max(left, 1))
+                return
+            time.sleep(0.05)
+        raise self._boot_failed(f"it did not reboot within {timeout:.0f} s")
+
+    def stop(self, grace: float = STOP_GRACE) -> None:
+        """Ask the guest to shut down; kill it after ``grace`` seconds."""
+        try:
+            self._incus.stop(self.name, grace=grace)
+        except errors.NotRunning:
+            return
+        except errors.TestbedError as error:
+            log.info(
+                "%s does not stop (%s): killing it", self.name, error.brief
+            )
+            try:
+                self._incus.kill(self.name)
+            except errors.NotRunning:
+                return
+
+    def delete(self) -> None:
+        """Remove the instance; no error where it is gone already."""
+        for attempt in range(_REMOVAL_TRIES):
+            try:
+                self._incus.delete(self.name)
+            except errors.NotFound:
+                return
+            except (errors.Busy, errors.CommandFailed) as error:
+                # An ephemeral instance that stops by itself is being removed
+                # by Incus at this very moment.
+                log.debug("%s is not removed yet: %s", self.name, error)
+                if attempt == _REMOVAL_TRIES - 1:
+                    raise
+                time.sleep(0.25)
+            else:
+                return
+
+    def _discard(self, owner: str) -> None:
+        """Remove what an unfinished launch may have left on the server.
+
+        The daemon goes on creating after its client died, so that the
+        instance may show up a moment later; what another process made under
+        this name in the meantime is left alone.
+        """
+        for _ in range(5):
+            try:
+                record = self._incus.instance(self.name)
+                if record.config.get(OWNER_KEY) == owner:
+                    self.delete()
+                return
+            except errors.NotFound:
+                time.sleep(0.1)
+            except errors.TestbedError as error:
+                log.warning(
+                    "%s may be left behind (%s); 'incus-testbed gc' removes"
+                    " it once this process has ended",
+                    self.name,
+                    error.brief,
+                )
+                return
+
+    def _ask(self, name: str, *arguments: str, limit: float) -> dict[str, str]:
+        """Run a script of the overlay and return its answers and status.
+
+        :raises errors.NotRunning: the instance is not running
+        :raises errors.TimedOut: it took more than ``limit`` seconds
+        """
+        argv = self._incus.exec_argv(
+            self.name, script.command(name, *arguments)
+        )
+        log.debug("asking %s: %s", self.name, " ".join((name, *arguments)))
+        completed = process.run(argv, timeout=limit)
+        if "Error: " in completed.stderr:
+            raise errors.NotRunning(
+                f"{self.name} can't run a command",
+                details=completed.stderr,
+            )
+        answer = script.answers(completed.stdout.decode(errors="replace"))
+        return {**answer, "status": str(completed.status)}
+
+    def _boot_failed(self, why: str) -> errors.BootFailed:
+        return errors.BootFailed(
+            f"{self.name} did not become ready: {why}",
+            details=self.evidence(),
+            resolution="Look inside: incus-testbed shell IMAGE, or"
+            " incus launch IMAGE and incus console.",
+        )
+
+    def evidence(self) -> str:
+        """Return the end of what the guest wrote to its console."""
+        try:
+            lines = self._incus.console_log(self.name).splitlines()
+        except errors.TestbedError as error:
+            return f"(no console log: {error.brief})"
+        return "\n".join(["The end of its console:", *lines[-25:]])
+
+    def _add_start_log(self, error: errors.TestbedError) -> None:
+        """Add why LXC refused, which incus itself keeps in a log."""
+        try:
+            said = self._incus.start_log(self.name)
+        except errors.TestbedError:
+            return
+        reasons = [line for line in said.splitlines() if " ERROR " in line]
+        error.details = "\n".join([error.details, *reasons[:5]]).strip()
+
+
+def _random_name() -> str:
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return "testbed-" + "".join(secrets.choice(alphabet) for _ in range(8))
