@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -34,7 +35,11 @@ class Blocks(bytes):
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
 
-FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+FORMATS: tuple[Literal[0, 1, 2], ...] = (
+    tarfile.USTAR_FORMAT,
+    tarfile.GNU_FORMAT,
+    tarfile.PAX_FORMAT,
+)
 GNU_TAR_FORMATS = ("v7", "oldgnu", "gnu", "ustar", "posix")
 SPARSE_VERSIONS = ("0.0", "0.1", "1.0")
 
@@ -109,7 +114,7 @@ def _records() -> st.SearchStrategy[dict[str, str]]:
     )
 
 
-def _written(member: tarfile.TarInfo, number: int) -> bytes:
+def _written(member: tarfile.TarInfo, number: Literal[0, 1, 2]) -> bytes:
     try:
         return member.tobuf(number, "utf-8", "surrogateescape")
     except ValueError:  # too long for this format

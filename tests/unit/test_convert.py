@@ -15,7 +15,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,7 +88,7 @@ def pack(data: bytes, packer: str) -> bytes:
 
 
 def convert(
-    source: BinaryIO | bytes,
+    source: IO[bytes] | bytes,
     *,
     progress: Callable[[int], None] | None = None,
     additions: tuple[Entry, ...] = (),
@@ -112,13 +112,13 @@ def convert(
 
 
 @contextlib.contextmanager
-def _unnamed() -> Iterator[BinaryIO]:
+def _unnamed() -> Iterator[IO[bytes]]:
     file = os.open("/var/tmp", os.O_TMPFILE | os.O_RDWR)
     with os.fdopen(file, "w+b") as opened:
         yield opened
 
 
-def refusal(source: BinaryIO | bytes) -> errors.BadImage:
+def refusal(source: IO[bytes] | bytes) -> errors.BadImage:
     with pytest.raises(errors.BadImage) as caught:
         convert(source)
     return caught.value
@@ -186,7 +186,7 @@ def test_a_pipe_is_read_to_its_end(packer: str) -> None:
             args=(writer.stdin,),
         )
         feeder.start()
-        conversion, _ = convert(writer.stdout)  # type: ignore[arg-type]
+        conversion, _ = convert(writer.stdout)
         feeder.join()
     assert conversion.sha256 == hashlib.sha256(source).hexdigest()
 
@@ -446,7 +446,7 @@ def test_no_space() -> None:
     ):
         module.convert(
             io.BytesIO(archive(("noise", source))),
-            full,  # type: ignore[arg-type]
+            full,
             additions=lambda _: (),
             date=DATE,
         )
@@ -491,7 +491,10 @@ def test_an_interrupt_while_the_source_is_silent(packer: str) -> None:
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
-        with os.fdopen(read_end, "rb") as source, pytest.raises(KeyboardInterrupt):
+        with (
+            os.fdopen(read_end, "rb") as source,
+            pytest.raises(KeyboardInterrupt),
+        ):
             convert(source)
     finally:
         signal.signal(signal.SIGALRM, usual)
