@@ -3,17 +3,14 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import select
 import subprocess
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 from incus_testbed import errors, process
-
-#: How much is asked for at once: large enough that Python is not felt.
-CHUNK = 1 << 20
+from incus_testbed.image.source import CHUNK, Source
 
 _DECOMPRESSORS = (
     (b"\x1f\x8b", ("gzip", "-dc")),
@@ -36,57 +33,6 @@ def decompressor(head: bytes) -> tuple[str, ...] | None:
         if head.startswith(magic):
             return argv
     return None
-
-
-class Source:
-    """The bytes that were given, counted and hashed on their way through."""
-
-    def __init__(
-        self, file: BinaryIO, progress: Callable[[int], None] | None
-    ) -> None:
-        """Read file from where it stands; tell progress how far it is."""
-        self._file = file
-        self._progress = progress
-        self._hash = hashlib.sha256()
-        self._head = b""
-        self.size = 0
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of what has been read, in hexadecimal."""
-        return self._hash.hexdigest()
-
-    def head(self, size: int) -> bytes:
-        """Return the first bytes, fewer than size if there are no more.
-
-        Only before the first ``read``, which returns them again.
-        """
-        while len(self._head) < size:
-            chunk = self._next(size - len(self._head))
-            if not chunk:
-                break
-            self._head += chunk
-        return self._head
-
-    def read(self, size: int) -> bytes:
-        """Return up to size bytes (once: the head), none at the end."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        return self._next(size)
-
-    def drain(self) -> None:
-        """Read what is left."""
-        while self.read(CHUNK):
-            pass
-
-    def _next(self, size: int) -> bytes:
-        chunk = self._file.read(size)
-        self._hash.update(chunk)
-        self.size += len(chunk)
-        if self._progress and chunk:
-            self._progress(self.size)
-        return chunk
 
 
 @contextlib.contextmanager
@@ -215,7 +161,7 @@ class Compressor:
 
 
 @contextlib.contextmanager
-def compressor(file: BinaryIO) -> Iterator[Compressor]:
+def compressor(file: IO[bytes]) -> Iterator[Compressor]:
     """Yield something to write to; it comes out in file, compressed.
 
     The file must be one that the operating system knows.  What is in it is

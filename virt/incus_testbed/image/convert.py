@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from incus_testbed.image import compression, signature
 from incus_testbed.image.archive import Archive
 from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.source import Source
 
 _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
@@ -31,8 +32,8 @@ class Conversion:
 
 
 def convert(
-    source: BinaryIO,
-    rootfs: BinaryIO,
+    source: IO[bytes],
+    rootfs: IO[bytes],
     *,
     additions: Callable[[Facts], Iterable[Entry]],
     date: int,
@@ -52,7 +53,7 @@ def convert(
     :raises errors.NoSpace: there is no room for rootfs
     :raises errors.MissingProgram: xz, zstd or the like is not installed
     """
-    given = compression.Source(source, progress)
+    given = Source(source, progress)
     with (
         compression.compressor(rootfs) as output,
         _unpacked(given) as read,
@@ -75,7 +76,7 @@ def convert(
 
 @contextlib.contextmanager
 def _unpacked(
-    source: compression.Source,
+    source: Source,
 ) -> Iterator[Callable[[int], bytes]]:
     head = source.head(signature.LENGTH)
     argv = compression.decompressor(head)

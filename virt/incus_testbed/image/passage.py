@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 
-from incus_testbed.image.compression import CHUNK
+from incus_testbed.image.source import CHUNK
 
 #: How much may be held back at once: a member's headers, or a file that is
 #: read.  Real headers stay under a MiB, dpkg's status under five.
