@@ -99,6 +99,7 @@ def test_foreign_image_is_refused_and_kept(
     cli: Cli, incus: Incus, bookworm: str, tarball: str
 ) -> None:
     with Instance.launch(incus, bookworm, purpose="test", ephemeral=False) as it:
+        it.wait_ready()
         it.stop()
         words = (it.name, f"--alias={ALIAS}", "--compression=none")
         incus.run("publish", *words, timeout=300)
