@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The virt server, over its protocol and under a real autopkgtest."""
 
+import io
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
 from incus_testbed.client import Incus
+from incus_testbed.image.store import Store, content_alias
 
 from .conftest import SERVER, Cli
 
@@ -92,10 +96,25 @@ def test_capabilities(server: Server) -> None:
 
 
 def test_normal_user_is_suggested(
-    cli: Cli, incus: Incus, system_image: "Imported"
+    cli: Cli, incus: Incus, bookworm_tarball: Path, tmp_path: Path
 ) -> None:
-    alias = system_image("bookworm", "adduser", hooks=())
-    del alias
+    tarball = tmp_path / "with-users.tar"
+    with tarball.open("wb") as plain:
+        subprocess.run(["zstd", "-dc", bookworm_tarball], stdout=plain, check=True)
+    users = "root:x:0:0::/root:/bin/sh\nb:x:1001:0::/:\na:x:1000:0::/:\n"
+    with tarfile.open(tarball, "a") as archive:
+        member = tarfile.TarInfo("./etc/passwd")
+        member.size = len(users)
+        archive.addfile(member, io.BytesIO(users.encode()))
+    server = Server(cli, str(tarball))
+    for _ in range(2):
+        server.ask("open")
+        assert server.ask("capabilities").count("suggested-normal-user=a") == 1
+        server.ask("close")
+    server.send("quit")
+    assert server.end()[0] == 0
+    with tarball.open("rb") as source:
+        Store(incus).remove(content_alias(source))
 
 
 def test_exit_statuses(server: Server) -> None:
@@ -194,14 +213,16 @@ def test_signal_removes_the_instance(
 
 
 def test_tarball_is_imported_once(
-    cli: Cli, incus: Incus, bookworm_tarball: str
+    cli: Cli, incus: Incus, bookworm_tarball: Path
 ) -> None:
     counts = []
     for _ in range(2):
-        server = Server(cli, bookworm_tarball)
+        server = Server(cli, str(bookworm_tarball))
         server.ask("open")
         server.ask("close")
-        server.ask("quit")
+        server.send("quit")
         server.end()
         counts.append(len(incus.images()))
     assert counts[0] == counts[1]
+    with bookworm_tarball.open("rb") as source:
+        Store(incus).remove(content_alias(source))

@@ -37,6 +37,7 @@ class Image:
     kind: str
     architecture: str
     size: int
+    created: datetime
     uploaded: datetime
     last_used: datetime | None
 
@@ -218,7 +219,10 @@ class Incus:
         :raises errors.NotFound: there is none of that name
         """
         for record in self._json(
-            "list", self.target(f"name=^{re.escape(name)}$"), "--format=json"
+            "list",
+            self.target(f"name=^{re.escape(name)}$"),
+            "--format=json",
+            "--columns=n",
         ):
             if record["name"] == name:
                 return _instance(record)
@@ -311,27 +315,26 @@ class Incus:
         uid: int,
         gid: int,
         mode: int | None = None,
-        recursive: bool = False,
     ) -> None:
-        """Copy a file, or a directory with what is in it, into an instance.
+        """Copy a file into an instance.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
         options = [f"--uid={uid}", f"--gid={gid}"]
         if mode is not None:
             options.append(f"--mode={mode:04o}")
-        if recursive:
-            options.append("--recursive")
-        self.run(
-            "file",
-            "push",
-            "--quiet",
-            *options,
-            "--",
-            source,
-            self.target(f"{name}{target}"),
-            timeout=IMAGE_LIMIT,
-        )
+        self._push(*options, "--", source, self.target(f"{name}{target}"))
+
+    def push_tree(self, name: str, source: str, target: str) -> None:
+        """Copy a directory, owners and modes too, into one of an instance.
+
+        :raises errors.NotFound: a folder named does not exist
+        """
+        target = self.target(f"{name}{target.rstrip('/')}/")
+        self._push("--recursive", "--", source, target)
+
+    def _push(self, *words: str) -> None:
+        self.run("file", "push", "--quiet", *words, timeout=IMAGE_LIMIT)
 
     def pull(
         self, name: str, source: str, target: str, *, recursive: bool = False
@@ -362,6 +365,7 @@ def _image(record: dict[str, Any]) -> Image:
         kind=record["type"],
         architecture=record["architecture"],
         size=record["size"],
+        created=datetime.fromisoformat(record["created_at"]),
         uploaded=datetime.fromisoformat(record["uploaded_at"]),
         last_used=last_used if last_used > _NEVER else None,
     )
@@ -372,7 +376,7 @@ def _instance(record: dict[str, Any]) -> InstanceRecord:
         name=record["name"],
         kind=record["type"],
         status=record["status"],
-        config=record["config"],
+        config=record["config"] or {},
         ephemeral=record["ephemeral"],
         created=datetime.fromisoformat(record["created_at"]),
     )

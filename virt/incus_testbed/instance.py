@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from incus_testbed import errors, process
+from incus_testbed import diagnosis, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.owner import Owner
@@ -199,21 +199,21 @@ class Instance:
         uid: int = 0,
         gid: int = 0,
         mode: int | None = None,
-        recursive: bool = False,
     ) -> None:
-        """Copy a file or directory into the guest; ``target`` is absolute.
+        """Copy a file to an absolute path in the guest.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
         self._incus.push(
-            self.name,
-            source,
-            target,
-            uid=uid,
-            gid=gid,
-            mode=mode,
-            recursive=recursive,
+            self.name, source, target, uid=uid, gid=gid, mode=mode
         )
+
+    def push_tree(self, source: str, target: str) -> None:
+        """Copy a directory, owners and modes too, into one of the guest.
+
+        :raises errors.NotFound: a folder named does not exist
+        """
+        self._incus.push_tree(self.name, source, target)
 
     def pull(
         self, source: str, target: str, *, recursive: bool = False
@@ -325,11 +325,8 @@ class Instance:
         )
         log.debug("asking %s: %s", self.name, " ".join((name, *arguments)))
         completed = process.run(argv, timeout=limit)
-        if "Error: " in completed.stderr:
-            raise errors.NotRunning(
-                f"{self.name} can't run a command",
-                details=completed.stderr,
-            )
+        if "Error: " in completed.stderr:  # of incus: scripts say no such
+            raise diagnosis.error(["incus", "exec", self.name], completed)
         answer = script.answers(completed.stdout.decode(errors="replace"))
         return {**answer, "status": str(completed.status)}
 

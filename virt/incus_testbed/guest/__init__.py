@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from incus_testbed import errors
-from incus_testbed.guest import files, network
+from incus_testbed.guest import files, network, sysvinit
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.tree import parents
@@ -54,6 +54,8 @@ def _table(facts: Facts, generator: bytes | None) -> Iterator[Entry]:
             mode=0o755,
             content=generator or files.content("lxc-generator"),
         )
+    if facts.init == "sysvinit":
+        yield sysvinit.inittab(facts)
     yield from network.entries(facts)
 
 

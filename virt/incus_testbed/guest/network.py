@@ -11,10 +11,9 @@ from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 
 #: The one program that asks for an address; ``ifupdown-own`` is an ifupdown
-#: that the image has set up for our NIC itself.
-Configurator = Literal[
-    "networkd", "networkmanager", "dhcpcd", "ifupdown", "ifupdown-own"
-]
+#: that the image has set up for our NIC itself.  dhcpcd as a service of its
+#: own is none of them: it passes over a NIC like ours, which is virtual.
+Configurator = Literal["networkd", "networkmanager", "ifupdown", "ifupdown-own"]
 
 #: The NIC's name in a container, as the profile has it.
 NIC = "host0"
@@ -40,8 +39,6 @@ def configurator(facts: Facts) -> Configurator:
         return "networkd"
     if facts.network_manager.enabled:
         return "networkmanager"
-    if facts.dhcpcd.enabled:
-        return "dhcpcd"
     if facts.ifupdown and NIC in _automatic(facts.interfaces):
         return "ifupdown-own"
     if systemd and facts.networkd.present:
@@ -63,6 +60,8 @@ def entries(facts: Facts) -> Iterator[Entry]:
     if chosen == "networkd":
         if not facts.networkd.enabled:
             yield from units.enabled(facts, "systemd-networkd.service")
+        if facts.dhcpcd.enabled:
+            yield units.masked("dhcpcd.service")
         if facts.network_manager.enabled:
             yield files.entry(
                 "networkmanager-unmanaged.conf",
@@ -96,7 +95,8 @@ def _resolver(facts: Facts, chosen: Configurator) -> Iterator[Entry]:
     if resolved and not facts.resolved.enabled:
         yield from units.enabled(facts, "systemd-resolved.service")
     managed = {
-        "file": chosen in {"networkmanager", "dhcpcd", "ifupdown-own"},
+        "file": facts.resolvconf
+        or chosen in {"networkmanager", "ifupdown-own"},
         "resolved": resolved,
         "resolvconf": facts.resolvconf,
         "networkmanager": chosen == "networkmanager",

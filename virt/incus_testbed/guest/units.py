@@ -45,3 +45,8 @@ def wanted(wanting: str, unit: str, target: str = "") -> Entry:
         kind="symlink",
         target=target or f"/{_ADMIN}/{unit}",
     )
+
+
+def masked(unit: str) -> Entry:
+    """Return the link that keeps a unit from ever starting."""
+    return Entry(path=f"{_ADMIN}/{unit}", kind="symlink", target="/dev/null")

@@ -40,7 +40,7 @@ _RESOLV_CONF = "etc/resolv.conf"
 _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
-_INIT_SCRIPTS = ("network-manager", "dhcpcd")
+_INIT_SCRIPTS = ("network-manager",)
 
 #: Directories that customisation puts files into.
 _DIRECTORIES = (
@@ -160,7 +160,7 @@ class Survey:
             network_manager=self._service(
                 "NetworkManager.service", script="network-manager"
             ),
-            dhcpcd=self._service("dhcpcd.service", script="dhcpcd"),
+            dhcpcd=self._service("dhcpcd.service"),
             ifupdown=self._has_program("ifup"),
             ifupdown_defaults=self._tree.text(_IFUPDOWN_DEFAULTS),
             interfaces="\n".join(self._interfaces(interfaces_file)),
