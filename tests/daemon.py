@@ -244,6 +244,11 @@ def _stop(
     finally:
         process.kill()
         process.wait()
+    wait_until_free(home)
+
+
+def wait_until_free(home: Path) -> None:
+    """Wait until the kernel has ended all of a daemon that was killed."""
     while not _free(home):
         time.sleep(0.02)
 
