@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -22,6 +22,8 @@ REQUEST_LIMIT = 60.0
 IMAGE_LIMIT = 1800.0
 #: Seconds for starting, stopping or removing an instance.
 INSTANCE_LIMIT = 300.0
+#: Incus writes Go's zero time, in the year 1, for what has not happened.
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +161,7 @@ class Incus:
             )
         return fingerprint[0]
 
-    def set_image_profiles(
-        self, image: Image, profiles: Sequence[str]
-    ) -> None:
+    def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
         """Have launches of this image use these profiles by default.
 
         Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
@@ -183,9 +183,7 @@ class Incus:
 
         :raises errors.AlreadyExists: the name is taken
         """
-        self.run(
-            "image", "alias", "create", self.target(alias), fingerprint
-        )
+        self.run("image", "alias", "create", self.target(alias), fingerprint)
 
     def delete_alias(self, alias: str) -> None:
         """Take a name away; the image stays."""
@@ -220,7 +218,10 @@ class Incus:
         :raises errors.NotFound: there is none of that name
         """
         for record in self._json(
-            "list", self.target(f"name=^{re.escape(name)}$"), "--format=json"
+            "list",
+            self.target(f"name=^{re.escape(name)}$"),
+            "--format=json",
+            "--columns=n",
         ):
             if record["name"] == name:
                 return _instance(record)
@@ -313,27 +314,26 @@ class Incus:
         uid: int,
         gid: int,
         mode: int | None = None,
-        recursive: bool = False,
     ) -> None:
-        """Copy a file, or a directory with what is in it, into an instance.
+        """Copy a file into an instance.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
         options = [f"--uid={uid}", f"--gid={gid}"]
         if mode is not None:
             options.append(f"--mode={mode:04o}")
-        if recursive:
-            options.append("--recursive")
-        self.run(
-            "file",
-            "push",
-            "--quiet",
-            *options,
-            "--",
-            source,
-            self.target(f"{name}{target}"),
-            timeout=IMAGE_LIMIT,
-        )
+        self._push(*options, "--", source, self.target(f"{name}{target}"))
+
+    def push_tree(self, name: str, source: str, target: str) -> None:
+        """Copy a directory, owners and modes too, into one of an instance.
+
+        :raises errors.NotFound: a folder named does not exist
+        """
+        target = self.target(f"{name}{target.rstrip('/')}/")
+        self._push("--recursive", "--", source, target)
+
+    def _push(self, *words: str) -> None:
+        self.run("file", "push", "--quiet", *words, timeout=IMAGE_LIMIT)
 
     def pull(
         self, name: str, source: str, target: str, *, recursive: bool = False
@@ -355,7 +355,7 @@ class Incus:
 
 
 def _image(record: dict[str, Any]) -> Image:
-    last_used = _time(record["last_used_at"])
+    last_used = datetime.fromisoformat(record["last_used_at"])
     return Image(
         fingerprint=record["fingerprint"],
         aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
@@ -364,9 +364,8 @@ def _image(record: dict[str, Any]) -> Image:
         kind=record["type"],
         architecture=record["architecture"],
         size=record["size"],
-        uploaded=_time(record["uploaded_at"]),
-        # Go's zero time stands for never.
-        last_used=last_used if last_used.year > 1970 else None,
+        uploaded=datetime.fromisoformat(record["uploaded_at"]),
+        last_used=last_used if last_used > _NEVER else None,
     )
 
 
@@ -375,14 +374,7 @@ def _instance(record: dict[str, Any]) -> InstanceRecord:
         name=record["name"],
         kind=record["type"],
         status=record["status"],
-        config=record["config"],
+        config=record["config"] or {},
         ephemeral=record["ephemeral"],
-        created=_time(record["created_at"]),
-    )
-
-
-def _time(stamp: str) -> datetime:
-    """Read Go's RFC 3339, whose nanoseconds are more digits than Python's."""
-    return datetime.fromisoformat(
-        re.sub(r"(\.\d{1,6})\d*", r"\1", stamp).replace("Z", "+00:00")
+        created=datetime.fromisoformat(record["created_at"]),
     )

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from incus_testbed import errors, process
 
+#: Of a command line, the words that say what was asked of what.
+_SHOWN_WORDS = 4
+
 _DOCTOR = "'incus-testbed doctor' says what this machine lacks."
 _SETUP = "Make what is missing: incus-testbed setup"
 
@@ -50,7 +53,11 @@ _PHRASES = (
         errors.NotFound,
         _SETUP,
     ),
-    _Phrase(r"remote [^\n]* doesn't exist", errors.NotFound, "See: incus remote list"),
+    _Phrase(
+        r"remote [^\n]* doesn't exist",
+        errors.NotFound,
+        "See: incus remote list",
+    ),
     _Phrase(r"Project not found", errors.NotFound, "See: incus project list"),
     _Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
@@ -84,13 +91,15 @@ _PHRASES = (
 )
 
 
-def error(argv: Sequence[str], completed: process.Completed) -> errors.TestbedError:
+def error(
+    argv: Sequence[str], completed: process.Completed
+) -> errors.TestbedError:
     """Return the error that a failed incus command stands for.
 
     ``argv`` is what the user would recognise of the command line.
     """
     said = _message(completed.stderr)
-    command = " ".join(argv)
+    command = " ".join(argv[:_SHOWN_WORDS])
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
             return phrase.kind(

@@ -3,18 +3,20 @@
 
 import logging
 import secrets
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from incus_testbed import errors, process
+from incus_testbed import diagnosis, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.owner import Owner
+
+if TYPE_CHECKING:
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -197,21 +199,21 @@ class Instance:
         uid: int = 0,
         gid: int = 0,
         mode: int | None = None,
-        recursive: bool = False,
     ) -> None:
-        """Copy a file or directory into the guest; ``target`` is absolute.
+        """Copy a file to an absolute path in the guest.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
         self._incus.push(
-            self.name,
-            source,
-            target,
-            uid=uid,
-            gid=gid,
-            mode=mode,
-            recursive=recursive,
+            self.name, source, target, uid=uid, gid=gid, mode=mode
         )
+
+    def push_tree(self, source: str, target: str) -> None:
+        """Copy a directory, owners and modes too, into one of the guest.
+
+        :raises errors.NotFound: a folder named does not exist
+        """
+        self._incus.push_tree(self.name, source, target)
 
     def pull(
         self, source: str, target: str, *, recursive: bool = False
@@ -263,7 +265,9 @@ class Instance:
         except errors.NotRunning:
             return
         except errors.TestbedError as error:
-            log.info("%s does not stop (%s): killing it", self.name, error.brief)
+            log.info(
+                "%s does not stop (%s): killing it", self.name, error.brief
+            )
             try:
                 self._incus.kill(self.name)
             except errors.NotRunning:
@@ -310,9 +314,7 @@ class Instance:
                 )
                 return
 
-    def _ask(
-        self, name: str, *arguments: str, limit: float
-    ) -> dict[str, str]:
+    def _ask(self, name: str, *arguments: str, limit: float) -> dict[str, str]:
         """Run a script of the overlay and return its answers and status.
 
         :raises errors.NotRunning: the instance is not running
@@ -323,23 +325,21 @@ class Instance:
         )
         log.debug("asking %s: %s", self.name, " ".join((name, *arguments)))
         completed = process.run(argv, timeout=limit)
-        if "Error: " in completed.stderr:
-            raise errors.NotRunning(
-                f"{self.name} can't run a command",
-                details=completed.stderr,
-            )
+        if "Error: " in completed.stderr:  # of incus: scripts say no such
+            raise diagnosis.error(["incus", "exec", self.name], completed)
         answer = script.answers(completed.stdout.decode(errors="replace"))
         return {**answer, "status": str(completed.status)}
 
     def _boot_failed(self, why: str) -> errors.BootFailed:
         return errors.BootFailed(
             f"{self.name} did not become ready: {why}",
-            details=self._console(),
+            details=self.evidence(),
             resolution="Look inside: incus-testbed shell IMAGE, or"
             " incus launch IMAGE and incus console.",
         )
 
-    def _console(self) -> str:
+    def evidence(self) -> str:
+        """Return the end of what the guest wrote to its console."""
         try:
             lines = self._incus.console_log(self.name).splitlines()
         except errors.TestbedError as error:

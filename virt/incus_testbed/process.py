@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 #: What lets a user name the incus to talk to, and programs find their files.
 _KEPT = ("HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
 _KEPT_PREFIX = "INCUS_"
+#: The longest word that a shown command line has whole.
+_SHOWN_LENGTH = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def run(
     :raises errors.MissingProgram: argv[0] is not on PATH
     :raises errors.TimedOut: it was killed after ``timeout`` seconds
     """
-    log.debug("%s", shlex.join(argv))
+    log.debug("%s", shown(argv))
     stdout, stderr = io.BytesIO(), io.BytesIO()
     try:
         command = sh.Command(argv[0])
@@ -124,7 +126,7 @@ def stream(
 
     :raises errors.MissingProgram: argv[0] is not on PATH
     """
-    log.debug("%s", shlex.join(argv))
+    log.debug("%s", shown(argv))
     try:
         child = subprocess.Popen(
             argv,
@@ -155,11 +157,19 @@ def call(
 
     ``options`` are subprocess.run's; its types are not repeated here.
     """
-    log.debug("%s", shlex.join(argv))
+    log.debug("%s", shown(argv))
     try:
         return subprocess.run(argv, env=environment(), **options)  # noqa: PLW1510
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
+
+
+def shown(argv: Sequence[str]) -> str:
+    """Return a command line for people: quoted, with long scripts cut."""
+    return shlex.join(
+        word if len(word) <= _SHOWN_LENGTH else f"{word.split()[0]} ..."
+        for word in argv
+    )
 
 
 def missing_program(name: str) -> errors.MissingProgram:
@@ -178,5 +188,5 @@ def missing_program(name: str) -> errors.MissingProgram:
 def timed_out(argv: Sequence[str], timeout: float) -> errors.TimedOut:
     """Return the error for a program that used up its time."""
     return errors.TimedOut(
-        f"'{shlex.join(argv)}' did not end within {timeout:g} s and was killed"
+        f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
     )

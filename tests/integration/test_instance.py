@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Instances on a real Incus: made, used, removed whatever happens."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from incus_testbed import collect, errors
+from incus_testbed.client import Incus
+from incus_testbed.instance import Instance
+
+from .conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def instance(incus: Incus, bookworm: str) -> Iterator[Instance]:
+    with Instance.launch(incus, bookworm, purpose="test") as launched:
+        launched.wait_ready()
+        yield launched
+
+
+def _names(incus: Incus) -> set[str]:
+    return {record.name for record in incus.instances()}
+
+
+def _output(instance: Instance, *command: str) -> str:
+    done = instance.exec(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    return str(done.stdout.decode())
+
+
+def test_launch_gives_a_guest_its_own_name(instance: Instance) -> None:
+    assert re.fullmatch(r"testbed-[a-z0-9]{8}", instance.name)
+    assert _output(instance, "cat", "/etc/hostname").strip() == instance.name
+    assert instance.name in _output(instance, "cat", "/etc/hosts")
+
+
+def test_launch_of_a_taken_name_is_refused(
+    incus: Incus, bookworm: str, instance: Instance
+) -> None:
+    with pytest.raises(errors.AlreadyExists):
+        Instance.launch(incus, bookworm, purpose="test", name=instance.name)
+    assert instance.name in _names(incus)
+
+
+def test_launch_of_no_image(incus: Incus) -> None:
+    before = _names(incus)
+    with pytest.raises(errors.NotFound, match="incus-testbed images"):
+        Instance.launch(incus, "artifact/absent", purpose="test")
+    assert _names(incus) == before
+
+
+def test_launch_that_fails_half_way_leaves_nothing(
+    incus: Incus, bookworm: str
+) -> None:
+    before = _names(incus)
+    with pytest.raises(errors.TestbedError):
+        Instance.launch(
+            incus,
+            bookworm,
+            purpose="test",
+            arguments=["--config=raw.lxc=lxc.init.cmd = /does/not/exist"],
+        )
+    assert _names(incus) == before
+
+
+@pytest.mark.parametrize("status", [0, 1, 77, 100, 255])
+def test_exec_status(instance: Instance, status: int) -> None:
+    done = instance.exec(
+        ["sh", "-c", f"exit {status}"], stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == status
+
+
+def test_exec_death_by_signal(instance: Instance) -> None:
+    done = instance.exec(["sh", "-c", "kill -9 $$"], stdin=subprocess.DEVNULL)
+    assert done.returncode == 128 + signal.SIGKILL
+
+
+def test_exec_is_binary_safe(instance: Instance) -> None:
+    data = os.urandom(3_000_000)
+    done = instance.exec(["cat"], input=data, capture_output=True)
+    assert done.stdout == data
+
+
+def test_exec_starts_like_a_login(instance: Instance) -> None:
+    said = _output(instance, "env").splitlines()
+    assert {"HOME=/root", "USER=root", "PWD=/root"} <= set(said)
+    assert not any(line.startswith("LANG=") for line in said)
+
+
+def test_exec_arguments_come_through(instance: Instance) -> None:
+    odd = ["a b", "$HOME", "'\"\\", "", "*", "ü", "--help", "a\nb"]
+    said = _output(instance, "printf", "%s|", *odd)
+    assert said == "".join(f"{word}|" for word in odd)
+
+
+def test_exec_does_not_wait_for_what_a_command_leaves(
+    instance: Instance,
+) -> None:
+    started = time.monotonic()
+    assert _output(instance, "sh", "-c", "sleep 600 & echo done") == "done\n"
+    assert time.monotonic() - started < 60
+    assert "sleep" in _output(instance, "sh", "-c", "cat /proc/[0-9]*/comm")
+
+
+def test_push_and_pull(instance: Instance, tmp_path: Path) -> None:
+    source = tmp_path / "a b#?%41"
+    source.write_bytes(os.urandom(100_000))
+    instance.push(str(source), "/srv/file", uid=5, gid=7, mode=0o751)
+    stat = _output(instance, "stat", "-c", "%u %g %a", "/srv/file")
+    assert stat.strip() == "5 7 751"
+    instance.pull("/srv/file", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_push_and_pull_of_folders(instance: Instance, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_text("x")
+    instance.push_tree(str(tree), "/srv")
+    back = tmp_path / "back"
+    back.mkdir()
+    instance.pull("/srv/tree", str(back), recursive=True)
+    assert (back / "tree" / "sub" / "file").read_text() == "x"
+
+
+def test_push_and_pull_of_what_is_missing(
+    instance: Instance, tmp_path: Path
+) -> None:
+    with pytest.raises(errors.NotFound):
+        instance.pull("/no/such/file", str(tmp_path / "x"))
+    with pytest.raises(errors.NotFound):
+        instance.push(str(tmp_path / "absent"), "/srv/x")
+
+
+def test_restart(incus: Incus, bookworm: str) -> None:
+    with Instance.launch(incus, bookworm, purpose="test") as instance:
+        instance.wait_ready()
+        boot = instance.probe()["boot"]
+        instance.restart()
+        assert instance.probe()["boot"] != boot
+
+
+def test_stop_and_start(incus: Incus, bookworm: str) -> None:
+    with Instance.launch(
+        incus, bookworm, purpose="test", ephemeral=False
+    ) as instance:
+        instance.wait_ready()
+        instance.stop()
+        assert incus.instance(instance.name).status == "Stopped"
+        instance.stop()
+        instance.start()
+        assert _output(instance, "true") == ""
+
+
+def test_stop_kills_what_does_not_listen(incus: Incus, bookworm: str) -> None:
+    with Instance.launch(
+        incus,
+        bookworm,
+        purpose="test",
+        ephemeral=False,
+        arguments=["--config=raw.lxc=lxc.init.cmd = /bin/sleep infinity"],
+    ) as instance:
+        instance.stop(grace=1)
+        assert incus.instance(instance.name).status == "Stopped"
+
+
+def test_stop_removes_an_ephemeral_instance(
+    incus: Incus, bookworm: str
+) -> None:
+    with Instance.launch(incus, bookworm, purpose="test") as instance:
+        instance.wait_ready()
+        instance.stop()
+    assert instance.name not in _names(incus)
+
+
+def _launch_with_init(incus: Incus, image: str, init: str) -> Instance:
+    return Instance.launch(
+        incus,
+        image,
+        purpose="test",
+        arguments=[f"--config=raw.lxc=lxc.init.cmd = {init}"],
+    )
+
+
+def test_guest_that_does_not_finish_booting_shows_its_console(
+    incus: Incus, bookworm: str
+) -> None:
+    with (
+        _launch_with_init(
+            incus, bookworm, "/sbin/init systemd.unit=emergency.target"
+        ) as instance,
+        pytest.raises(errors.BootFailed, match="'maintenance'") as caught,
+    ):
+        instance.wait_ready()
+    assert instance.name in caught.value.brief
+    assert "Welcome to" in caught.value.details
+
+
+def test_guest_that_hangs_fails_in_time(incus: Incus, bookworm: str) -> None:
+    with (
+        _launch_with_init(incus, bookworm, "/bin/sleep infinity") as instance,
+        pytest.raises(errors.BootFailed, match="after 2 s"),
+    ):
+        instance.wait_ready(timeout=2)
+
+
+def test_guest_that_dies_says_so(incus: Incus, bookworm: str) -> None:
+    with (
+        _launch_with_init(incus, bookworm, "/bin/sleep 1") as instance,
+        pytest.raises(errors.BootFailed, match="did not become ready"),
+    ):
+        instance.wait_ready()
+
+
+def test_killed_owner_leaves_what_gc_removes(
+    incus: Incus, bookworm: str, instance: Instance, cli: Cli
+) -> None:
+    before = _names(incus)
+    runner = cli.start("run", bookworm, "--", "sleep", "600")
+    orphan = _wait_for_new(incus, before)
+    assert not collect.find(incus).instances  # its owner is alive
+    runner.kill()
+    runner.wait()
+    said = cli.output("gc", "--dry-run")
+    assert orphan in said
+    assert orphan in _names(incus)
+    assert orphan in cli.output("gc")
+    assert _names(incus) == before
+    assert instance.name in before  # ours, alive, and left alone
+    assert cli.output("gc") == ""
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
+@pytest.mark.parametrize("delay", [0.0, 0.3, 3.0])
+def test_interrupted_run_removes_its_instance(
+    incus: Incus, bookworm: str, cli: Cli, number: int, delay: float
+) -> None:
+    before = _names(incus)
+    runner = cli.start("run", bookworm, "--", "sleep", "600")
+    _wait_for_new(incus, before)
+    time.sleep(delay)
+    runner.send_signal(number)
+    assert runner.wait(60) == 128 + number
+    assert _names(incus) == before
+
+
+def _wait_for_new(incus: Incus, before: set[str]) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if new := _names(incus) - before:
+            return new.pop()
+        time.sleep(0.02)
+    pytest.fail("no instance appeared")
+
+

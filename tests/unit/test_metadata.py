@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Incus is told of an image."""
+
+import io
+import tarfile
+
+import pytest
+import yaml
+
+from incus_testbed import errors
+from incus_testbed.image.metadata import incus_architecture, metadata_tar
+
+
+def made(**changes: object) -> bytes:
+    arguments = {
+        "architecture": "amd64",
+        "creation_date": 1_700_000_000,
+        "profile": "debusine",
+        "description": "Debian: bookworm #1",
+        "vendor": "Debian",
+        "codename": "bookworm",
+        "artifact_id": "42",
+        "properties": {
+            "debian_version": "12",
+            "null": "no",
+            "date": "2026-01-01",
+        },
+        **changes,
+    }
+    return metadata_tar(**arguments)  # type: ignore[arg-type]
+
+
+def files(data: bytes) -> dict[str, str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {
+            member.name: file.read().decode()
+            for member in tar
+            if (file := tar.extractfile(member))
+        }
+
+
+def test_the_metadata_is_what_the_specification_has() -> None:
+    assert yaml.safe_load(files(made(properties=None))["metadata.yaml"]) == {
+        "architecture": "x86_64",
+        "creation_date": 1_700_000_000,
+        "profiles": ["debusine"],
+        "properties": {
+            "description": "Debian: bookworm #1",
+            "os": "Debian",
+            "release": "bookworm",
+            "artifact_id": "42",
+        },
+        "templates": {
+            "/etc/hostname": {
+                "when": ["create", "copy"],
+                "create_only": False,
+                "template": "hostname.tpl",
+                "properties": {},
+            },
+            "/etc/hosts": {
+                "when": ["create", "copy"],
+                "create_only": False,
+                "template": "hosts.tpl",
+                "properties": {},
+            },
+        },
+    }
+
+
+def test_the_templates_are_what_the_specification_has() -> None:
+    found = files(made())
+    assert found["templates/hostname.tpl"].split("\n") == [
+        "{{ container.name }}",
+        "",
+    ]
+    assert found["templates/hosts.tpl"].splitlines() == [
+        "127.0.1.1 {{ container.name }}",
+        "127.0.0.1 localhost",
+        "::1 localhost ip6-localhost ip6-loopback",
+        "ff02::1 ip6-allnodes",
+        "ff02::2 ip6-allrouters",
+    ]
+    assert len(found) == 3
+
+
+def test_properties_are_strings_whatever_they_look_like() -> None:
+    properties = {"a": "12", "b": "no", "c": "2026-01-01", "d": "", "e": "1e3"}
+    loaded = yaml.safe_load(
+        files(made(properties=properties, artifact_id="7"))["metadata.yaml"]
+    )["properties"]
+    assert {name: loaded[name] for name in properties} == properties
+    assert loaded["artifact_id"] == "7"
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    assert made() == made()
+    assert made() != made(creation_date=1)
+
+
+@pytest.mark.parametrize(
+    ("debian", "incus"),
+    [
+        ("amd64", "x86_64"),
+        ("i386", "i686"),
+        ("arm64", "aarch64"),
+        ("armhf", "armv7l"),
+        ("ppc64el", "ppc64le"),
+        ("s390x", "s390x"),
+        ("loong64", "loongarch64"),
+    ],
+)
+def test_an_architecture_has_the_kernels_name(debian: str, incus: str) -> None:
+    assert incus_architecture(debian) == incus
+
+
+@pytest.mark.parametrize("name", ["hurd-i386", "x86_64", "", "sparc64"])
+def test_an_architecture_that_incus_does_not_know(name: str) -> None:
+    with pytest.raises(errors.BadImage) as caught:
+        made(architecture=name)
+    assert f"'{name}'" in caught.value.brief
+    assert "amd64" in caught.value.resolution

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of overlay/: what goes into a guest as it is."""
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+
+from incus_testbed.image.entry import Entry
+
+
+def content(name: str) -> bytes:
+    """Return the bytes of a file of overlay/."""
+    return resources.files(__package__).joinpath("overlay", name).read_bytes()
+
+
+def entry(name: str, path: str, *, mode: int = 0o644) -> Entry:
+    """Return an entry that puts a file of overlay/ into a guest."""
+    return Entry(path=path, kind="file", mode=mode, content=content(name))
+
+
+def entries(paths: Mapping[str, str]) -> Iterator[Entry]:
+    """Yield an entry a file: names in overlay/, paths in the guest."""
+    for name, path in paths.items():
+        yield entry(name, path)

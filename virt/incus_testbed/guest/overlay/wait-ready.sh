@@ -1,0 +1,162 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# wait-ready SECONDS: waits, inside a guest, until it has booted and its network
+# is up.  Run as `sh -c "$(cat wait-ready.sh)" wait-ready SECONDS`.
+#
+# Prints what is known at the end, also when the time is over:
+#   state=STATE        of the system: running, degraded, starting, …
+#   failed=UNIT …      the units that failed
+#   network=online     a default route, and a name server to ask
+#   network=none       no network card
+#   network=offline    neither
+# Exits 0 when the system is running or degraded and the network not offline,
+# 1 otherwise.  Needs no more than a POSIX shell, sleep and timeout.
+
+set -u
+limit=$1
+
+# remaining: whole seconds left, rounded up; a container's own clock may jump.
+now() {
+    read -r up _ </proc/uptime
+    up=${up%.*}
+}
+now
+deadline=$((up + limit))
+remaining() {
+    now
+    left=$((deadline - up))
+    [ "$left" -gt 0 ]
+}
+
+# systemd_state: sets state, waiting for it to settle where systemctl can.
+systemd_state() {
+    if [ ! -S /run/systemd/private ]; then
+        state=starting
+        return
+    fi
+    state=$(timeout "$left" systemctl is-system-running --wait 2>/dev/null)
+    # systemd before 240 does not know --wait, and refuses it in silence
+    if [ -z "$state" ]; then
+        state=$(timeout "$left" systemctl is-system-running 2>/dev/null)
+    fi
+}
+
+# script_state: sets state for an init that only runs scripts: it is starting
+# as long as one of the two that start all others is there.
+script_state() {
+    state=running
+    if [ -x /sbin/runlevel ]; then
+        case $(/sbin/runlevel 2>/dev/null) in
+        *' '[0-9]) ;;
+        *) state=starting ;;
+        esac
+    fi
+    for process in /proc/[0-9]*; do
+        command=
+        read -r command <"$process/cmdline" || :
+        case $command in
+        *etc/init.d/rc* | *openrc*) state=starting ;;
+        esac
+    done 2>/dev/null
+}
+
+# system_state: sets state, for any init.
+system_state() {
+    init=
+    read -r init </proc/1/comm || :
+    case $init in
+    systemd) systemd_state ;;
+    init | *-init) script_state ;;
+    *) state=starting ;; # not even an init yet
+    esac
+}
+
+# is_card DIRECTORY: whether /sys/class/net/NAME is a NIC to the outside:
+# Ethernet, and either hardware or one end of a pair.
+is_card() {
+    [ -d "$1" ] || return 1
+    read -r type <"$1/type" && read -r index <"$1/ifindex" &&
+        read -r peer <"$1/iflink" || return 1
+    [ "$type" = 1 ] || return 1
+    [ -e "$1/device" ] || { [ "$peer" != 0 ] && [ "$peer" != "$index" ]; }
+}
+
+# has_card: whether the guest has any.
+has_card() {
+    for card in /sys/class/net/*; do
+        if is_card "$card"; then return 0; fi
+    done
+    return 1
+}
+
+# has_route: whether there is a default route, by IPv4 or IPv6.
+has_route() {
+    while read -r _ destination _ _ _ _ _ mask _; do
+        if [ "$destination$mask" = 0000000000000000 ]; then return 0; fi
+    done </proc/net/route
+    [ -r /proc/net/ipv6_route ] || return 1
+    while read -r destination length _ _ _ _ _ _ _ device; do
+        if [ "$destination/$length" = 00000000000000000000000000000000/00 ] &&
+            [ "$device" != lo ]; then
+            return 0
+        fi
+    done </proc/net/ipv6_route
+    return 1
+}
+
+# has_server FILE: whether the file names a DNS server.
+has_server() {
+    [ -r "$1" ] || return 1
+    while read -r key server _; do
+        case $key$server in
+        nameserver127.0.0.53) has_server /run/systemd/resolve/resolv.conf ;;
+        nameserver?*) return 0 ;;
+        *) continue ;;
+        esac
+        return
+    done <"$1"
+    return 1
+}
+
+# network_state: sets network.
+network_state() {
+    if ! has_card; then
+        network=none
+    elif has_route && has_server /etc/resolv.conf; then
+        network=online
+    else
+        network=offline
+    fi
+}
+
+state=starting network=offline
+while remaining; do
+    system_state
+    case $state in
+    initializing | starting | '') ;;
+    running | degraded)
+        network_state
+        if [ "$network" != offline ]; then break; fi
+        ;;
+    *) break ;; # maintenance, stopping: it gets no further
+    esac
+    sleep 0.02
+done
+
+failed=
+if [ "$state" = degraded ]; then
+    failed=$(systemctl list-units --state=failed --plain --no-legend \
+        --no-pager 2>/dev/null | while read -r unit _; do
+        printf '%s ' "$unit"
+    done)
+fi
+
+network_state
+echo "state=${state:-starting}"
+echo "failed=${failed% }"
+echo "network=$network"
+case $state-$network in
+running-online | running-none | degraded-online | degraded-none) exit 0 ;;
+esac
+exit 1

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What sysvinit needs to run in a container."""
+
+import re
+
+from incus_testbed.image.entry import Entry
+from incus_testbed.image.facts import Facts
+
+#: A login on a virtual terminal, of which a container has none: init would
+#: start it again and again.
+_TERMINAL = re.compile(r"[^:]*:[^:]*:respawn:\S*getty\b.*\btty\d+\b")
+
+#: What SIGPWR does, by which Incus asks an init other than systemd to stop.
+_POWER_FAILURE = re.compile(r"[^:]*:[^:]*:(powerwait|powerfail):")
+_STOP = "pf::powerwait:/sbin/shutdown -h now"
+
+
+def inittab(facts: Facts) -> Entry:
+    """Return an inittab that stops on request and has no terminals."""
+    kept = [
+        line
+        for line in facts.inittab.splitlines()
+        if not _TERMINAL.match(line) and not _POWER_FAILURE.match(line)
+    ]
+    return Entry(
+        path="etc/inittab",
+        kind="file",
+        content="".join(f"{line}\n" for line in (*kept, _STOP)).encode(),
+    )

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image holds, read from its archive as it streams past."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from incus_testbed import errors
+from incus_testbed.image import packages
+from incus_testbed.image.entry import Entry
+from incus_testbed.image.packages import Package
+from incus_testbed.image.tree import Tree
+
+Init = Literal["systemd", "sysvinit", "other"]
+
+#: Who may own the file that names the DNS servers: nobody (a plain file, or
+#: none), or the program that its link leads to.
+Resolver = Literal["file", "resolved", "resolvconf", "networkmanager", "other"]
+
+_UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
+_ADMIN_UNITS = "etc/systemd/system"
+_WANTS = ("basic", "multi-user", "network", "network-online", "sysinit")
+_NETWORKD = "systemd-networkd.service"
+_RESOLVED = "systemd-resolved.service"
+_SERVICES = (
+    _NETWORKD,
+    _RESOLVED,
+    "NetworkManager.service",
+    "dhcpcd.service",
+    "networking.service",
+)
+_INIT = "sbin/init"
+_SYSTEMD = ("lib/systemd/systemd", "usr/lib/systemd/systemd")
+_DHCP_CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
+_OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
+_DEBIAN_VERSION = "etc/debian_version"
+_RESOLV_CONF = "etc/resolv.conf"
+_INTERFACES = "etc/network/interfaces"
+_IFUPDOWN_DEFAULTS = "etc/default/networking"
+_INITTAB = "etc/inittab"
+_INIT_SCRIPTS = ("network-manager",)
+
+#: Directories that customisation puts files into.
+_DIRECTORIES = (
+    "etc/NetworkManager/conf.d",
+    "etc/default",
+    "etc/network",
+    "etc/systemd/system-generators",
+    "etc/systemd/system/network-online.target.wants",
+    "etc/systemd/system/sockets.target.wants",
+    "etc/systemd/system/systemd-networkd.service.wants",
+    "usr/local/lib/incus-testbed",
+)
+
+_WITH_CONTENT = re.compile(
+    rf"""(?x) {"|".join(map(re.escape, _OS_RELEASE))}
+    | {re.escape(_DEBIAN_VERSION)}
+    | etc/network/interfaces (?: \.d/ [^/]+ )?
+    | {_IFUPDOWN_DEFAULTS}
+    | {_INITTAB}
+    | (?:usr/)? lib/systemd/system/
+        systemd-(?:networkd|resolved) [a-z-]* \.(?:service|socket)
+    """
+)
+
+#: Packages that every Debian system has, for its architecture.
+_ESSENTIAL = ("dpkg", "base-files", "libc-bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Install:
+    """The [Install] section of a unit file: how it says to enable it."""
+
+    wanted_by: tuple[str, ...] = ()
+    alias: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service in the image; one that is masked counts as absent."""
+
+    present: bool = False
+    enabled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What decides how an image is customised.
+
+    ``vendor`` and ``codename`` are labels (os-release's ID and
+    VERSION_CODENAME, empty where unknown) and decide nothing.
+    ``systemd_version`` is None where dpkg has no record of systemd.
+    ``interfaces`` is the text of ifupdown's configuration, included files
+    and all; ``interfaces_file`` that of its main file alone.
+    """
+
+    architecture: str
+    vendor: str = ""
+    codename: str = ""
+    init: Init = "systemd"
+    systemd_version: int | None = None
+    networkd: Service = Service()
+    resolved: Service = Service()
+    network_manager: Service = Service()
+    dhcpcd: Service = Service()
+    ifupdown: bool = False
+    ifupdown_defaults: str = ""
+    interfaces: str = ""
+    interfaces_file: str = ""
+    dhcp_client: bool = False
+    resolvconf: bool = False
+    resolver: Resolver = "file"
+    inittab: str = ""
+    units: Mapping[str, Install]
+    directories: frozenset[str] = frozenset()
+
+
+class Survey:
+    """Collects, in bounded memory, what customisation needs to know."""
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self._tree = Tree(paths=_watched(), pattern=_WITH_CONTENT.pattern)
+        self._packages: dict[str, Package] = {}
+
+    def wants_content(self, path: str) -> bool:
+        """Return whether a regular file's bytes must be in its Entry."""
+        return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
+
+    def visit(self, entry: Entry) -> None:
+        """Take note of an archive's next member."""
+        if _is_status(entry.path) and entry.content is not None:
+            if entry.path == packages.STATUS:
+                self._packages.clear()
+            self._packages |= packages.installed(
+                entry.content, ("systemd", *_ESSENTIAL)
+            )
+        self._tree.remember(entry)
+
+    def facts(self) -> Facts:
+        """Return what was seen.
+
+        :raises errors.BadImage: it has no init, or no dpkg
+        """
+        init = self._init()
+        architecture = self._architecture()
+        release = self._os_release()
+        interfaces_file = self._tree.text(_INTERFACES)
+        return Facts(
+            architecture=architecture,
+            vendor=release.get("ID", ""),
+            codename=_codename(release, self._tree.text(_DEBIAN_VERSION)),
+            init=init,
+            systemd_version=_major(self._packages.get("systemd")),
+            networkd=self._service(_NETWORKD),
+            resolved=self._service(_RESOLVED),
+            network_manager=self._service(
+                "NetworkManager.service", script="network-manager"
+            ),
+            dhcpcd=self._service("dhcpcd.service"),
+            ifupdown=self._has_program("ifup"),
+            ifupdown_defaults=self._tree.text(_IFUPDOWN_DEFAULTS),
+            interfaces="\n".join(self._interfaces(interfaces_file)),
+            interfaces_file=interfaces_file,
+            dhcp_client=any(map(self._has_program, _DHCP_CLIENTS)),
+            resolvconf=self._has_resolvconf(),
+            resolver=self._resolver(),
+            inittab=self._tree.text(_INITTAB),
+            units=dict(self._units()),
+            directories=self._tree.directories(),
+        )
+
+    def _init(self) -> Init:
+        target = self._tree.target(_INIT)
+        if target in _SYSTEMD and self._tree.file(target):
+            return "systemd"
+        found = self._tree.member(_INIT)
+        if not found or target in _SYSTEMD:
+            raise errors.BadImage(
+                "the image has no init: /sbin/init is missing",
+                resolution="Add the package systemd-sysv to the image.",
+            )
+        return "sysvinit" if self._tree.file("etc/inittab") else "other"
+
+    def _architecture(self) -> str:
+        for name in _ESSENTIAL:
+            package = self._packages.get(name)
+            if package and package.architecture not in {"", "all"}:
+                return package.architecture
+        raise errors.BadImage(
+            "the image's architecture is unknown: "
+            f"/{packages.STATUS} records none of {', '.join(_ESSENTIAL)}",
+            resolution="Make the image of a whole Debian system, dpkg's "
+            "records included.",
+        )
+
+    def _os_release(self) -> dict[str, str]:
+        text = next(filter(None, map(self._tree.text, _OS_RELEASE)), "")
+        return dict(_assignments(text))
+
+    def _has_program(self, name: str) -> bool:
+        return any(
+            self._tree.member(f"{directory}/{name}")
+            for directory in ("sbin", "usr/sbin", "bin", "usr/bin")
+        )
+
+    def _has_resolvconf(self) -> bool:
+        # resolvectl answers to this name, too
+        return any(
+            (found := self._tree.member(path)) and found.kind == "file"
+            for path in ("sbin/resolvconf", "usr/sbin/resolvconf")
+        )
+
+    def _service(self, unit: str, *, script: str = "") -> Service:
+        """Describe a unit; an init script stands in for one where given."""
+        admin = self._tree.member(f"{_ADMIN_UNITS}/{unit}")
+        if admin and (admin.target == "/dev/null"):
+            return Service()
+        present = bool(admin) or any(
+            self._tree.file(f"{directory}/{unit}")
+            for directory in _UNIT_DIRECTORIES
+        )
+        if not present:
+            started = bool(script and self._tree.file(f"etc/init.d/{script}"))
+            return Service(present=started, enabled=started)
+        return Service(
+            present=True,
+            enabled=any(
+                self._tree.member(f"{directory}/{target}.target.wants/{unit}")
+                for directory in (_ADMIN_UNITS, *_UNIT_DIRECTORIES)
+                for target in _WANTS
+            ),
+        )
+
+    def _interfaces(self, main: str) -> Iterator[str]:
+        yield main
+        if re.search(r"(?m)^\s*source(-directory)?\s", main):
+            directory = f"{_INTERFACES}.d"
+            for name in self._tree.names(directory):
+                yield self._tree.text(f"{directory}/{name}")
+
+    def _resolver(self) -> Resolver:
+        found = self._tree.member(_RESOLV_CONF)
+        if not found or found.kind != "symlink":
+            return "file"
+        leads = self._tree.target(_RESOLV_CONF)
+        owners: dict[str, Resolver] = {
+            "/systemd/resolve": "resolved",
+            "/systemd/resolv.conf": "resolved",
+            "resolvconf": "resolvconf",
+            "NetworkManager": "networkmanager",
+        }
+        return next((owners[part] for part in owners if part in leads), "other")
+
+    def _units(self) -> Iterator[tuple[str, Install]]:
+        for directory in _UNIT_DIRECTORIES:
+            for name in self._tree.names(directory):
+                if text := self._tree.text(f"{directory}/{name}"):
+                    yield name, _install(text)
+
+
+def _watched() -> Iterator[str]:
+    yield from (_INIT, *_SYSTEMD, _RESOLV_CONF, packages.STATUS)
+    for name in ("init", "ifup", "resolvconf", *_DHCP_CLIENTS):
+        yield from (f"{prefix}sbin/{name}" for prefix in ("", "usr/"))
+        yield from (f"{prefix}bin/{name}" for prefix in ("", "usr/"))
+    for unit in _SERVICES:
+        for directory in (_ADMIN_UNITS, *_UNIT_DIRECTORIES):
+            yield f"{directory}/{unit}"
+            yield from (
+                f"{directory}/{to}.target.wants/{unit}" for to in _WANTS
+            )
+    yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
+    yield from _DIRECTORIES
+
+
+def _is_status(path: str) -> bool:
+    directory, _, name = path.rpartition("/")
+    return path == packages.STATUS or (
+        directory == packages.STATUS_DIRECTORY and not name.endswith(".md5sums")
+    )
+
+
+def _major(package: Package | None) -> int | None:
+    found = re.match(r"(?:\d+:)?(\d+)", package.version if package else "")
+    return int(found[1]) if found else None
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        try:
+            words = shlex.split(value, comments=True)
+        except ValueError:  # an open quote
+            continue
+        if equals and len(words) == 1:
+            yield name.strip(), words[0]
+
+
+def _codename(release: Mapping[str, str], debian_version: str) -> str:
+    """Return a suite's name; before 2023 testing's os-release had none."""
+    if name := release.get("VERSION_CODENAME"):
+        return name
+    for pattern, text in (
+        (r"\(([a-z]+)\)", release.get("VERSION", "")),
+        (r"\b([a-z]+)/sid\b", release.get("PRETTY_NAME", "")),
+        (r"\b([a-z]+)/sid\b", debian_version),
+    ):
+        if found := re.search(pattern, text):
+            return found[1]
+    return ""
+
+
+def _install(text: str) -> Install:
+    """Read a unit file's [Install] section; continued lines don't occur."""
+    section = re.search(r"(?ms)^\[Install\]$(.*?)(?=^\[|\Z)", text)
+    lines = section[1] if section else ""
+
+    def words(key: str) -> tuple[str, ...]:
+        return tuple(
+            word
+            for value in re.findall(rf"(?m)^{key}\s*=(.*)$", lines)
+            for word in value.split()
+        )
+
+    return Install(
+        wanted_by=words("WantedBy"), alias=words("Alias"), also=words("Also")
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image says of itself: names for people, keys for this software."""
+
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.client import Image
+from incus_testbed.image import metadata
+from incus_testbed.image.convert import Conversion
+from incus_testbed.image.facts import Facts
+from incus_testbed.owner import Owner
+
+#: The profile that instances of an imported image get (SPEC.md).
+PROFILE = "debusine"
+
+# Image properties: which alias it was made for, by which process, and from
+# what.
+_ALIAS = "incus-testbed.alias"
+_OWNER = "incus-testbed.owner"
+_SOURCE = "incus-testbed.sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the caller knows of an image; None is read from the image.
+
+    ``architecture`` is Debian's name.  They name and describe; what an image
+    needs is decided by what it holds.
+    """
+
+    artifact_id: str | None = None
+    codename: str | None = None
+    vendor: str | None = None
+    architecture: str | None = None
+    description: str | None = None
+
+
+def metadata_tar(
+    conversion: Conversion, alias: str, label: Labels, date: int
+) -> bytes:
+    """Return the metadata of an image that this process makes now."""
+    facts = conversion.facts
+    vendor = label.vendor or facts.vendor
+    codename = label.codename or facts.codename
+    return metadata.metadata_tar(
+        architecture=facts.architecture,
+        creation_date=date,
+        profile=PROFILE,
+        description=label.description
+        or f"{vendor} {codename} {facts.architecture} ({alias})",
+        vendor=vendor,
+        codename=codename,
+        artifact_id=label.artifact_id or alias.removeprefix("artifact/"),
+        properties={
+            _ALIAS: alias,
+            _OWNER: str(Owner.current()),
+            _SOURCE: conversion.sha256,
+        },
+    )
+
+
+def check_architecture(
+    facts: Facts, label: Labels, supported: list[str]
+) -> None:
+    """Refuse an image for another machine than labelled, or than there is.
+
+    ``supported`` are Incus's names.
+
+    :raises errors.BadImage: with both architectures named
+    """
+    architecture = facts.architecture
+    if label.architecture and label.architecture != architecture:
+        raise errors.BadImage(
+            f"The image holds {architecture}, not {label.architecture}",
+            resolution="Leave --architecture out, or take another file.",
+        )
+    if metadata.incus_architecture(architecture) not in supported:
+        raise errors.BadImage(
+            f"The image is for {architecture}, which this server can't run",
+            details=f"It runs {', '.join(supported)}.",
+        )
+
+
+def is_ours(image: Image) -> bool:
+    """Tell whether this software imported an image."""
+    return _ALIAS in image.properties
+
+
+def alias(image: Image) -> str | None:
+    """Return the alias that an image was imported for."""
+    return image.properties.get(_ALIAS)
+
+
+def source(image: Image) -> str | None:
+    """Return the SHA-256 of the file that an image was made from."""
+    return image.properties.get(_SOURCE)
+
+
+def is_abandoned(image: Image) -> bool:
+    """Tell whether nobody is going to finish an image without a name.
+
+    True for this process's own: it asks before it begins another.
+    """
+    owner = Owner.parse(image.properties.get(_OWNER, ""))
+    return owner is not None and (owner == Owner.current() or owner.is_gone())

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Incus is told of an image: metadata.yaml and its templates."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+
+import yaml
+
+from incus_testbed import errors
+
+# dpkg's names and Incus's, which are the kernel's; Incus knows no byte order
+# for MIPS (Incus documentation, "Architectures").
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "armel": "armv6l",
+    "armhf": "armv7l",
+    "i386": "i686",
+    "loong64": "loongarch64",
+    "mips": "mips",
+    "mips64el": "mips64",
+    "mipsel": "mips",
+    "powerpc": "ppc",
+    "ppc64": "ppc64",
+    "ppc64el": "ppc64le",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}
+
+_TEMPLATES = {
+    "hostname.tpl": "{{ container.name }}\n",
+    "hosts.tpl": (
+        "127.0.1.1 {{ container.name }}\n"
+        "127.0.0.1 localhost\n"
+        "::1 localhost ip6-localhost ip6-loopback\n"
+        "ff02::1 ip6-allnodes\n"
+        "ff02::2 ip6-allrouters\n"
+    ),
+}
+
+
+def incus_architecture(dpkg_name: str) -> str:
+    """Return Incus's name of a Debian architecture.
+
+    :raises errors.BadImage: Incus knows none
+    """
+    try:
+        return _ARCHITECTURES[dpkg_name]
+    except KeyError:
+        raise errors.BadImage(
+            f"Incus does not know the architecture '{dpkg_name}'",
+            resolution="It knows: " + ", ".join(sorted(_ARCHITECTURES)),
+        ) from None
+
+
+def metadata_tar(
+    *,
+    architecture: str,
+    creation_date: int,
+    profile: str,
+    description: str,
+    vendor: str,
+    codename: str,
+    artifact_id: str,
+    properties: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return a tar archive that makes an Incus image of a root file system.
+
+    ``architecture`` is dpkg's name, ``creation_date`` in seconds since 1970.
+    The rest become the image's properties, with ``properties`` beside them.
+    ``profile`` is there for readers: Incus does not act on it.  The same
+    arguments give the same bytes.
+
+    :raises errors.BadImage: Incus does not know the architecture
+    """
+    metadata = {
+        "architecture": incus_architecture(architecture),
+        "creation_date": creation_date,
+        "profiles": [profile],
+        "properties": {
+            "description": description,
+            "os": vendor,
+            "release": codename,
+            "artifact_id": artifact_id,
+            **(properties or {}),
+        },
+        "templates": {
+            "/etc/hostname": _template("hostname.tpl"),
+            "/etc/hosts": _template("hosts.tpl"),
+        },
+    }
+    files = {
+        "metadata.yaml": yaml.safe_dump(
+            metadata, sort_keys=False, allow_unicode=True
+        ),
+        **{f"templates/{name}": text for name, text in _TEMPLATES.items()},
+    }
+    return _tar(files, date=creation_date)
+
+
+def _template(name: str) -> dict[str, object]:
+    return {
+        "when": ["create", "copy"],
+        "create_only": False,
+        "template": name,
+        "properties": {},
+    }
+
+
+def _tar(files: Mapping[str, str], *, date: int) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, text in files.items():
+            content = text.encode()
+            member = tarfile.TarInfo(name)
+            member.mtime = date
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()

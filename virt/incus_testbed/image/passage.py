@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stream that is read on its way from one place to another."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+
+from incus_testbed.image.source import CHUNK
+
+#: How much may be held back at once: a member's headers, or a file that is
+#: read.  Real headers stay under a MiB, dpkg's status under five.
+LIMIT = 16 << 20
+
+
+class Passage(io.RawIOBase):
+    """A file to read forwards; what has been approved goes on unchanged.
+
+    Bytes before the approved position are handed to ``write`` as reading
+    moves beyond them.  What lies behind it stays, and can be read again.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[bytes | memoryview], None],
+    ) -> None:
+        """Begin at position 0 with nothing approved.
+
+        ``read`` returns up to as many bytes as asked for, none at the end.
+        """
+        super().__init__()
+        self._source = read
+        self._write = write
+        self._buffer = bytearray()
+        self._base = 0  # the position of the buffer's first byte
+        self._position = 0
+        self._approved = 0
+        self.exhausted = False
+
+    def approve(self, position: int) -> None:
+        """Let everything before a position, later than the last, go on.
+
+        :raises tarfile.ReadError: it is not later: a header lied
+        """
+        if position <= self._approved:
+            raise tarfile.ReadError("a member ends before it begins")
+        self._approved = position
+
+    def tell(self) -> int:
+        """Return the position the next byte will be read from."""
+        return self._position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position that has not been passed on."""
+        if whence != io.SEEK_SET or position < self._base:
+            raise io.UnsupportedOperation("what has gone on is gone")
+        self._position = position
+        return position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return size bytes, fewer only at the end.
+
+        :raises tarfile.ReadError: so much cannot be held back
+        """
+        if not 0 <= size <= LIMIT:
+            raise tarfile.ReadError(f"{size} bytes of headers")
+        end = self._position + size
+        while self._base + len(self._buffer) < end and self._refill():
+            pass
+        start = self._position - self._base
+        data = bytes(self._buffer[start : end - self._base])
+        self._position += len(data)
+        return data
+
+    def finish(self) -> Iterator[bytes]:
+        """Pass on what is approved; yield the rest, which does not go on."""
+        self.seek(self._approved)
+        self._pass_on()
+        yield bytes(self._buffer)
+        while chunk := self._source(CHUNK):
+            yield chunk
+
+    def _refill(self) -> bool:
+        self._pass_on()
+        if len(self._buffer) > 2 * LIMIT:
+            raise tarfile.ReadError("too many headers for one member")
+        chunk = self._source(CHUNK)
+        self._buffer += chunk
+        self.exhausted = not chunk
+        return bool(chunk)
+
+    def _pass_on(self) -> None:
+        cut = min(
+            min(self._approved, self._position) - self._base, len(self._buffer)
+        )
+        if cut > 0:
+            with memoryview(self._buffer) as view:
+                self._write(view[:cut])
+            del self._buffer[:cut]
+            self._base += cut

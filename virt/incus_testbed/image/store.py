@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images in Incus by alias: imported whole or not at all, listed, removed."""
+
+import contextlib
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from incus_testbed import errors, guest, lock
+from incus_testbed.client import IMAGE_LIMIT, Image, Incus
+from incus_testbed.image import labels, scratch
+from incus_testbed.image.convert import convert
+from incus_testbed.image.entry import Entry
+from incus_testbed.image.facts import Facts
+from incus_testbed.image.labels import Labels
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+
+
+class Store:
+    """The images of one Incus project."""
+
+    def __init__(self, incus: Incus) -> None:
+        """Keep images through this client."""
+        self._incus = incus
+
+    def find(self, alias: str) -> Image | None:
+        """Return the image of an alias, whoever imported it."""
+        for image in self._incus.images():
+            if alias in image.aliases:
+                return image
+        return None
+
+    def images(self) -> list[Image]:
+        """Return the images that this software imported, by first alias."""
+        return sorted(
+            (
+                image
+                for image in self._incus.images()
+                if labels.is_ours(image) and image.aliases
+            ),
+            key=lambda image: image.aliases,
+        )
+
+    def remove(self, alias: str) -> None:
+        """Remove the image of an alias.
+
+        :raises errors.NotFound: there is none
+        :raises errors.Denied: this software did not import it
+        """
+        image = self.find(alias)
+        if image is None:
+            raise errors.NotFound(
+                f"There is no image {alias}",
+                resolution="'incus-testbed images' lists the images there are.",
+            )
+        if not labels.is_ours(image):
+            raise errors.Denied(
+                f"{alias} was not imported by incus-testbed",
+                resolution=f"If it can go: incus image delete {alias}",
+            )
+        if len(image.aliases) > 1:
+            self._incus.delete_alias(alias)
+        else:
+            self._incus.delete_image(image.fingerprint)
+
+    def add(
+        self,
+        source: BinaryIO,
+        alias: str,
+        *,
+        label: Labels | None = None,
+        generator: bytes | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Import a system tarball under an alias; tell if that was needed.
+
+        False means that the alias holds an image of this very source already,
+        perhaps because another process imported it while this one waited.
+        ``progress`` is called with the count of source bytes read.
+        ``generator`` replaces the systemd generator that is put in.
+
+        :raises errors.BadImage: the source can't become an image
+        :raises errors.AlreadyExists: the alias is taken by something else
+        """
+        check_alias(alias)
+        with self._locked(alias):
+            if present := self.find(alias):
+                _check_same(present, alias, _digest(source, progress))
+                return False
+            self._remove_unfinished(alias)
+            fingerprint = self._import(
+                source, alias, label or Labels(), generator, progress
+            )
+            try:
+                self._name(fingerprint, alias)
+            except BaseException:
+                self._incus.delete_image(fingerprint)
+                raise
+            return True
+
+    @contextlib.contextmanager
+    def _locked(self, alias: str) -> Iterator[None]:
+        where = f"{self._incus.remote or ''}:{self._incus.project or ''}"
+        with lock.held(
+            f"image {alias} of {where}",
+            timeout=IMAGE_LIMIT,
+            on_wait=lambda: log.warning(
+                "another process imports %s: waiting for it", alias
+            ),
+        ):
+            yield
+
+    def _remove_unfinished(self, alias: str) -> None:
+        """Remove what a process that was killed had imported, not named.
+
+        Only the holder of the alias's lock gets here, so none is in work by
+        this user; another user's is spared while its process lives.
+        """
+        for image in self._incus.images():
+            if (
+                not image.aliases
+                and labels.alias(image) == alias
+                and labels.is_abandoned(image)
+            ):
+                with contextlib.suppress(errors.NotFound):
+                    self._incus.delete_image(image.fingerprint)
+
+    def _import(
+        self,
+        source: BinaryIO,
+        alias: str,
+        label: Labels,
+        generator: bytes | None,
+        progress: Callable[[int], None] | None,
+    ) -> str:
+        """Import an image without a name; return its fingerprint."""
+        date = int(time.time())
+        architectures = self._incus.server()["environment"]["architectures"]
+
+        def additions(facts: Facts) -> list[Entry]:
+            labels.check_architecture(facts, label, architectures)
+            guest.check(facts)
+            return guest.customisation(facts, generator=generator)
+
+        with scratch.file() as rootfs, scratch.file() as metadata:
+            conversion = convert(
+                source,
+                rootfs,
+                additions=additions,
+                date=date,
+                progress=progress,
+            )
+            rootfs.flush()
+            metadata.write(labels.metadata_tar(conversion, alias, label, date))
+            metadata.flush()
+            return self._incus.import_image(
+                scratch.path(metadata), scratch.path(rootfs)
+            )
+
+    def _name(self, fingerprint: str, alias: str) -> None:
+        """Finish an image: the name comes last, so that it stands for all."""
+        (image,) = (
+            image
+            for image in self._incus.images()
+            if image.fingerprint == fingerprint
+        )
+        self._incus.set_image_profiles(image, [labels.PROFILE])
+        self._incus.create_alias(alias, fingerprint)
+
+
+def check_alias(alias: str) -> None:
+    """Refuse what Incus would take for something else than an alias.
+
+    :raises errors.BadImage: it isn't a name such as artifact/42
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w./+~-]*", alias, re.ASCII):
+        raise errors.BadImage(
+            f"{alias!r} can't be an alias",
+            resolution="Give one such as artifact/42: letters, digits and"
+            " any of . / + ~ _ -",
+        )
+
+
+def content_alias(source: BinaryIO) -> str:
+    """Return the alias that a file gets for its content; rewinds it."""
+    digest = _digest(source, None)
+    source.seek(0)
+    return f"tarball/{digest[:16]}"
+
+
+def _check_same(image: Image, alias: str, digest: str) -> None:
+    if labels.source(image) == digest:
+        return
+    ours = labels.is_ours(image)
+    what = (
+        "an image made from another file"
+        if ours
+        else "an image that incus-testbed did not import"
+    )
+    removal = "incus-testbed remove" if ours else "incus image delete"
+    raise errors.AlreadyExists(
+        f"The alias {alias} is taken by {what}",
+        resolution="Choose another alias, or remove that image:"
+        f" {removal} {alias}",
+    )
+
+
+def _digest(source: BinaryIO, progress: Callable[[int], None] | None) -> str:
+    digest, read = hashlib.sha256(), 0
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        read += len(chunk)
+        if progress:
+            progress(read)
+    return digest.hexdigest()

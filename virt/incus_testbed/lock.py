@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks between processes of one user, which a dead process can't keep."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from incus_testbed import errors
+
+_POLL = 0.1
+
+
+@contextlib.contextmanager
+def held(
+    name: str, *, timeout: float, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold the lock of a name; the kernel frees it when this process ends.
+
+    ``on_wait`` is called once if another process holds it.
+
+    :raises errors.TimedOut: another process held it for ``timeout`` seconds
+    """
+    path = _folder() / hashlib.sha256(os.fsencode(name)).hexdigest()
+    deadline = time.monotonic() + timeout
+    while (descriptor := _try(path)) is None:
+        if on_wait:
+            on_wait()
+            on_wait = None
+        if time.monotonic() > deadline:
+            raise errors.TimedOut(
+                f"Another process has worked on {name} for {timeout:.0f} s",
+                resolution=f"It holds {path}; see: fuser {path}",
+            )
+        time.sleep(_POLL)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _try(path: Path) -> int | None:
+    """Return an open, locked file of this path, or None if that is taken."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder removed the file: a lock on it holds nobody off.
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(cache).expanduser() / "incus-testbed"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.Denied(
+            f"No lock can be made in {folder}",
+            details=str(error),
+            resolution="Set XDG_CACHE_HOME to a folder that you can write to.",
+        ) from error
+    return folder

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the programs say on standard error: messages, errors, progress."""
+
+import contextlib
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from incus_testbed import errors
+
+
+def configure(verbosity: int) -> None:
+    """Send log messages to standard error: warnings, 1 info, 2 all."""
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("incus-testbed: %(message)s"))
+    logger = logging.getLogger("incus_testbed")
+    logger.addHandler(handler)
+    logger.setLevel(levels[min(verbosity, 2)])
+
+
+def error(failure: errors.TestbedError) -> None:
+    """Print an error: what happened, the detail, what to do next."""
+    print(f"incus-testbed: {failure.brief}", file=sys.stderr)
+    for part in (failure.details, failure.resolution):
+        for line in part.splitlines():
+            print(f"  {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def progress(
+    what: str, total: int | None
+) -> Iterator[Callable[[int], None] | None]:
+    """Show how many of ``total`` bytes are done, where a person looks on.
+
+    Yields the function to call with the count so far, or None where standard
+    error is not a terminal or rich is not installed.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        # Here, because it takes a while to import and is seldom needed.
+        from rich import console  # noqa: PLC0415
+        from rich import progress as bars  # noqa: PLC0415
+    except ImportError:
+        yield None
+        return
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeElapsedColumn(),
+    )
+    with bars.Progress(
+        *columns, console=console.Console(stderr=True), transient=True
+    ) as display:
+        task = display.add_task(what, total=total)
+        yield lambda done: display.update(task, completed=done)
+
+
+def size_of(file: BinaryIO) -> int | None:
+    """Return the size of an open file, or None if it is a pipe."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, aligned, on standard output."""
+    widths = [
+        max(len(row[column]) for row in (headings, *rows))
+        for column in range(len(headings))
+    ]
+    for row in (headings, *rows):
+        cells = (
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        )
+        print("  ".join(cells).rstrip())

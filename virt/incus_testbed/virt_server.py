@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""autopkgtest's virtualisation server on Incus.
+
+autopkgtest's own VirtSubproc speaks the protocol of
+/usr/share/doc/autopkgtest/README.virtualisation-server; this module supplies
+the hooks that it calls.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from incus_testbed import errors, reporting
+from incus_testbed.client import Incus
+from incus_testbed.image.store import Store, content_alias
+from incus_testbed.instance import Instance
+
+sys.path.insert(0, "/usr/share/autopkgtest/lib")
+try:
+    import adtlog
+    import VirtSubproc
+except ImportError:
+    sys.exit(
+        "autopkgtest-virt-incus-testbed: autopkgtest is not installed\n"
+        "  Install it: apt install autopkgtest"
+    )
+
+log = logging.getLogger(__name__)
+
+#: autopkgtest takes 255 for a failure of the server, so a test's becomes this.
+_STATUS_FOR_255 = 253
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+
+
+class Interrupted(BaseException):
+    """A signal told this process to end."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the signal's number."""
+        super().__init__(number)
+        self.number = number
+
+
+class Testbed:
+    """The hooks: one instance at a time, of one image."""
+
+    __test__ = False  # pytest: not a test class
+
+    def __init__(
+        self,
+        incus: Incus,
+        image: str,
+        *,
+        name: str | None = None,
+        delete_existing: bool = False,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Use an image's alias, or a tarball's path; nothing starts yet."""
+        self._incus = incus
+        self._image = image
+        self._name = name
+        self._delete_existing = delete_existing
+        self._arguments = arguments
+        self._instance: Instance | None = None
+        self._normal_user = ""
+
+    def hook_capabilities(self) -> list[str]:
+        """Return what the testbed can do."""
+        capabilities = [
+            "isolation-container",
+            "reboot",
+            "revert",
+            "revert-full-system",
+            "root-on-testbed",
+        ]
+        if self._normal_user:
+            capabilities.append(f"suggested-normal-user={self._normal_user}")
+        return capabilities
+
+    def hook_open(self) -> None:
+        """Launch the instance and wait until tests can run in it."""
+        # VirtSubproc lets go of signals when it has closed a testbed.
+        catch_signals()
+        with _bombing():
+            if self._name and self._delete_existing:
+                Instance(self._incus, self._name).delete()
+            self._instance = Instance.launch(
+                self._incus,
+                self._alias(),
+                purpose="autopkgtest",
+                name=self._name,
+                arguments=self._arguments,
+            )
+            try:
+                self._instance.wait_ready()
+                guest = self._instance.probe()
+            except BaseException:
+                self.remove()
+                raise
+            self._normal_user = guest["user"]
+            VirtSubproc.auxverb = self._instance.exec_argv(
+                [], shell=guest["shell"], status_for_255=_STATUS_FOR_255
+            )
+
+    def hook_downtmp(self, path: str | None) -> str:
+        """Make the scratch directory, again at ``path`` after a revert."""
+        downtmp: str = VirtSubproc.downtmp_mktemp(
+            self.hook_capabilities(), path, None
+        )
+        return downtmp
+
+    def hook_revert(self) -> None:
+        """Give back the testbed as it was when it was opened."""
+        with _bombing():
+            self.remove()
+        self.hook_open()
+
+    def hook_cleanup(self) -> None:
+        """Remove the instance."""
+        with _bombing():
+            self.remove()
+
+    def hook_prepare_reboot(self) -> dict[str, str]:
+        """Return what hook_wait_reboot needs to know of the current boot."""
+        with _bombing():
+            return {"boot": self._open_instance().probe()["boot"]}
+
+    def hook_wait_reboot(self, *, boot: str) -> None:
+        """Wait until the instance runs and is ready in another boot."""
+        with _bombing():
+            self._open_instance().wait_reboot(boot)
+
+    def hook_debug_fail(self) -> str:
+        """Return what helps to find out why the testbed failed."""
+        return self._open_instance().evidence() if self._instance else ""
+
+    def _open_instance(self) -> Instance:
+        if self._instance is None:
+            raise errors.NotRunning("The testbed is not open")
+        return self._instance
+
+    def _alias(self) -> str:
+        """Return the image's alias, after importing it if it is a file."""
+        path = Path(self._image)
+        if not path.is_file():
+            return self._image
+        with path.open("rb") as source:
+            alias = content_alias(source)
+            size = reporting.size_of(source)
+            with reporting.progress(f"Importing {path.name}", size) as update:
+                Store(self._incus).add(source, alias, progress=update)
+        return alias
+
+    def remove(self) -> None:
+        """Remove the instance, if there is one."""
+        if self._instance:
+            self._instance.delete()
+            self._instance = None
+
+
+class _bombing:  # noqa: N801 - reads as a statement
+    """Report this software's errors the way the protocol wants it."""
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        """Turn an error into autopkgtest's."""
+        if isinstance(error, errors.TestbedError):
+            VirtSubproc.bomb(str(error))
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Serve one autopkgtest over standard input and output."""
+    arguments = parser().parse_args(argv)
+    reporting.configure(2 if arguments.debug else 0)
+    if arguments.debug:
+        adtlog.verbosity = 2
+    testbed = Testbed(
+        Incus(project=arguments.project, remote=arguments.remote),
+        arguments.image,
+        name=arguments.name,
+        delete_existing=arguments.delete_existing,
+        arguments=arguments.launch_arguments,
+    )
+    VirtSubproc.progname = "autopkgtest-virt-incus-testbed"
+    VirtSubproc.caller = testbed
+    interruption = None
+    try:
+        VirtSubproc.ok()
+        catch_signals()
+        VirtSubproc.mainloop()
+    except Interrupted as caught:
+        interruption = caught
+    finally:
+        # VirtSubproc cleans up an open testbed, but not one being opened.
+        testbed.remove()
+    if interruption:
+        signal.signal(interruption.number, signal.SIG_DFL)
+        os.kill(os.getpid(), interruption.number)
+    sys.exit(0)
+
+
+def catch_signals() -> None:
+    """Have signals raise Interrupted, so that nothing is left half-way."""
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    # Once is enough: what follows is cleaning up.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, options as in virt-incus."""
+    result = argparse.ArgumentParser(
+        prog="autopkgtest-virt-incus-testbed",
+        description="autopkgtest virtualisation server on Incus",
+        epilog="Use it as: autopkgtest PACKAGE -- incus-testbed IMAGE",
+    )
+    result.add_argument(
+        "-d", "--debug", action="store_true", help="say what is done"
+    )
+    result.add_argument(
+        "-r", "--remote", help="use this remote (see: incus remote list)"
+    )
+    result.add_argument(
+        "-p", "--project", help="use this project (see: incus project list)"
+    )
+    result.add_argument("--vm", action="store_true", help=argparse.SUPPRESS)
+    result.add_argument("--name", help="name of the instance")
+    result.add_argument(
+        "--delete-existing",
+        action="store_true",
+        help="with --name: remove an instance that has the name",
+    )
+    result.add_argument(
+        "image",
+        help="an image's alias, such as artifact/42, or the path of a system"
+        " tarball, which is imported first",
+    )
+    result.add_argument(
+        "launch_arguments",
+        metavar="...",
+        nargs=argparse.REMAINDER,
+        help="the rest goes to 'incus launch'",
+    )
+    return result
