@@ -24,7 +24,8 @@ _BRIDGE = "chkdaemon0"
 _PATIENCE = 120
 _COMMAND = f"""
 set -e
-incus network create {_BRIDGE} ipv4.address=none ipv6.address=none </dev/null >&2
+exec 3<&0 </dev/null # "incus network create" would read it
+incus network create {_BRIDGE} ipv4.address=none ipv6.address=none >&2
 echo "$INCUS_DIR"
 """
 
@@ -73,7 +74,7 @@ def test_gives_the_status_of_the_command() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stops_when_interrupted(number: signal.Signals) -> None:
-    with _run(f"{_COMMAND} read line") as process:
+    with _run(f"{_COMMAND} read line <&3") as process:
         home = _home(process)
         assert _bridge_exists()
         os.killpg(process.pid, number)
@@ -83,7 +84,7 @@ def test_stops_when_interrupted(number: signal.Signals) -> None:
 
 
 def test_next_run_clears_up_after_a_killed_one() -> None:
-    with _run(f"{_COMMAND} read line") as process:
+    with _run(f"{_COMMAND} read line <&3") as process:
         home = _home(process)
         process.kill()
     daemon.wait_until_free(home)

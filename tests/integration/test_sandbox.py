@@ -2,6 +2,7 @@
 """A test run leaves an Incus as it found it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -50,7 +51,11 @@ def test_removes_all_it_made(before: set[str]) -> None:
 
 
 def test_clears_up_after_a_killed_run(before: set[str]) -> None:
-    killed = subprocess.run([sys.executable, "-c", _KILLED], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL
     assert _everything() > before
 
