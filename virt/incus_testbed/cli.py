@@ -192,9 +192,7 @@ def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     done = False
-    for argv in host.setup(
-        incus, _names(arguments), dry_run=arguments.dry_run
-    ):
+    for argv in host.setup(incus, _names(arguments), dry_run=arguments.dry_run):
         print(f"$ {shlex.join(argv)}", flush=True)
         done = True
     if not done:

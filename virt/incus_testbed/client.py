@@ -37,6 +37,7 @@ class Image:
     kind: str
     architecture: str
     size: int
+    created: datetime
     uploaded: datetime
     last_used: datetime | None
 
@@ -364,6 +365,7 @@ def _image(record: dict[str, Any]) -> Image:
         kind=record["type"],
         architecture=record["architecture"],
         size=record["size"],
+        created=datetime.fromisoformat(record["created_at"]),
         uploaded=datetime.fromisoformat(record["uploaded_at"]),
         last_used=last_used if last_used > _NEVER else None,
     )

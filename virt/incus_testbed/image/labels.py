@@ -18,6 +18,9 @@ PROFILE = "debusine"
 _ALIAS = "incus-testbed.alias"
 _OWNER = "incus-testbed.owner"
 _SOURCE = "incus-testbed.sha256"
+# Its creation_date.  'incus publish' hands the properties on, through an
+# instance, to an image with other content and another date.
+_CREATED = "incus-testbed.created"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ def metadata_tar(
             _ALIAS: alias,
             _OWNER: str(Owner.current()),
             _SOURCE: conversion.sha256,
+            _CREATED: str(date),
         },
     )
 
@@ -83,23 +87,29 @@ def check_architecture(
 
 def is_ours(image: Image) -> bool:
     """Tell whether this software imported an image."""
-    return _ALIAS in image.properties
+    created = str(int(image.created.timestamp()))
+    return image.properties.get(_CREATED) == created
 
 
 def alias(image: Image) -> str | None:
-    """Return the alias that an image was imported for."""
-    return image.properties.get(_ALIAS)
+    """Return the alias that this software imported an image for."""
+    return image.properties.get(_ALIAS) if is_ours(image) else None
 
 
 def source(image: Image) -> str | None:
-    """Return the SHA-256 of the file that an image was made from."""
-    return image.properties.get(_SOURCE)
+    """Return the SHA-256 of the file that this software made an image from."""
+    return image.properties.get(_SOURCE) if is_ours(image) else None
 
 
-def is_abandoned(image: Image) -> bool:
-    """Tell whether nobody is going to finish an image without a name.
+def is_unfinished(image: Image) -> bool:
+    """Tell whether an image has no name yet, and nobody will give it one.
 
     True for this process's own: it asks before it begins another.
     """
     owner = Owner.parse(image.properties.get(_OWNER, ""))
-    return owner is not None and (owner == Owner.current() or owner.is_gone())
+    return (
+        is_ours(image)
+        and not image.aliases
+        and owner is not None
+        and (owner == Owner.current() or owner.is_gone())
+    )

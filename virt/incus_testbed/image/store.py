@@ -123,11 +123,7 @@ class Store:
         this user; another user's is spared while its process lives.
         """
         for image in self._incus.images():
-            if (
-                not image.aliases
-                and labels.alias(image) == alias
-                and labels.is_abandoned(image)
-            ):
+            if labels.alias(image) == alias and labels.is_unfinished(image):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
 
