@@ -16,6 +16,7 @@ the next start clears them away.
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -38,6 +39,8 @@ _INCUSD = Path(__file__).with_name("incusd.sh")
 _PATH = "/usr/libexec/incus:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_ATTEMPTS = 5
+_LOG = "incusd.log"
 
 
 class DaemonError(Exception):
@@ -178,10 +181,30 @@ def _started(home: Path, lock: IO[str]) -> Iterator[dict[str, str]]:
     state = home / "incus"
     state.mkdir(mode=0o711, exist_ok=True)
     environment = {"INCUS_DIR": str(state)}
-    log = home / "incusd.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
+    process = _spawn(home, lock, environment)
+    try:
+        _wait_until_answering(process, home, environment)
+        for _ in range(_ATTEMPTS):
+            if _has_all_networks(environment):
+                break
+            _stop(process, environment)
+            process = _spawn(home, lock, environment)
+            _wait_until_answering(process, home, environment)
+        lock.close()
+        yield environment
+    finally:
+        lock.close()
+        _stop(process, environment)
+        wait_until_free(home)
+
+
+def _spawn(
+    home: Path, lock: IO[str], environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    with (home / _LOG).open("wb") as output:
+        return subprocess.Popen(
             [
+                # If this process dies, unshare is killed, and all below it.
                 *("setpriv", "--pdeathsig", "KILL"),
                 *("unshare", "--mount", "--propagation", "slave"),
                 *("--pid", "--mount-proc", "--fork", "--kill-child=KILL"),
@@ -194,16 +217,30 @@ def _started(home: Path, lock: IO[str]) -> Iterator[dict[str, str]]:
             pass_fds=[lock.fileno()],
             start_new_session=True,
         )
-    lock.close()
-    try:
-        _wait_until_answering(process, environment, log)
-        yield environment
-    finally:
-        _stop(process, home, environment)
+
+
+def _has_all_networks(environment: dict[str, str]) -> bool:
+    """Tell whether the bridges of the kept state are up.
+
+    At its start incusd looks at all interfaces of the machine; if one of
+    another Incus vanishes meanwhile, it gives up on the bridge for a minute.
+    """
+    listed = subprocess.run(
+        ["incus", "network", "list", "--project=default", "--format=json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+        check=True,
+    )
+    return all(
+        network["status"] == "Created"
+        for network in json.loads(listed.stdout)
+        if network["managed"]
+    )
 
 
 def _wait_until_answering(
-    process: "subprocess.Popen[bytes]", environment: dict[str, str], log: Path
+    process: "subprocess.Popen[bytes]", home: Path, environment: dict[str, str]
 ) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not _answers({**os.environ, **environment}):
@@ -214,16 +251,14 @@ def _wait_until_answering(
         else:
             time.sleep(0.05)
             continue
-        lines = log.read_text(errors="replace").splitlines()
+        lines = (home / _LOG).read_text(errors="replace").splitlines()
         raise DaemonError(
             "\n".join([f"The private incusd {reason}. It said:", *lines[-10:]])
         )
 
 
 def _stop(
-    process: "subprocess.Popen[bytes]",
-    home: Path,
-    environment: dict[str, str],
+    process: "subprocess.Popen[bytes]", environment: dict[str, str]
 ) -> None:
     """Have the daemon stop its instances and itself; make sure it did."""
     try:
@@ -244,7 +279,6 @@ def _stop(
     finally:
         process.kill()
         process.wait()
-    wait_until_free(home)
 
 
 def wait_until_free(home: Path) -> None:

@@ -30,10 +30,14 @@ class Sandbox:
 
     def create(self) -> None:
         """Make everything.  A process that is killed leaves it: clear()."""
-        owner = f"--config={_OWNER}={Owner.current()}"
-        Incus(project="default").run("project", "create", self.project, owner)
+        self.create_project()
         for _ in host.setup(Incus(project=self.project), self.names):
             pass
+
+    def create_project(self) -> None:
+        """Make the project alone."""
+        owner = f"--config={_OWNER}={Owner.current()}"
+        Incus(project="default").run("project", "create", self.project, owner)
 
     def remove(self) -> None:
         """Remove what there is of it, with all that tests made in it."""

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is found of a host that is not as it should be."""
+
+from pathlib import Path
+
+import pytest
+
+from incus_testbed import errors, host
+from incus_testbed.host import machine, pool
+from tests.fake_incus import FakeIncus
+
+
+def _finding(incus: FakeIncus, requirement: str) -> host.Finding:
+    return next(
+        report.finding
+        for report in host.doctor(incus)
+        if report.requirement == requirement
+    )
+
+
+def test_no_server_leaves_the_rest_unchecked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    incus = FakeIncus()
+
+    def refuse() -> None:
+        raise errors.DaemonDown("nobody there")
+
+    monkeypatch.setattr(incus, "server", refuse)
+
+    assert _finding(incus, "Incus server").advice
+    unknown = _finding(incus, "network debusinebr0")
+    assert unknown.state is host.State.UNKNOWN
+    with pytest.raises(errors.Unsupported, match="nobody there"):
+        list(host.setup(incus))
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("5.21.1", host.State.FAILED),
+        ("6.0.2", host.State.WARNING),
+        ("6.0.4", host.State.GOOD),
+        ("6.0", host.State.WARNING),
+        ("7.0.2", host.State.GOOD),
+    ],
+)
+def test_server_version(version: str, state: host.State) -> None:
+    incus = FakeIncus()
+    incus.version = version
+
+    assert _finding(incus, "Incus server").state is state
+
+
+def test_a_pool_that_copies_is_a_warning_with_a_way_out() -> None:
+    incus = FakeIncus()
+    incus.run("storage", "create", "default", "dir")
+
+    finding = _finding(incus, "storage pool default")
+
+    assert finding.state is host.State.WARNING
+    assert "--pool" in finding.advice
+
+
+def test_without_a_cloning_driver_setup_makes_a_pool_that_copies() -> None:
+    incus = FakeIncus(drivers=["dir"])
+
+    list(host.setup(incus))
+
+    finding = _finding(incus, "storage pool default")
+    assert finding.state is host.State.WARNING
+    assert "btrfs-progs" in finding.advice
+
+
+@pytest.mark.parametrize(("free", "size"), [(5, 5), (40, 20), (10_000, 200)])
+def test_pool_size_follows_the_disk(free: int, size: int) -> None:
+    assert pool.size(free) == size
+
+
+def test_a_network_without_address_fails() -> None:
+    incus = FakeIncus()
+    incus.run("network", "create", "debusinebr0", "ipv4.address=none")
+
+    finding = _finding(incus, "network debusinebr0")
+
+    assert finding.state is host.State.FAILED
+    assert "ipv4.address=" in finding.advice
+
+
+def test_low_kernel_limits_are_a_warning(tmp_path: Path) -> None:
+    for name, value in (
+        ("fs/inotify/max_user_instances", "128"),
+        ("kernel/keys/maxkeys", "2000"),
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{value}\n")
+
+    finding = machine.check_limits(tmp_path)
+
+    assert finding.state is host.State.WARNING
+    assert "fs.inotify.max_user_instances=" in finding.advice
+    assert "maxkeys" not in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("table", "state"),
+    [
+        ("root:1000000:1000000000\n", host.State.GOOD),
+        ("0:1000000:65536\n", host.State.GOOD),
+        ("alice:100000:65536\n", host.State.FAILED),
+        ("root:1000000:1000\n", host.State.FAILED),
+        (None, host.State.GOOD),
+    ],
+)
+def test_user_ids(tmp_path: Path, table: str | None, state: host.State) -> None:
+    if table is not None:
+        (tmp_path / "subuid").write_text(table)
+
+    finding = machine.check_ids(tmp_path)
+
+    assert finding.state is state
+    assert ("usermod --add-subuids" in finding.advice) == (
+        state is host.State.FAILED
+    )
