@@ -2,7 +2,7 @@
 
 # Debian's Python modules are needed, whatever python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
-SCRIPTS := $(wildcard tests/*.sh virt/incus_testbed/guest/overlay/*.sh) .ci/run
+SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=")
 
 help:
 	@echo 'make demo    see it work: a Debian image, and autopkgtest in it'

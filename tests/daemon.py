@@ -244,6 +244,11 @@ def _stop(
     finally:
         process.kill()
         process.wait()
+    wait_until_free(home)
+
+
+def wait_until_free(home: Path) -> None:
+    """Wait until the kernel has ended all of a daemon that was killed."""
     while not _free(home):
         time.sleep(0.02)
 
@@ -253,16 +258,16 @@ def run(argv: Sequence[str]) -> int:
 
     Ctrl-C reaches the command too: it may clean up in its own time.
     """
-    with subprocess.Popen(argv) as child:
-        try:
-            while True:
-                try:
-                    status = child.wait()
-                    break
-                except KeyboardInterrupt:
-                    continue
-        finally:
-            child.terminate()
+    # Not ignored: the command would inherit that.
+    previous = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with subprocess.Popen(argv) as child:
+            try:
+                status = child.wait()
+            finally:
+                child.terminate()
+    finally:
+        signal.signal(signal.SIGINT, previous)
     return 128 - status if status < 0 else status
 
 

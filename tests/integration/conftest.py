@@ -67,8 +67,7 @@ def incus(incus_environment: object) -> Incus:
 def cli(incus: Incus) -> Cli:
     """Return the command, aimed at the Incus under test."""
     del incus
-    path = f"{_VIRT}{os.pathsep}{os.environ['PATH']}"
-    return Cli({**os.environ, "PYTHONPATH": str(_VIRT), "PATH": path})
+    return Cli(dict(os.environ))
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +82,7 @@ def image(
         key = (suite, *packages)
         if key not in imported:
             alias = "test/" + "+".join(key)
-            with system_tarball(suite, packages).open("rb") as source:
+            with system_tarball(suite, *packages).open("rb") as source:
                 store.add(source, alias)
             imported[key] = alias
         return imported[key]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests import images
-from tests.unit import trees
 
 from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.entry import Entry
+from tests import images
+from tests.unit import trees
 
 #: The packages bring capabilities, hard links, setuid bits and more owners.
 SYSTEMS = {

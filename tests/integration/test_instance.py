@@ -208,7 +208,7 @@ def test_guest_that_does_not_finish_booting_shows_its_console(
 def test_guest_that_hangs_fails_in_time(incus: Incus, bookworm: str) -> None:
     with (
         _launch_with_init(incus, bookworm, "/bin/sleep infinity") as instance,
-        pytest.raises(errors.BootFailed, match="after 2 s"),
+        pytest.raises(errors.BootFailed, match="after 2 s at most"),
     ):
         instance.wait_ready(timeout=2)
 
@@ -262,5 +262,3 @@ def _wait_for_new(incus: Incus, before: set[str]) -> str:
             return new.pop()
         time.sleep(0.02)
     pytest.fail("no instance appeared")
-
-

@@ -2,7 +2,6 @@
 """Images on a real Incus: whole or not there, once, and removable."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -98,7 +97,10 @@ def test_alias_of_another_file_is_refused(
 def test_foreign_image_is_refused_and_kept(
     cli: Cli, incus: Incus, bookworm: str, tarball: str
 ) -> None:
-    with Instance.launch(incus, bookworm, purpose="test", ephemeral=False) as it:
+    with Instance.launch(
+        incus, bookworm, purpose="test", ephemeral=False
+    ) as it:
+        it.wait_ready()
         it.stop()
         words = (it.name, f"--alias={ALIAS}", "--compression=none")
         incus.run("publish", *words, timeout=300)
@@ -163,7 +165,7 @@ def test_interrupted_import_leaves_nothing(
     time.sleep(delay)
     child.send_signal(number)
     status = child.wait(60)
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
     image = Store(incus).find(ALIAS)
     if status == 0:
         assert image
@@ -204,7 +206,9 @@ def test_missing_file_and_odd_alias(cli: Cli, tarball: str) -> None:
     assert "artifact/42" in done.stderr
 
 
-def test_full_disk(cli: Cli, incus: Incus, tarball: str, tmp_path: Path) -> None:
+def test_full_disk(
+    cli: Cli, incus: Incus, tarball: str, tmp_path: Path
+) -> None:
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", tmp_path], check=True
     )
@@ -219,9 +223,7 @@ def test_full_disk(cli: Cli, incus: Incus, tarball: str, tmp_path: Path) -> None
     assert Store(incus).find(ALIAS) is None
 
 
-def test_wrong_architecture_label(
-    cli: Cli, incus: Incus, tarball: str
-) -> None:
+def test_wrong_architecture_label(cli: Cli, incus: Incus, tarball: str) -> None:
     done = cli.run(
         "import", tarball, "--alias", ALIAS, "--architecture", "s390x"
     )

@@ -100,7 +100,9 @@ def test_normal_user_is_suggested(
 ) -> None:
     tarball = tmp_path / "with-users.tar"
     with tarball.open("wb") as plain:
-        subprocess.run(["zstd", "-dc", bookworm_tarball], stdout=plain, check=True)
+        subprocess.run(
+            ["zstd", "-dc", bookworm_tarball], stdout=plain, check=True
+        )
     users = "root:x:0:0::/root:/bin/sh\nb:x:1001:0::/:\na:x:1000:0::/:\n"
     with tarfile.open(tarball, "a") as archive:
         member = tarfile.TarInfo("./etc/passwd")
@@ -143,7 +145,9 @@ def test_scratch_survives_reboot_and_is_empty_after_revert(
     server.ask("close")
 
 
-def test_copies(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_copies(
+    server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("copies")
     tree = folder / "tree"
     (tree / "sub").mkdir(parents=True)

@@ -8,13 +8,12 @@ raised as the kinds of errors.py; what they mean is the caller's to decide.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
-from incus_testbed import diagnosis, errors, process
+from incus_testbed import diagnosis, errors, process, records
+from incus_testbed.records import Image, InstanceRecord
 
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
@@ -22,36 +21,6 @@ REQUEST_LIMIT = 60.0
 IMAGE_LIMIT = 1800.0
 #: Seconds for starting, stopping or removing an instance.
 INSTANCE_LIMIT = 300.0
-#: Incus writes Go's zero time, in the year 1, for what has not happened.
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """An image as Incus knows it; ``size`` is bytes in its store."""
-
-    fingerprint: str
-    aliases: tuple[str, ...]
-    properties: Mapping[str, str]
-    profiles: tuple[str, ...]
-    kind: str
-    architecture: str
-    size: int
-    created: datetime
-    uploaded: datetime
-    last_used: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstanceRecord:
-    """An instance as Incus knows it; ``kind`` is container or …-machine."""
-
-    name: str
-    kind: str
-    status: str
-    config: Mapping[str, str]
-    ephemeral: bool
-    created: datetime
 
 
 class Incus:
@@ -136,7 +105,7 @@ class Incus:
     def images(self) -> list[Image]:
         """Return all images of the project."""
         return [
-            _image(record)
+            records.image(record)
             for record in self._json(
                 "image", "list", *self._targets(), "--format=json"
             )
@@ -207,7 +176,7 @@ class Incus:
     def instances(self) -> list[InstanceRecord]:
         """Return all instances of the project."""
         return [
-            _instance(record)
+            records.instance(record)
             for record in self._json(
                 "list", *self._targets(), "--format=json", "--columns=n"
             )
@@ -225,7 +194,7 @@ class Incus:
             "--columns=n",
         ):
             if record["name"] == name:
-                return _instance(record)
+                return records.instance(record)
         raise errors.NotFound(f"There is no instance {name}")
 
     def launch(
@@ -353,30 +322,3 @@ class Incus:
             target,
             timeout=IMAGE_LIMIT,
         )
-
-
-def _image(record: dict[str, Any]) -> Image:
-    last_used = datetime.fromisoformat(record["last_used_at"])
-    return Image(
-        fingerprint=record["fingerprint"],
-        aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
-        properties=record["properties"] or {},
-        profiles=tuple(record.get("profiles") or ()),
-        kind=record["type"],
-        architecture=record["architecture"],
-        size=record["size"],
-        created=datetime.fromisoformat(record["created_at"]),
-        uploaded=datetime.fromisoformat(record["uploaded_at"]),
-        last_used=last_used if last_used > _NEVER else None,
-    )
-
-
-def _instance(record: dict[str, Any]) -> InstanceRecord:
-    return InstanceRecord(
-        name=record["name"],
-        kind=record["type"],
-        status=record["status"],
-        config=record["config"] or {},
-        ephemeral=record["ephemeral"],
-        created=datetime.fromisoformat(record["created_at"]),
-    )

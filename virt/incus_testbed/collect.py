@@ -6,10 +6,11 @@ import logging
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.client import Image, Incus, InstanceRecord
+from incus_testbed.client import Incus
 from incus_testbed.image import labels
 from incus_testbed.instance import OWNER_KEY, Instance
 from incus_testbed.owner import Owner
+from incus_testbed.records import Image, InstanceRecord
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,11 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from incus_testbed import diagnosis, errors, process
+from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.owner import Owner
@@ -26,23 +25,10 @@ OWNER_KEY = "user.incus-testbed.owner"
 CREATED_KEY = "user.incus-testbed.created"
 PURPOSE_KEY = "user.incus-testbed.purpose"
 
-#: Seconds for a container to boot, its network included.
-BOOT_LIMIT = 120.0
 #: Seconds between asking an instance to stop and killing it (SPEC.md).
 STOP_GRACE = 30.0
-#: Seconds for a small command of our own in a guest.
-_COMMAND_LIMIT = 60.0
 _NAME_TRIES = 10
 _REMOVAL_TRIES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readiness:
-    """How a guest came up: systemd's state, failed units, network."""
-
-    state: str
-    failed_units: tuple[str, ...]
-    network: str
 
 
 class Instance:
@@ -123,40 +109,17 @@ class Instance:
         """Remove the instance."""
         self.delete()
 
-    def wait_ready(self, timeout: float = BOOT_LIMIT) -> Readiness:
+    def wait_ready(self, timeout: float = boot.LIMIT) -> boot.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
         :raises errors.BootFailed: it has not after ``timeout`` seconds, or
             stopped; details hold what its console said
         """
-        try:
-            answer = self._ask(
-                "wait-ready.sh", f"{timeout:.0f}", limit=timeout + 15
-            )
-        except errors.TestbedError as error:
-            raise self._boot_failed(error.brief) from error
-        readiness = Readiness(
-            state=answer.get("state", "unknown"),
-            failed_units=tuple(answer.get("failed", "").split()),
-            network=answer.get("network", "unknown"),
-        )
-        if answer["status"] != "0":
-            raise self._boot_failed(
-                f"after {timeout:.0f} s its state is {readiness.state!r} and"
-                f" its network {readiness.network!r}"
-            )
-        if readiness.failed_units:
-            log.warning(
-                "%s is %s: failed units: %s",
-                self.name,
-                readiness.state,
-                " ".join(readiness.failed_units),
-            )
-        return readiness
+        return boot.wait_ready(self._incus, self.name, timeout)
 
     def probe(self) -> dict[str, str]:
         """Return the guest's shell, boot id and first normal user."""
-        return self._ask("probe.sh", limit=_COMMAND_LIMIT)
+        return boot.ask(self._incus, self.name, "probe.sh")
 
     def exec_argv(
         self,
@@ -204,9 +167,7 @@ class Instance:
 
         :raises errors.NotFound: a file or folder named does not exist
         """
-        self._incus.push(
-            self.name, source, target, uid=uid, gid=gid, mode=mode
-        )
+        self._incus.push(self.name, source, target, uid=uid, gid=gid, mode=mode)
 
     def push_tree(self, source: str, target: str) -> None:
         """Copy a directory, owners and modes too, into one of the guest.
@@ -231,32 +192,21 @@ class Instance:
 
     def restart(self) -> None:
         """Reboot the guest and wait until it is ready again."""
-        boot = self.probe()["boot"]
-        self._ask("reboot.sh", limit=_COMMAND_LIMIT)
-        self.wait_reboot(boot)
+        old = self.probe()["boot"]
+        boot.ask(self._incus, self.name, "reboot.sh")
+        self.wait_reboot(old)
 
-    def wait_reboot(self, boot: str, timeout: float = BOOT_LIMIT) -> None:
+    def wait_reboot(self, old: str, timeout: float = boot.LIMIT) -> None:
         """Wait until the guest has left a boot and is ready in the next.
 
         :raises errors.BootFailed: it still runs that boot, or none, after
             ``timeout`` seconds
         """
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            # In the old boot the script sleeps until the guest goes down,
-            # which ends it: no polling while nothing happens.
-            try:
-                answer = self._ask(
-                    "wait-reboot.sh", boot, f"{left:.0f}", limit=left + 5
-                )
-            except errors.TestbedError as error:
-                log.debug("%s is between two boots: %s", self.name, error)
-                answer = {}
-            if answer.get("boot", boot) != boot:
-                self.wait_ready(max(left, 1))
-                return
-            time.sleep(0.05)
-        raise self._boot_failed(f"it did not reboot within {timeout:.0f} s")
+        boot.wait_reboot(self._incus, self.name, old, timeout)
+
+    def evidence(self) -> str:
+        """Return the end of what the guest wrote to its console."""
+        return boot.evidence(self._incus, self.name)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
         """Ask the guest to shut down; kill it after ``grace`` seconds."""
@@ -302,7 +252,6 @@ class Instance:
                 record = self._incus.instance(self.name)
                 if record.config.get(OWNER_KEY) == owner:
                     self.delete()
-                return
             except errors.NotFound:
                 time.sleep(0.1)
             except errors.TestbedError as error:
@@ -313,38 +262,8 @@ class Instance:
                     error.brief,
                 )
                 return
-
-    def _ask(self, name: str, *arguments: str, limit: float) -> dict[str, str]:
-        """Run a script of the overlay and return its answers and status.
-
-        :raises errors.NotRunning: the instance is not running
-        :raises errors.TimedOut: it took more than ``limit`` seconds
-        """
-        argv = self._incus.exec_argv(
-            self.name, script.command(name, *arguments)
-        )
-        log.debug("asking %s: %s", self.name, " ".join((name, *arguments)))
-        completed = process.run(argv, timeout=limit)
-        if "Error: " in completed.stderr:  # of incus: scripts say no such
-            raise diagnosis.error(["incus", "exec", self.name], completed)
-        answer = script.answers(completed.stdout.decode(errors="replace"))
-        return {**answer, "status": str(completed.status)}
-
-    def _boot_failed(self, why: str) -> errors.BootFailed:
-        return errors.BootFailed(
-            f"{self.name} did not become ready: {why}",
-            details=self.evidence(),
-            resolution="Look inside: incus-testbed shell IMAGE, or"
-            " incus launch IMAGE and incus console.",
-        )
-
-    def evidence(self) -> str:
-        """Return the end of what the guest wrote to its console."""
-        try:
-            lines = self._incus.console_log(self.name).splitlines()
-        except errors.TestbedError as error:
-            return f"(no console log: {error.brief})"
-        return "\n".join(["The end of its console:", *lines[-25:]])
+            else:
+                return
 
     def _add_start_log(self, error: errors.TestbedError) -> None:
         """Add why LXC refused, which incus itself keeps in a log."""

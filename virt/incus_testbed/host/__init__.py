@@ -17,6 +17,10 @@ from incus_testbed.host.requirement import Finding, Requirement, State
 
 __all__ = ["Finding", "Names", "Report", "State", "doctor", "setup"]
 
+_ATTEMPTS = 3
+#: Seconds for one command: making a pool writes a file system.
+_COMMAND_LIMIT = 300.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
@@ -68,17 +72,38 @@ def setup(
     """
     basics, objects = _requirements(incus, names or Names())
     for need in (*basics, *objects):
-        finding = need.check()
+        yield from _plan(incus, need) if dry_run else _meet(incus, need)
+
+
+def _plan(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
+    """Yield the command lines that would meet a requirement."""
+    finding = need.check()
+    if finding.state is State.FAILED and not finding.fix:
+        raise _unmet(need, finding)
+    yield from (tuple(incus.argv(*words)) for words in finding.fix)
+
+
+def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
+    """Meet a requirement, yielding each command line before it is run.
+
+    Incus looks at all of the host's interfaces when it makes a bridge, and
+    fails if one of them, of an instance that stops, vanishes meanwhile: what
+    then is still amiss is tried again.
+    """
+    finding = need.check()
+    failure: errors.TestbedError | None = None
+    for _ in range(_ATTEMPTS):
         if finding.state is not State.FAILED:
-            continue
-        if not finding.fix:
-            raise _unmet(need, finding)
-        for words in finding.fix:
-            yield tuple(incus.argv(*words))
-            if not dry_run:
-                incus.run(*words, timeout=300)
-        if not dry_run and (again := need.check()).state is State.FAILED:
-            raise _unmet(need, again)
+            return
+        try:
+            for words in finding.fix:
+                yield tuple(incus.argv(*words))
+                incus.run(*words, timeout=_COMMAND_LIMIT)
+        except errors.TestbedError as error:
+            failure = error
+        finding = need.check()
+    if finding.state is State.FAILED:
+        raise failure or _unmet(need, finding)
 
 
 def _requirements(

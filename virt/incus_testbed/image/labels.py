@@ -4,11 +4,11 @@
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.client import Image
 from incus_testbed.image import metadata
 from incus_testbed.image.convert import Conversion
 from incus_testbed.image.facts import Facts
 from incus_testbed.owner import Owner
+from incus_testbed.records import Image
 
 #: The profile that instances of an imported image get (SPEC.md).
 PROFILE = "debusine"

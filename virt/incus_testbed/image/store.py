@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from incus_testbed import errors, guest, lock
-from incus_testbed.client import IMAGE_LIMIT, Image, Incus
+from incus_testbed.client import IMAGE_LIMIT, Incus
 from incus_testbed.image import labels, scratch
 from incus_testbed.image.convert import convert
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
 

@@ -11,20 +11,17 @@
 #   network=none       no network card
 #   network=offline    neither
 # Exits 0 when the system is running or degraded and the network not offline,
-# 1 otherwise.  Needs no more than a POSIX shell, sleep and timeout.
+# 1 otherwise.  Needs a POSIX shell, and of programs readlink, sleep and timeout.
 
 set -u
 limit=$1
 
-# remaining: whole seconds left, rounded up; a container's own clock may jump.
-now() {
+# remaining: whether time is left; sets left, in whole seconds.
+deadline=
+remaining() {
     read -r up _ </proc/uptime
     up=${up%.*}
-}
-now
-deadline=$((up + limit))
-remaining() {
-    now
+    deadline=${deadline:-$((up + limit))}
     left=$((deadline - up))
     [ "$left" -gt 0 ]
 }
@@ -61,15 +58,23 @@ script_state() {
     done 2>/dev/null
 }
 
-# system_state: sets state, for any init.
+# system_state: sets state, for any init.  Its own name would not do: systemd
+# starts as "init".
 system_state() {
-    init=
-    read -r init </proc/1/comm || :
-    case $init in
-    systemd) systemd_state ;;
-    init | *-init) script_state ;;
-    *) state=starting ;; # not even an init yet
+    case $(readlink /proc/1/exe) in
+    */systemd | */systemd\ *) systemd_state ;; # " (deleted)" by an upgrade
+    '' | */lxc* | */incus*) state=starting ;; # the program that starts init
+    *) script_state ;;
     esac
+}
+
+# is_settled: whether the state is one to stay.  Before its bus is up, systemd
+# is called "unknown" or "offline".
+is_settled() {
+    case $state in
+    running | degraded | maintenance) return 0 ;;
+    esac
+    return 1
 }
 
 # is_card DIRECTORY: whether /sys/class/net/NAME is a NIC to the outside:
@@ -130,18 +135,16 @@ network_state() {
     fi
 }
 
-state=starting network=offline
+state=starting
 while remaining; do
     system_state
-    case $state in
-    initializing | starting | '') ;;
-    running | degraded)
-        network_state
-        if [ "$network" != offline ]; then break; fi
-        ;;
-    *) break ;; # maintenance, stopping: it gets no further
-    esac
+    if is_settled; then break; fi
     sleep 0.02
+done
+network_state
+while [ "$network" = offline ] && [ "$state" != maintenance ] && remaining; do
+    sleep 0.02
+    network_state
 done
 
 failed=
@@ -152,7 +155,6 @@ if [ "$state" = degraded ]; then
     done)
 fi
 
-network_state
 echo "state=${state:-starting}"
 echo "failed=${failed% }"
 echo "network=$network"

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of incus-testbed: commands, options and their help."""
+
+import argparse
+
+from incus_testbed import __version__, host
+
+#: Exit status of 'run' and 'shell' for failures of our own; the command's own
+#: statuses pass through.
+OWN_FAILURE = 125
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    result = argparse.ArgumentParser(
+        prog="incus-testbed",
+        description="Throw-away Debian testbeds in Incus.",
+    )
+    result.set_defaults(failure_status=1)
+    result.add_argument("--version", action="version", version=__version__)
+    result.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say what is done; twice: every command that is run",
+    )
+    result.add_argument("--remote", help="see: incus remote list")
+    result.add_argument("--project", help="see: incus project list")
+    commands = result.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    _add_image_commands(commands)
+    _add_instance_commands(commands)
+    _add_machine_commands(commands)
+    return result
+
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
+
+
+def _add_image_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    command = commands.add_parser(
+        "import",
+        help="make an image of a system tarball",
+        description="Make an Incus image of a Debian system tarball. What is"
+        " not given is read from the tarball.",
+    )
+    command.set_defaults(function="import")
+    command.add_argument(
+        "file", metavar="FILE", help="plain, gz, bz2, xz or zst; - is stdin"
+    )
+    command.add_argument(
+        "--alias", required=True, help="name of the image: artifact/ID"
+    )
+    command.add_argument("--artifact-id", metavar="ID")
+    command.add_argument("--codename", help="such as trixie")
+    command.add_argument("--vendor", help="such as debian")
+    command.add_argument("--architecture", help="such as amd64")
+    command.add_argument("--description")
+    command.add_argument(
+        "--generator",
+        metavar="FILE",
+        help="put in this systemd generator instead of our own",
+    )
+
+    command = commands.add_parser("images", help="list the imported images")
+    command.set_defaults(function="images")
+    command.add_argument(
+        "-f", "--format", choices=("table", "json"), default="table"
+    )
+
+    command = commands.add_parser("remove", help="remove an imported image")
+    command.set_defaults(function="remove")
+    command.add_argument("alias", metavar="ALIAS")
+
+
+def _add_instance_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    command = commands.add_parser(
+        "run",
+        help="run a command in a throw-away instance",
+        description="Run a command, as root, in an instance that is removed"
+        " afterwards. The exit status is the command's, or"
+        f" {OWN_FAILURE} if it could not be run.",
+    )
+    command.set_defaults(function="run")
+    _add_launch_arguments(command)
+    command.add_argument("command", metavar="COMMAND", nargs="+")
+
+    command = commands.add_parser(
+        "shell", help="open a shell in a throw-away instance"
+    )
+    command.set_defaults(function="shell")
+    _add_launch_arguments(command)
+
+    command = commands.add_parser(
+        "gc",
+        help="remove what processes that are gone have left",
+        description="Remove instances and unfinished images whose owner, a"
+        " process of this machine, is gone. Safe at any time.",
+    )
+    command.set_defaults(function="gc")
+    command.add_argument(
+        "--dry-run", action="store_true", help="say it, don't do it"
+    )
+
+
+def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(failure_status=OWN_FAILURE)
+    command.add_argument(
+        "--launch-argument",
+        metavar="ARG",
+        action="append",
+        default=[],
+        help="hand this to 'incus launch'; may be repeated",
+    )
+    command.add_argument("alias", metavar="ALIAS")
+
+
+def _add_machine_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    setup = commands.add_parser(
+        "setup",
+        help="make the network, storage pool and profile",
+        description="Make what is missing for testbeds: the network, the"
+        " storage pool and the profile. Can be run again at any time.",
+    )
+    setup.set_defaults(function="setup")
+    setup.add_argument(
+        "--dry-run", action="store_true", help="print the commands only"
+    )
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine; changes nothing",
+        description="Check what testbeds need, and say what mends what is"
+        " amiss. The exit status is 1 if something is.",
+    )
+    doctor.set_defaults(function="doctor")
+    defaults = host.Names()
+    for command in (setup, doctor):
+        for name in ("network", "pool", "profile"):
+            command.add_argument(
+                f"--{name}",
+                metavar="NAME",
+                default=getattr(defaults, name),
+                help="its name (%(default)s)",
+            )

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest's coming up: asked once, inside; and the evidence if it fails."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from incus_testbed import diagnosis, errors, process
+from incus_testbed.client import Incus
+from incus_testbed.guest import script
+
+log = logging.getLogger(__name__)
+
+#: Seconds for a container to boot, its network included.
+LIMIT = 120.0
+
+#: Seconds for a small script of our own in a guest.
+_SCRIPT_LIMIT = 60.0
+#: Seconds for the daemon to hand a script to a guest, beyond its own time.
+_MARGIN = 15.0
+_CONSOLE_LINES = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """How a guest came up: systemd's state, failed units, network."""
+
+    state: str
+    failed_units: tuple[str, ...]
+    network: str
+
+
+def ask(
+    incus: Incus,
+    name: str,
+    question: str,
+    *arguments: str,
+    limit: float = _SCRIPT_LIMIT,
+) -> dict[str, str]:
+    """Run a script of the overlay in a guest; return its answers and status.
+
+    :raises errors.NotRunning: the instance is not running
+    :raises errors.TimedOut: it took more than ``limit`` seconds
+    """
+    argv = incus.exec_argv(name, script.command(question, *arguments))
+    completed = process.run(argv, timeout=limit)
+    if "Error: " in completed.stderr:  # of incus: scripts say no such thing
+        raise diagnosis.error(["incus", "exec", name], completed)
+    answer = script.answers(completed.stdout.decode(errors="replace"))
+    return {**answer, "status": str(completed.status)}
+
+
+def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
+    """Wait until a guest has booted and has a network.
+
+    :raises errors.BootFailed: it has not after ``timeout`` seconds, or it
+        stopped; details hold what its console said
+    """
+    try:
+        answer = ask(
+            incus,
+            name,
+            "wait-ready.sh",
+            f"{timeout:.0f}",
+            limit=timeout + _MARGIN,
+        )
+    except errors.TestbedError as error:
+        raise _failure(incus, name, error.brief) from error
+    readiness = Readiness(
+        state=answer.get("state", "unknown"),
+        failed_units=tuple(answer.get("failed", "").split()),
+        network=answer.get("network", "unknown"),
+    )
+    if answer["status"] != "0":
+        why = (
+            f"its state is {readiness.state!r} and its network"
+            f" {readiness.network!r}, after {timeout:.0f} s at most"
+        )
+        raise _failure(incus, name, why)
+    if readiness.failed_units:
+        log.warning(
+            "%s is %s: failed units: %s",
+            name,
+            readiness.state,
+            " ".join(readiness.failed_units),
+        )
+    return readiness
+
+
+def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
+    """Wait until a guest has left the boot ``old`` and is ready in the next.
+
+    :raises errors.BootFailed: it has not after ``timeout`` seconds
+    """
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        # In the old boot the script sleeps until the guest goes down, which
+        # ends it: no polling while nothing happens.
+        try:
+            answer = ask(
+                incus,
+                name,
+                "wait-reboot.sh",
+                old,
+                f"{left:.0f}",
+                limit=left + _MARGIN,
+            )
+        except errors.TestbedError as error:
+            log.debug("%s is between two boots: %s", name, error.brief)
+            answer = {}
+        if answer.get("boot", old) != old:
+            wait_ready(incus, name, max(left, 1))
+            return
+        time.sleep(0.05)
+    raise _failure(incus, name, f"it did not reboot within {timeout:.0f} s")
+
+
+def evidence(incus: Incus, name: str) -> str:
+    """Return the end of what a guest wrote to its console."""
+    try:
+        lines = incus.console_log(name).splitlines()
+    except errors.TestbedError as error:
+        return f"(no console log: {error.brief})"
+    shown = [line.rstrip() for line in lines if line.strip()]
+    return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
+
+
+def _failure(incus: Incus, name: str, why: str) -> errors.BootFailed:
+    return errors.BootFailed(
+        f"{name} did not become ready: {why}",
+        details=evidence(incus, name),
+        resolution="'incus-testbed doctor' tells whether this machine lets"
+        " guests boot; 'incus launch IMAGE' leaves one to look into.",
+    )

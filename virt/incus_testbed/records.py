@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Incus knows of images and instances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+#: Incus writes Go's zero time, in the year 1, for what has not happened.
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image as Incus knows it; ``size`` is bytes in its store."""
+
+    fingerprint: str
+    aliases: tuple[str, ...]
+    properties: Mapping[str, str]
+    profiles: tuple[str, ...]
+    kind: str
+    architecture: str
+    size: int
+    created: datetime
+    uploaded: datetime
+    last_used: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceRecord:
+    """An instance as Incus knows it; ``kind`` is container or …-machine."""
+
+    name: str
+    kind: str
+    status: str
+    config: Mapping[str, str]
+    ephemeral: bool
+    created: datetime
+
+
+def image(record: dict[str, Any]) -> Image:
+    """Read what the API says of an image."""
+    last_used = datetime.fromisoformat(record["last_used_at"])
+    return Image(
+        fingerprint=record["fingerprint"],
+        aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
+        properties=record["properties"] or {},
+        profiles=tuple(record.get("profiles") or ()),
+        kind=record["type"],
+        architecture=record["architecture"],
+        size=record["size"],
+        created=datetime.fromisoformat(record["created_at"]),
+        uploaded=datetime.fromisoformat(record["uploaded_at"]),
+        last_used=last_used if last_used > _NEVER else None,
+    )
+
+
+def instance(record: dict[str, Any]) -> InstanceRecord:
+    """Read what the API says of an instance."""
+    return InstanceRecord(
+        name=record["name"],
+        kind=record["type"],
+        status=record["status"],
+        config=record["config"] or {},
+        ephemeral=record["ephemeral"],
+        created=datetime.fromisoformat(record["created_at"]),
+    )
