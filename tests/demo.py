@@ -72,7 +72,7 @@ def demo() -> int:
         _run(*_TESTBED, "remove", ALIAS)
     _run(*_TESTBED, "import", str(tarball), "--alias", ALIAS)
     status = _show(
-        *("autopkgtest", "--no-built-binaries", "--apt-upgrade", PACKAGE),
+        *("autopkgtest", "--apt-upgrade", PACKAGE),
         *("--", "incus-testbed", ALIAS),
     )
     _say(_NEXT if status == 0 else f"\nautopkgtest ended with {status}.")

@@ -51,13 +51,13 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
 
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
-    source = _debian_source()
+    source = debian_source()
     options = _apt_options()
     wanted = sorted({"systemd-sysv", *packages})
     if "https://" in source["URIs"]:
         wanted.append("ca-certificates")
-    stanza = _stanza(source, suite)
-    recipe = "\n".join([_RECIPE, suite, *wanted, stanza, *options])
+    text = stanza(source, suite)
+    recipe = "\n".join([_RECIPE, suite, *wanted, text, *options])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
             _bootstrap(
                 image,
                 suite,
-                stanza,
+                text,
                 [f"--include={','.join(wanted)}"]
                 + [f"--aptopt={option}" for option in options]
                 + _key_hooks(source.get("Signed-By", "")),
@@ -82,7 +82,7 @@ def cache_directory() -> Path:
     return Path(base) / "debusine-incus" / "images"
 
 
-def _debian_source() -> dict[str, str]:
+def debian_source() -> dict[str, str]:
     """Return the source this machine's Debian comes from, as deb822 fields."""
     targets = _output(
         *("apt-get", "indextargets", "--format=$(RELEASE) $(SOURCESENTRY)"),
@@ -129,7 +129,7 @@ def _real_uri(uris: str) -> str:
     return uri
 
 
-def _stanza(source: dict[str, str], suite: str) -> str:
+def stanza(source: dict[str, str], suite: str) -> str:
     """Return the deb822 stanza for ``suite`` of this source."""
     wanted = {"Types": "deb", "Suites": suite, "Components": "main"}
     ignored = {"Architectures", "Arch", "Enabled", "Targets"}
