@@ -11,6 +11,7 @@ from incus_testbed.image import os_release, packages
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.packages import Package
 from incus_testbed.image.tree import Tree
+from incus_testbed.image.unit_file import Install, install
 
 Init = Literal["systemd", "sysvinit", "other"]
 
@@ -66,15 +67,6 @@ _WITH_CONTENT = re.compile(
 
 #: Packages that every Debian system has, for its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Install:
-    """The [Install] section of a unit file: how it says to enable it."""
-
-    wanted_by: tuple[str, ...] = ()
-    alias: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +252,7 @@ class Survey:
         for directory in _UNIT_DIRECTORIES:
             for name in self._tree.names(directory):
                 if text := self._tree.text(f"{directory}/{name}"):
-                    yield name, _install(text)
+                    yield name, install(text)
 
 
 def _watched() -> Iterator[str]:
@@ -288,20 +280,3 @@ def _is_status(path: str) -> bool:
 def _major(package: Package | None) -> int | None:
     found = re.match(r"(?:\d+:)?(\d+)", package.version if package else "")
     return int(found[1]) if found else None
-
-
-def _install(text: str) -> Install:
-    """Read a unit file's [Install] section; continued lines don't occur."""
-    section = re.search(r"(?ms)^\[Install\]$(.*?)(?=^\[|\Z)", text)
-    lines = section[1] if section else ""
-
-    def words(key: str) -> tuple[str, ...]:
-        return tuple(
-            word
-            for value in re.findall(rf"(?m)^{key}\s*=(.*)$", lines)
-            for word in value.split()
-        )
-
-    return Install(
-        wanted_by=words("WantedBy"), alias=words("Alias"), also=words("Also")
-    )
