@@ -95,13 +95,18 @@ def _check(incus: Incus, instance: Instance) -> tuple[str, str]:
     assert own.startswith("127.0.1.1"), own
     assert _ask(instance, f"getent hosts {_mirror(instance)}")
     bridge = re.sub(r"\d+$", "1", address := _address(incus, instance.name))
-    resolver = _ask(instance, "sed -n 's/^nameserver //p' /etc/resolv.conf")
-    if resolver == "127.0.0.53":
-        servers = _ask(instance, "resolvectl dns host0")
-        assert servers.split()[-1] == bridge
-        return address, "resolved"
-    assert resolver == bridge
-    return address, "the bridge"
+    servers = _servers(instance, "/etc/resolv.conf")
+    if servers == ["127.0.0.53"]:
+        servers = _servers(instance, "/run/systemd/resolve/resolv.conf")
+        resolver = "resolved"
+    else:
+        resolver = "the bridge"
+    assert servers == [bridge]
+    return address, resolver
+
+
+def _servers(instance: Instance, path: str) -> list[str]:
+    return _ask(instance, f"sed -n 's/^nameserver //p' {path}").split()
 
 
 @pytest.mark.parametrize(
