@@ -114,6 +114,7 @@ class Archive:
         with self._sense():
             member = tar.next()
             if member:
+                # tarfile keeps all members, and memory would grow with them.
                 tar.members.clear()  # type: ignore[attr-defined]
                 self._passage.approve(tar.offset)
             return member

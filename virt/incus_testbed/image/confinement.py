@@ -37,7 +37,11 @@ class Confinement:
             raise _escape(entry, f"'{path}' climbs out with '..'")
         for parent in _parents(path):
             if parent in self._exits:
-                raise _escape(entry, f"'{parent}' is a symbolic link")
+                raise _escape(
+                    entry,
+                    f"'{parent}' is a symbolic link that may lead out, and "
+                    "tar does not write through it.",
+                )
 
     def _leads_out(self, entry: Entry) -> bool:
         return entry.target.startswith("/") or _climbs(entry.target)

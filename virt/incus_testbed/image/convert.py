@@ -75,9 +75,8 @@ def convert(
 
 
 @contextlib.contextmanager
-def _unpacked(
-    source: Source,
-) -> Iterator[Callable[[int], bytes]]:
+def _unpacked(source: Source) -> Iterator[Callable[[int], bytes]]:
+    """Yield a function that reads the archive itself."""
     head = source.head(signature.LENGTH)
     argv = compression.decompressor(head)
     if argv is None or signature.is_tar(head):
@@ -90,23 +89,23 @@ def _unpacked(
 def _surveyed(archive: Archive, confinement: Confinement) -> Facts:
     """Pass a whole archive on; return what it turned out to hold."""
     survey = Survey()
-    lone_disk: str | None = ""  # None: the archive holds other things
+    contents, disk = 0, ""
     for entry in archive.entries(survey.wants_content):
         confinement.check(entry)
-        if lone_disk is not None and entry.kind != "directory":
-            lone_disk = None if lone_disk else _disk(entry)
         survey.visit(entry)
-    if lone_disk:
-        raise signature.disk_image(f"All it holds is '{lone_disk}'.")
+        if entry.kind != "directory":
+            contents += 1
+            disk = entry.path if _is_disk(entry) else disk
+    if disk and contents == 1:
+        raise signature.disk_image(f"All it holds is '{disk}'.")
     return survey.facts()
 
 
-def _disk(entry: Entry) -> str | None:
-    """Return the entry's path if it seems to be a system image of Debusine."""
+def _is_disk(entry: Entry) -> bool:
+    """Return whether it looks like what Debusine's system images hold."""
     path = PurePosixPath(entry.path)
-    is_disk = (
+    return (
         entry.kind == "file"
         and path.parent == PurePosixPath()
         and path.suffix in _DISK_SUFFIXES
     )
-    return entry.path if is_disk else None

@@ -63,7 +63,7 @@ class Passage(io.RawIOBase):
         :raises tarfile.ReadError: so much cannot be held back
         """
         if not 0 <= size <= LIMIT:
-            raise tarfile.ReadError(f"{size} bytes of headers")
+            raise tarfile.ReadError(f"{size} bytes are wanted at once")
         end = self._position + size
         while self._base + len(self._buffer) < end and self._refill():
             pass
