@@ -5,12 +5,16 @@ import os
 import shutil
 from pathlib import Path
 
+from incus_testbed import process
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 
 #: Drivers that clone an image at no cost, the one to make first.
 _MADE = ("btrfs", "zfs")
 _CLONING = (*_MADE, "ceph", "lvm", "lvmcluster", "linstor", "truenas")
+
+#: Absent in most containers, which can't have a pool in a file then.
+_LOOP_CONTROL = Path("/dev/loop-control")
 
 _GIB = 1 << 30
 #: GiB of a pool in a file: the file takes up only what is in use.
@@ -26,22 +30,33 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     supported = {
         driver["Name"] for driver in environment["storage_supported_drivers"]
     }
-    driver = next((made for made in _MADE if made in supported), "dir")
     for pool in incus.pools():
         if pool["name"] == name:
-            return _of_present(pool["driver"], pool["status"], driver)
-    words = ("storage", "create", incus.target(name), driver)
-    if driver == "dir" or not local:
-        return _absent((*words,))
-    free = shutil.disk_usage(_state_directory()).free // _GIB
+            return _of_present(pool["driver"], pool["status"], supported)
+    driver = next((made for made in _MADE if made in supported), "dir")
+    if driver != "dir" and local:
+        return _cloning_here(incus, name, driver)
+    return _absent(incus, name, driver)
+
+
+def _cloning_here(incus: Incus, name: str, driver: str) -> Finding:
+    """Return how to make a cloning pool on this machine."""
+    state = _state_directory()
+    if driver == "btrfs" and _file_system(state) == "btrfs":
+        return _absent(
+            incus, name, driver, f"source={state}/storage-pools/{name}"
+        )
+    if not _LOOP_CONTROL.exists():
+        return _absent(incus, name, "dir")
+    free = shutil.disk_usage(state).free // _GIB
     if free < _SMALLEST:
         return Finding(
             state=State.FAILED,
             detail=f"it does not exist, and only {free} GiB are free for it",
-            advice=f"Free {_SMALLEST} GiB in {_state_directory()}, or give it"
-            f" a disk: incus storage create {name} {driver} source=/dev/DISK",
+            advice=f"Free {_SMALLEST} GiB in {state}, or give it a disk:"
+            f" incus storage create {name} {driver} source=/dev/DISK",
         )
-    return _absent((*words, f"size={size(free)}GiB"))
+    return _absent(incus, name, driver, f"size={size(free)}GiB")
 
 
 def size(free: int) -> int:
@@ -57,11 +72,27 @@ def _state_directory() -> Path:
     return directory
 
 
-def _absent(words: tuple[str, ...]) -> Finding:
-    return Finding(state=State.FAILED, detail="it does not exist", fix=(words,))
+def _file_system(directory: Path) -> str:
+    """Return the type of the file system that a directory is on."""
+    return (
+        process.run(
+            ["stat", "--file-system", "--format=%T", str(directory)],
+            timeout=10,
+        )
+        .stdout.decode()
+        .strip()
+    )
 
 
-def _of_present(driver: str, status: str, better: str) -> Finding:
+def _absent(incus: Incus, name: str, *words: str) -> Finding:
+    return Finding(
+        state=State.FAILED,
+        detail="it does not exist",
+        fix=(("storage", "create", incus.target(name), *words),),
+    )
+
+
+def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
     if status != "Created":
         return Finding(
             state=State.FAILED,
@@ -70,15 +101,19 @@ def _of_present(driver: str, status: str, better: str) -> Finding:
         )
     if driver in _CLONING:
         return good(driver)
-    if better == "dir":
-        return Finding(
-            state=State.WARNING,
-            detail=f"{driver}: every launch unpacks the whole image",
-            advice="apt install btrfs-progs && systemctl restart incus; then"
-            " 'incus-testbed doctor' goes on from there",
+    if supported.isdisjoint(_MADE):
+        advice = (
+            "apt install btrfs-progs && systemctl restart incus; then"
+            " 'incus-testbed doctor' goes on from there"
+        )
+    else:
+        better = next(made for made in _MADE if made in supported)
+        advice = (
+            f"Make one that clones: incus storage create testbeds {better}"
+            " [source=/dev/DISK]; then incus-testbed setup --pool testbeds"
         )
     return Finding(
         state=State.WARNING,
         detail=f"{driver}: every launch unpacks the whole image",
-        advice=f"Use a {better} pool: incus-testbed setup --pool testbeds",
+        advice=advice,
     )
