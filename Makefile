@@ -40,7 +40,7 @@ linters:
 	tests/bootstrap.sh check
 
 clean:
-	$(PYTHON) -m tests.daemon clear
+	-$(PYTHON) -m tests.demo --remove
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 

@@ -106,10 +106,8 @@ add_backports() {
     suite=$1-backports
     [ -z "$(targets 'known' "Release: $suite")" ] || return 0
     # shellcheck disable=SC2016 # apt fills these in
-    target=$({
-        targets '$(SOURCESENTRY) $(SITE)' "Release: $1" 'Origin: Debian'
-        targets '$(SOURCESENTRY) $(SITE)' "Release: $1" # not fetched yet
-    } | head -n 1)
+    target=$(targets '$(SOURCESENTRY) $(SITE)' "Release: $1" 'Origin: Debian' |
+        head -n 1)
     [ -n "$target" ] ||
         die "apt has no source for '$1 main'; add one, then run this again"
     entry=${target%% *}
@@ -128,12 +126,15 @@ add_backports() {
     printf '# Written by %s for Incus.\n%s\n' "$root/tests/bootstrap.sh" \
         "$new" >"$list"
     say "added $suite to apt, in $list"
+    update -o Dir::Etc::SourceList="$list" -o Dir::Etc::SourceParts=- \
+        -o APT::Get::List-Cleanup=0
 }
 
-# update: fetch the package lists. Sources other than Debian may be down.
+# update OPTION...: fetch the package lists. Sources other than Debian may be
+# down.
 update() {
     apt-get -q -o Acquire::Retries=1 -o Acquire::http::Timeout=20 \
-        -o Acquire::https::Timeout=20 update >"$log" 2>&1 </dev/null ||
+        -o Acquire::https::Timeout=20 "$@" update >"$log" 2>&1 </dev/null ||
         say "some of apt's sources cannot be reached; trying without them"
 }
 
@@ -145,9 +146,9 @@ Run this as root, or: apt-get install $*"
     . /etc/os-release
     say "installing $*"
     old='' rest="$*"
-    [ "${VERSION_CODENAME-}" != bookworm ] || add_backports bookworm
-    update
+    update # before this, apt may not know what its sources hold
     if [ "${VERSION_CODENAME-}" = bookworm ]; then
+        add_backports bookworm
         rest=''
         for package in "$@"; do
             case " $backported " in

@@ -67,7 +67,7 @@ def running(keep: str = "") -> Iterator[Daemon]:
 
     :raises DaemonError: none answers and none can be started
     """
-    if _answers(dict(os.environ)):
+    if is_running():
         yield Daemon(environment={}, private=False)
         return
     if os.geteuid() != 0:
@@ -77,6 +77,14 @@ def running(keep: str = "") -> Iterator[Daemon]:
         )
     with _home(keep) as (home, lock), _started(home, lock) as environment:
         yield Daemon(environment=environment, private=True)
+
+
+def is_running() -> bool:
+    """Tell whether the Incus of the environment answers.
+
+    :raises DaemonError: incus is not installed
+    """
+    return _answers(dict(os.environ))
 
 
 def clear() -> None:
@@ -318,13 +326,9 @@ def main() -> int:
     command = verbs.add_parser("run", help="run a command that needs an Incus")
     command.add_argument("--keep", default="", metavar="NAME")
     command.add_argument("command", nargs="+")
-    verbs.add_parser("clear", help="remove what is left of private ones")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        if arguments.verb == "clear":
-            clear()
-            return 0
         with running(arguments.keep) as daemon:
             os.environ.update(daemon.environment)
             return run(arguments.command)

@@ -3,12 +3,14 @@
 
     python3 -m tests.demo           import a Debian, run autopkgtest in it
     python3 -m tests.demo --shell   a shell with the same Incus
+    python3 -m tests.demo --remove  remove what these have kept
 
 Where a private Incus is started, it is stopped at the end; its images stay
 for the next time.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -85,6 +87,20 @@ def shell() -> int:
     return daemon.run([os.environ.get("SHELL", "/bin/sh")])
 
 
+def remove() -> int:
+    """Remove the demo's project, and what private daemons have left."""
+    if daemon.is_running():
+        incus = Incus(project="default")
+        with contextlib.suppress(errors.NotFound):
+            incus.run(
+                *("project", "delete", "--force", PROJECT),
+                stdin=b"yes\n",
+                timeout=300,
+            )
+    daemon.clear()
+    return 0
+
+
 def _own_suite() -> str:
     """Return the codename of the Debian that this machine runs."""
     return platform.freedesktop_os_release()["VERSION_CODENAME"]
@@ -119,10 +135,14 @@ def _say(text: str) -> None:
 def main() -> int:
     """Run the command line; give its exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.demo")
-    parser.add_argument("--shell", action="store_true")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--shell", action="store_true")
+    instead.add_argument("--remove", action="store_true")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, daemon.on_sigterm)
     try:
+        if arguments.remove:
+            return remove()
         with daemon.running(keep="demo") as incus:
             prepare(incus)
             return shell() if arguments.shell else demo()
