@@ -47,10 +47,13 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def sandbox() -> Iterator[Sandbox]:
-    """Have a sandbox in the Incus of the environment."""
+def sandbox(run: str = "") -> Iterator[Sandbox]:
+    """Have a sandbox in the Incus of the environment.
+
+    ``run`` tells it from others; this process's pid does if it is empty.
+    """
     clear()
-    mine = Sandbox.of(str(os.getpid()))
+    mine = Sandbox.of(run or str(os.getpid()))
     try:
         mine.create()
         yield mine

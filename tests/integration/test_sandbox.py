@@ -43,7 +43,7 @@ def _everything() -> set[str]:
 
 
 def test_removes_all_it_made(before: set[str]) -> None:
-    with sandbox.sandbox() as mine:
+    with sandbox.sandbox("second") as mine:
         assert Incus(project=mine.project).profile(mine.names.profile)
         assert _everything() > before
 
