@@ -10,6 +10,7 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
+	@echo 'make bench   measure an import beside the one of Debusine'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
 
@@ -32,6 +33,11 @@ lint: linters
 test: linters
 	$(PYTHON) -m pytest
 
+bench:
+	tests/bootstrap.sh bench
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 \
+		tests/bench/import_bench.py "$$($(PYTHON) -m tests.images bookworm)"
+
 format: linters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
@@ -44,4 +50,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test format linters clean
+.PHONY: help demo shell check lint test bench format linters clean
