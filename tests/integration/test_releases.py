@@ -76,7 +76,9 @@ def _address(incus: Incus, name: str) -> str:
 
 def _mirror(instance: Instance) -> str:
     """Return the host that the guest's apt fetches from."""
-    sources = _ask(instance, "cat /etc/apt/sources.list* /etc/apt/*.d/* || :")
+    sources = _ask(
+        instance, "cat /etc/apt/sources.list /etc/apt/sources.list.d/* || :"
+    )
     host = re.search(r"https?://([^/:\s]+)", sources)
     assert host, sources
     return host[1]
