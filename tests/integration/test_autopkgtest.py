@@ -61,9 +61,7 @@ def test_root_user_reboot_and_a_broken_system(
     cli: Cli, bookworm: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    done = _autopkgtest(
-        cli, output, "hello-testbed", bookworm
-    )
+    done = _autopkgtest(cli, output, "hello-testbed", bookworm)
     assert _results(output) == {
         "as-root": "PASS",
         "as-user": "PASS",
@@ -75,9 +73,7 @@ def test_root_user_reboot_and_a_broken_system(
 
 def test_odd_ends(cli: Cli, bookworm: str, tmp_path: Path) -> None:
     output = tmp_path / "output"
-    done = _autopkgtest(
-        cli, output, "odd-ends", bookworm, "--skip-test=sleeps"
-    )
+    done = _autopkgtest(cli, output, "odd-ends", bookworm, "--skip-test=sleeps")
     failed = "FAIL non-zero exit status"
     assert _results(output) == {
         "exit-0": "PASS",
