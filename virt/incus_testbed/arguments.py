@@ -4,10 +4,7 @@
 import argparse
 
 from incus_testbed import __version__, host
-
-#: Exit status of 'run' and 'shell' for failures of our own; the command's own
-#: statuses pass through.
-OWN_FAILURE = 125
+from incus_testbed.diagnosis import OWN_FAILURE
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from incus_testbed import diagnosis, errors, process
+from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 
@@ -19,6 +19,8 @@ _SCRIPT_LIMIT = 60.0
 #: Seconds for the daemon to hand a script to a guest, beyond its own time.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
+#: Times that a script is run until its answer has come.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +41,21 @@ def ask(
 ) -> dict[str, str]:
     """Run a script of the overlay in a guest; return its answers and status.
 
+    It may run several times: incus exec can lose what a short script says.
+
     :raises errors.NotRunning: the instance is not running
     :raises errors.TimedOut: it took more than ``limit`` seconds
     """
-    argv = incus.exec_argv(name, script.command(question, *arguments))
-    completed = process.run(argv, timeout=limit)
-    if "Error: " in completed.stderr:  # of incus: scripts say no such thing
-        raise diagnosis.error(["incus", "exec", name], completed)
-    answer = script.answers(completed.stdout.decode(errors="replace"))
-    return {**answer, "status": str(completed.status)}
+    command = script.question(question, *arguments)
+    for _ in range(_ATTEMPTS):
+        completed = incus.execute(name, command, timeout=limit)
+        output = completed.stdout.decode(errors="replace")
+        if script.is_whole(output):
+            break
+        log.debug("%s has not answered %s in full", name, question)
+        if completed.status:  # something ended it: no use to ask that again
+            break
+    return {**script.answers(output), "status": str(completed.status)}
 
 
 def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
@@ -85,6 +93,14 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
             " ".join(readiness.failed_units),
         )
     return readiness
+
+
+def reboot(incus: Incus, name: str) -> None:
+    """Ask a guest's init to reboot, without waiting for it.
+
+    :raises errors.NotRunning: the instance is not running
+    """
+    incus.execute(name, script.command("reboot.sh"), timeout=_SCRIPT_LIMIT)
 
 
 def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:

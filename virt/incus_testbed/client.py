@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from incus_testbed import diagnosis, errors, process, records
+from incus_testbed import diagnosis, endpoint, errors, process, records
+from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.records import Image, InstanceRecord
 
 #: Seconds that a request to the daemon may take where nothing is moved.
@@ -265,15 +266,46 @@ class Incus:
     # -- inside an instance
 
     def exec_argv(
-        self, name: str, command: Sequence[str], *, interactive: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        failure_status: int = OWN_FAILURE,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
         It is the caller's to run: its standard streams and exit status are
-        the command's.  The command starts as root, in /root.
+        the command's.  The command starts as root, in /root.  Where the
+        command could not be run the status is ``failure_status``, except on a
+        server that is not on this machine and for interactive commands: those
+        are left to incus exec, which has 1, and may lose a short command's
+        output.
         """
         terminal = "--force-interactive" if interactive else "-T"
+        local = None if interactive else self._endpoint()
+        if local:
+            return local.exec_argv(name, command, failure_status)
         return self.argv("exec", self.target(name), terminal, "--", *command)
+
+    def execute(
+        self, name: str, command: Sequence[str], *, timeout: float
+    ) -> process.Completed:
+        """Run a command without input in an instance, to its end.
+
+        :raises errors.TestbedError: it could not be run; the kind that the
+            daemon's message stands for
+        :raises errors.TimedOut: it took more than ``timeout`` seconds
+        """
+        completed = process.run(self.exec_argv(name, command), timeout=timeout)
+        if diagnosis.is_own_failure(completed):
+            raise diagnosis.error(["incus", "exec", name], completed)
+        return completed
+
+    def _endpoint(self) -> endpoint.Endpoint | None:
+        return endpoint.find(
+            process.environment(), remote=self.remote, project=self.project
+        )
 
     def push(
         self,

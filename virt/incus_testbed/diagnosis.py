@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 from incus_testbed import errors, process
 
+#: The exit status of a command that could not be run in an instance: of
+#: session.py, and of 'incus-testbed run'.
+OWN_FAILURE = 125
+
+#: What error messages begin with: of the incus command, and of session.py.
+_ERROR = "Error: "
+_MARKS = (_ERROR, "incus-testbed: ")
+
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
 
@@ -117,10 +125,23 @@ def error(
     )
 
 
+def is_own_failure(completed: process.Completed) -> bool:
+    """Tell whether a command in an instance, run to its end, could not be run.
+
+    incus exec has no status for that: 1 may as well be the command's.
+    """
+    if completed.argv[0] == "incus":
+        return completed.status == 1 and _ERROR in completed.stderr
+    return completed.status == OWN_FAILURE
+
+
 def _message(stderr: str) -> str:
     """Return the error alone: no progress bars, no word in front of it."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", stderr)]
     start = next(
-        (n for n, line in enumerate(lines) if line.startswith("Error: ")), 0
+        (n for n, line in enumerate(lines) if line.startswith(_MARKS)), 0
     )
-    return "\n".join(filter(None, lines[start:])).removeprefix("Error: ")
+    said = "\n".join(filter(None, lines[start:]))
+    for mark in _MARKS:
+        said = said.removeprefix(mark)
+    return said

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
+from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import script
 from incus_testbed.owner import Owner
 
@@ -127,19 +128,24 @@ class Instance:
         *,
         shell: str = "sh",
         status_for_255: int = 255,
+        failure_status: int = OWN_FAILURE,
         interactive: bool = False,
     ) -> list[str]:
         """Return the host's command line that runs a command in the guest.
 
         The command runs as root in /root with the environment of a login.
         Its exit status comes through, death by signal N as 128 + N, and 255
-        as ``status_for_255``.
+        as ``status_for_255``.  Where it could not be run the status is
+        ``failure_status``, with the exceptions of Incus.exec_argv().
         """
         wrapped = script.command(
             "exec.sh", str(status_for_255), *command, shell=shell
         )
         return self._incus.exec_argv(
-            self.name, wrapped, interactive=interactive
+            self.name,
+            wrapped,
+            interactive=interactive,
+            failure_status=failure_status,
         )
 
     def exec(
@@ -193,7 +199,7 @@ class Instance:
     def restart(self) -> None:
         """Reboot the guest and wait until it is ready again."""
         old = self.probe()["boot"]
-        boot.ask(self._incus, self.name, "reboot.sh")
+        boot.reboot(self._incus, self.name)
         self.wait_reboot(old)
 
     def wait_reboot(self, old: str, timeout: float = boot.LIMIT) -> None:

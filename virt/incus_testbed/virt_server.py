@@ -33,7 +33,8 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
-#: autopkgtest takes 255 for a failure of the server, so a test's becomes this.
+#: autopkgtest takes 255 for a failure of the server, so a test's becomes 253.
+_TESTBED_FAILURE = 255
 _STATUS_FOR_255 = 253
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
@@ -105,7 +106,10 @@ class Testbed:
                 raise
             self._normal_user = guest["user"]
             VirtSubproc.auxverb = self._instance.exec_argv(
-                [], shell=guest["shell"], status_for_255=_STATUS_FOR_255
+                [],
+                shell=guest["shell"],
+                status_for_255=_STATUS_FOR_255,
+                failure_status=_TESTBED_FAILURE,
             )
 
     def hook_downtmp(self, path: str | None) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from incus_testbed.guest import files
 
+#: The last line of what a script answers.
+_WHOLE = "whole=yes"
+
 
 def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
     """Return the command that runs a script of the overlay in a guest.
@@ -17,6 +20,20 @@ def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
         line for line in lines if line and not line.lstrip().startswith("#")
     )
     return [shell, "-c", code, name.removesuffix(".sh"), *arguments]
+
+
+def question(name: str, *arguments: str) -> Sequence[str]:
+    """Return the command for a script that answers.
+
+    Its last answer is that it has said all: incus exec may lose the end.
+    """
+    shell, option, code, *words = command(name, *arguments)
+    return [shell, option, f"trap 'echo {_WHOLE}' EXIT\n{code}", *words]
+
+
+def is_whole(output: str) -> bool:
+    """Tell whether all that a question's script has said is there."""
+    return output.splitlines()[-1:] == [_WHOLE]
 
 
 def answers(output: str) -> dict[str, str]:

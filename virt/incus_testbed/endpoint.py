@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the Incus server is that the incus command would talk to.
+
+The rules are those of Incus 6.0 to 7.0, read in its source: shared/cliconfig/
+(the client's configuration) and client/connection.go (the socket).
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: Where the daemon's socket is, the first that is there, else the last.
+DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
+
+_LOCAL = "local"
+_DEFAULT_PROJECT = "default"
+_NAME = "unix.socket"
+_USER_NAME = "unix.socket.user"
+
+#: session.py as a program.  It is imported, not run as a script, for Python
+#: keeps the compiled form of imported modules only; the rest of this package
+#: is left out, which would take longer to import than a command takes to run.
+_SESSION = (
+    sys.executable,
+    "-I",
+    "-S",
+    "-c",
+    f"import sys; sys.path.append({str(Path(__file__).parent)!r});"
+    " import session; session.main()",
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server on this machine: its socket, and the project to use."""
+
+    socket: str
+    project: str
+
+    def exec_argv(
+        self, name: str, command: Sequence[str], failure_status: int
+    ) -> list[str]:
+        """Return the command line of session.py, which says what it does."""
+        return [
+            *_SESSION,
+            f"--socket={self.socket}",
+            f"--project={self.project}",
+            f"--failure-status={failure_status}",
+            name,
+            *command,
+        ]
+
+
+def find(
+    environment: Mapping[str, str],
+    *,
+    remote: str | None = None,
+    project: str | None = None,
+) -> Endpoint | None:
+    """Return where a remote is; None if not on this machine, or not known.
+
+    Without ``remote`` or ``project`` it is the one that the user has chosen,
+    in the environment or in the configuration of the incus command.
+    """
+    configuration = _configuration(environment)
+    name = (
+        remote
+        or environment.get("INCUS_REMOTE")
+        or configuration.get("default-remote")
+        or _LOCAL
+    )
+    known = _remote(configuration, name)
+    # The local one's address is not the user's to change.
+    address = "unix://" if name == _LOCAL else str(known.get("addr", ""))
+    scheme, _, path = address.partition(":")
+    if scheme != "unix" or "," in path:
+        return None
+    socket, usual_project = _socket(environment, path.removeprefix("//"))
+    configured = known.get("project")
+    if configured == _DEFAULT_PROJECT:  # which the client does not insist on
+        configured = None
+    return Endpoint(
+        socket=socket,
+        project=project
+        or environment.get("INCUS_PROJECT")
+        or configured
+        or usual_project,
+    )
+
+
+def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:
+    """Return the daemon's socket, and the project to expect there."""
+    path = path or environment.get("INCUS_SOCKET", "")
+    if path:
+        return path, _DEFAULT_PROJECT
+    directory = _directory(environment)
+    socket, restricted = directory / _NAME, directory / _USER_NAME
+    if not os.access(socket, os.W_OK) and os.access(restricted, os.W_OK):
+        # incus-user gives each user a project of their own.
+        return str(restricted), f"user-{os.geteuid()}"
+    return str(socket), _DEFAULT_PROJECT
+
+
+def _directory(environment: Mapping[str, str]) -> Path:
+    if chosen := environment.get("INCUS_DIR"):
+        return Path(chosen)
+    for directory in DIRECTORIES[:-1]:
+        if os.path.lexists(directory / _NAME):
+            return directory
+    return DIRECTORIES[-1]
+
+
+def _configuration(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the client's configuration; empty if there is none to read."""
+    for directory in _configuration_directories(environment):
+        try:
+            document = yaml.safe_load((directory / "config.yml").read_bytes())
+        except (OSError, yaml.YAMLError):
+            continue
+        if isinstance(document, dict):
+            return document
+    return {}
+
+
+def _configuration_directories(environment: Mapping[str, str]) -> list[Path]:
+    if chosen := environment.get("INCUS_CONF"):
+        return [Path(chosen)]
+    home = environment.get("HOME") or str(Path.home())
+    bases = [Path(home, ".config")]
+    if base := environment.get("XDG_CONFIG_HOME"):  # from Incus 7.0 on
+        bases.insert(0, Path(base))
+    return [base / "incus" for base in bases]
+
+
+def _remote(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    remotes = configuration.get("remotes")
+    remote = remotes.get(name) if isinstance(remotes, dict) else None
+    return remote if isinstance(remote, dict) else {}
