@@ -86,7 +86,12 @@ def _add_instance_commands(
     )
     command.set_defaults(function="run")
     _add_launch_arguments(command)
-    command.add_argument("command", metavar="COMMAND", nargs="+")
+    command.add_argument(
+        "command",
+        metavar="[--] COMMAND ...",
+        nargs=argparse.REMAINDER,
+        help="options after it are its own",
+    )
 
     command = commands.add_parser(
         "shell", help="open a shell in a throw-away instance"

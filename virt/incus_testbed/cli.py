@@ -150,8 +150,16 @@ def _remove(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _run(incus: Incus, arguments: argparse.Namespace) -> int:
+    command = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        raise errors.TestbedError(
+            "There is no command to run",
+            resolution=f"incus-testbed run {arguments.alias} -- COMMAND ...",
+        )
     with _launched(incus, arguments, "run") as instance:
-        return instance.exec(arguments.command).returncode
+        return instance.exec(command).returncode
 
 
 def _shell(incus: Incus, arguments: argparse.Namespace) -> int:

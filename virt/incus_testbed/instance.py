@@ -82,7 +82,7 @@ class Instance:
             except errors.AlreadyExists:
                 if name:
                     raise
-            except errors.NotFound:
+            except (errors.NotFound, errors.Denied, errors.MissingProgram):
                 raise
             except errors.TestbedError as error:
                 instance._add_start_log(error)
@@ -260,6 +260,8 @@ class Instance:
                     self.delete()
             except errors.NotFound:
                 time.sleep(0.1)
+            except errors.DaemonDown:
+                return  # nobody to ask; most likely nobody launched either
             except errors.TestbedError as error:
                 log.warning(
                     "%s may be left behind (%s); 'incus-testbed gc' removes"
