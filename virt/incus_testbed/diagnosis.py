@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from incus_testbed import errors, process
 
 #: The exit status of a command that could not be run in an instance: of
-#: session.py, and of 'incus-testbed run'.
+#: sessions, and of 'incus-testbed run'.
 OWN_FAILURE = 125
 
-#: What error messages begin with: of the incus command, and of session.py.
+#: What error messages begin with: of the incus command, and of sessions.
 _ERROR = "Error: "
 _MARKS = (_ERROR, "incus-testbed: ")
 

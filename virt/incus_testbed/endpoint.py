@@ -22,16 +22,15 @@ _DEFAULT_PROJECT = "default"
 _NAME = "unix.socket"
 _USER_NAME = "unix.socket.user"
 
-#: session.py as a program.  It is imported, not run as a script, for Python
-#: keeps the compiled form of imported modules only; the rest of this package
-#: is left out, which would take longer to import than a command takes to run.
+#: The package session as a program.  The rest of incus_testbed is left out: it
+#: takes longer to import than most commands take to run.
 _SESSION = (
     sys.executable,
     "-I",
     "-S",
     "-c",
     f"import sys; sys.path.append({str(Path(__file__).parent)!r});"
-    " import session; session.main()",
+    " from session import program; program.main()",
 )
 
 
@@ -45,7 +44,7 @@ class Endpoint:
     def exec_argv(
         self, name: str, command: Sequence[str], failure_status: int
     ) -> list[str]:
-        """Return the command line of session.py, which says what it does."""
+        """Return the command line of a session, which says what it does."""
         return [
             *_SESSION,
             f"--socket={self.socket}",

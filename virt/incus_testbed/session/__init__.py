@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run one command in an instance, over the Incus daemon's unix socket.
+
+A program of its own, started for every command, in place of ``incus exec``,
+which loses a short command's whole output when the machine is busy: incusd
+greets each websocket with a ping and closes it when the command has ended;
+where the client gets to run only then, its answer to the ping fails, and it
+takes that for the end of what it can read (seen with Incus 6.0.4).  Here what
+cannot be sent never stops what can be read, and output that the daemon did
+not mark as complete is a failure.
+
+    session --socket=PATH --project=NAME [--failure-status=N] [--user=UID]
+        [--group=GID] [--cwd=PATH] [--env=NAME=VALUE]... INSTANCE COMMAND...
+
+Standard input, output and error are the command's, and so is the exit status:
+128 + N where signal N killed it.  Where the command was not run, or not to its
+end as far as is known, the status is --failure-status (125), and the last line
+of standard error is "incus-testbed: " and the reason.
+
+SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 go to the command.  If
+this process dies, the daemon kills the command.
+
+Its modules import little, and nothing of incus_testbed: starting is most of
+what a short command costs.
+
+Protocol, all read in Incus' source: cmd/incusd/instance_exec.go, shared/ws/,
+client/incus_instances.go; websockets are RFC 6455.
+"""

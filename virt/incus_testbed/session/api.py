@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to the Incus daemon, over its unix socket."""
+
+import _socket
+import os
+
+from . import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Bytes that are moved at a time.
+CHUNK = 1 << 17
+
+#: What needs no quoting in a URL (RFC 3986, 2.3).
+_URL_SAFE = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)
+
+
+class Failure(Exception):
+    """The command was not run, or not to its end as far as is known."""
+
+
+def quoted(word: str) -> str:
+    """Return a word as a part of a URL."""
+    return "".join(
+        chr(byte) if chr(byte) in _URL_SAFE else f"%{byte:02X}"
+        for byte in os.fsencode(word)
+    )
+
+
+def connect(path: str) -> _socket.socket:
+    """Return a connection to the daemon.
+
+    :raises Failure: nobody answers there, or not to us
+    """
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except PermissionError:
+        raise Failure(
+            "You don't have the needed permissions to talk to the Incus daemon"
+            f" (socket path: {path})"
+        ) from None
+    except OSError as error:
+        raise Failure(
+            "The Incus daemon doesn't appear to be started"
+            f" (socket path: {path}): {error}"
+        ) from None
+    return connection
+
+
+def ask(path: str, target: str, body: str | None = None) -> _socket.socket:
+    """Send a request; the answer is what can be read until the end.
+
+    HTTP/1.0 is what has the server close the connection after its answer.
+    """
+    connection = connect(path)
+    content = (body or "").encode()
+    head = (
+        f"{'GET' if body is None else 'POST'} {target} HTTP/1.0\r\n"
+        "Host: incus\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def receive_all(connection: _socket.socket) -> bytes:
+    """Return what a peer sends until it closes the connection."""
+    received = []
+    while data := connection.recv(CHUNK):
+        received.append(data)
+    return b"".join(received)
+
+
+def metadata(answer: bytes) -> "dict[str, Any]":
+    """Return what an answer of the daemon is about.
+
+    :raises Failure: it is an error, or not an answer of Incus
+    """
+    try:
+        answered = document.decode(answer.partition(b"\r\n\r\n")[2].decode())
+        if answered["type"] != "error":
+            result: dict[str, Any] = answered["metadata"]
+            return result
+    except (ValueError, KeyError, TypeError):
+        raise Failure(
+            "unexpected EOF: the Incus daemon did not answer, or not whole"
+        ) from None
+    raise Failure(answered["error"])

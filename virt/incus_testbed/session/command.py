@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command that the daemon runs, from its start to its status."""
+
+import os
+import select
+
+from .api import CHUNK, Failure, ask, metadata, receive_all
+from .streams import Control, Input, Output
+from .websocket import open_websocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    Interests = Iterator[tuple[int, int, Callable[[], None]]]
+
+
+class Operation:
+    """How the daemon says that the command has ended."""
+
+    def __init__(self, path: str, target: str, query: str) -> None:
+        """Ask when it ends."""
+        self._path = path
+        self._target = f"{target}{query}"
+        self._connection = ask(path, f"{target}/wait{query}")
+        self._answer = bytearray()
+        self._outcome: dict[str, Any] | Failure | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the command has ended, or is lost sight of."""
+        return self._outcome is not None
+
+    def interests(self) -> "Interests":
+        """Return what to wait for."""
+        if not self.finished:
+            yield self._connection.fileno(), select.POLLIN, self._receive
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(CHUNK)
+        except OSError:
+            data = b""
+        self._answer += data
+        if data:
+            return
+        try:
+            self._outcome = self._end()
+        except Failure as failure:
+            self._outcome = failure
+
+    def _end(self) -> "dict[str, Any]":
+        """Return the operation as it ended.
+
+        For a status of 126 or 127 the operation itself has failed; then the
+        answer is an error without a status.  For some seconds the daemon
+        still knows better.
+        """
+        try:
+            return metadata(bytes(self._answer))
+        except Failure as failure:
+            try:
+                return metadata(receive_all(ask(self._path, self._target)))
+            except Failure:
+                raise failure from None
+
+    def result(self) -> tuple[int, str]:
+        """Return the command's status and what the daemon says of it.
+
+        :raises Failure: it did not run, or the daemon does not know its end
+        """
+        if isinstance(self._outcome, Failure):
+            raise self._outcome
+        operation = self._outcome or {}
+        status = (operation.get("metadata") or {}).get("return", -1)
+        if status < 0:
+            raise Failure(operation.get("err") or "the command's end is lost")
+        return status, operation["err"]
+
+
+class Session:
+    """A command that was started, and all its connections."""
+
+    def __init__(self, path: str, instance: str, query: str, body: str) -> None:
+        """Have the daemon start a command.
+
+        :raises Failure: it does not
+        """
+        start = f"/1.0/instances/{instance}/exec{query}"
+        made = metadata(receive_all(ask(path, start, body)))
+        operation = f"/1.0/operations/{made['id']}"
+        # Asked at once: it is forgotten some seconds after its end.
+        self._operation = Operation(path, operation, query)
+        # The command starts when it has the three others.
+        control, stdin, stdout, stderr = (
+            open_websocket(
+                path,
+                f"{operation}/websocket{query}"
+                f"&secret={made['metadata']['fds'][name]}",
+            )
+            for name in ("control", "0", "1", "2")
+        )
+        self._control = Control(control)
+        self._input = Input(stdin, 0)
+        self._outputs = Output(stdout, 1), Output(stderr, 2)
+
+    def run(self) -> int:
+        """Carry everything to and fro until the end; return the status.
+
+        :raises Failure: the end is not known, or not all output came
+        """
+        parts = (self._operation, *self._outputs, self._input, self._control)
+        for output in self._outputs:
+            output.receive()  # what came with the handshake
+        while not self._finished():
+            wait_for(
+                [interest for part in parts for interest in part.interests()]
+            )
+        status, said = self._operation.result()
+        if not all(output.whole for output in self._outputs):
+            raise Failure("unexpected EOF: not all of the output has come")
+        if said and not self._outputs[1].used:
+            # A command that is not there: no shell has said so.
+            complain(said)
+        return status
+
+    def _finished(self) -> bool:
+        return self._operation.finished and all(
+            output.finished for output in self._outputs
+        )
+
+
+def wait_for(
+    interests: "Sequence[tuple[int, int, Callable[[], None]]]",
+) -> None:
+    """Wait until one of these descriptors is ready, and call its function."""
+    poll = select.poll()
+    events: dict[int, int] = {}
+    for fd, event, _ in interests:
+        events[fd] = events.get(fd, 0) | event
+        poll.register(fd, events[fd])
+    errors = select.POLLERR | select.POLLHUP
+    ready = dict(poll.poll())
+    for fd, event, act in interests:
+        if ready.get(fd, 0) & (event | errors):
+            act()
+
+
+def complain(message: str) -> None:
+    """Say something on standard error, as one line."""
+    line = f"incus-testbed: {' '.join(message.split())}\n"
+    try:
+        os.write(2, line.encode(errors="replace"))
+    except OSError:  # nobody listens: the status has to do
+        return

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of a session."""
+
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
+
+from . import document
+from .api import Failure, quoted
+from .command import Session, complain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+
+def occupy_standard_streams() -> None:
+    """Have descriptors 0, 1 and 2 open, so that no socket gets their number."""
+    fd = 0
+    while fd <= 2:  # noqa: PLR2004
+        fd = os.open("/dev/null", os.O_RDWR)
+    os.close(fd)
+
+
+def utf8(word: str) -> str:
+    """Return a word of the command line as what JSON can carry.
+
+    :raises Failure: it cannot
+    """
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeDecodeError:
+        raise Failure(
+            f"Incus can pass on UTF-8 only, not {os.fsencode(word)!r}"
+        ) from None
+
+
+def request(
+    options: "dict[str, str]", environment: "dict[str, str]", command: list[str]
+) -> str:
+    """Return the request that starts a command: InstanceExecPost."""
+    fields: dict[str, Any] = {
+        "command": [utf8(word) for word in command],
+        "environment": {
+            utf8(name): utf8(value) for name, value in environment.items()
+        },
+        "interactive": False,
+        "wait-for-websocket": True,
+        "user": int(options.get("user", 0)),
+        "group": int(options.get("group", 0)),
+        "cwd": utf8(options.get("cwd", "")),
+    }
+    return document.encode(fields)
+
+
+def split(
+    argv: "Sequence[str]",
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Return a command line's options, environment and words."""
+    options: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    words = list(argv)
+    while words and words[0].startswith("--"):
+        name, _, value = words.pop(0)[2:].partition("=")
+        if name == "env":
+            variable, _, value = value.partition("=")
+            environment[variable] = value
+        else:
+            options[name] = value
+    return options, environment, words
+
+
+def main() -> None:
+    """Run the command that the command line asks for; never return."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    occupy_standard_streams()
+    options, environment, (instance, *command) = split(sys.argv[1:])
+    failure_status = int(options.get("failure-status", 125))
+    if "TERM" in os.environ:  # as incus exec does
+        environment.setdefault("TERM", os.environ["TERM"])
+    try:
+        session = Session(
+            options["socket"],
+            quoted(instance),
+            f"?project={quoted(options['project'])}",
+            request(options, environment, command),
+        )
+        status = session.run()
+    except Failure as failure:
+        complain(str(failure))
+        status = failure_status
+    except OSError as error:
+        complain(f"unexpected EOF: lost the Incus daemon: {error}")
+        status = failure_status
+    # At once: nothing is buffered, and the server sees closed connections.
+    os._exit(status)

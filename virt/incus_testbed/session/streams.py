@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command's streams and signals, between websockets and this process."""
+
+import _signal  # type: ignore[import-not-found]
+import os
+import select
+
+from . import document
+from .api import CHUNK, Failure
+from .websocket import BINARY, TEXT, Websocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Interests = Iterator[tuple[int, int, Callable[[], None]]]
+
+#: A pipe that poll() calls writable takes this much without blocking.
+_PIPE_CHUNK = select.PIPE_BUF
+
+#: The parts of st_mode (inode(7)) that tell a regular file.
+_FILE_TYPE, _REGULAR_FILE = 0o170000, 0o100000
+
+_FORWARDED = (
+    _signal.SIGHUP,
+    _signal.SIGINT,
+    _signal.SIGQUIT,
+    _signal.SIGTERM,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)
+
+
+class Output:
+    """Standard output or error: from a websocket to a file descriptor."""
+
+    def __init__(self, websocket: Websocket, fd: int) -> None:
+        """Carry what comes on the websocket to the descriptor."""
+        self._websocket = websocket
+        self._fd = fd
+        file = os.fstat(fd).st_mode & _FILE_TYPE == _REGULAR_FILE
+        self._chunk = CHUNK if file else _PIPE_CHUNK
+        self._writable = select.poll()
+        self._writable.register(fd, select.POLLOUT)
+        self._unwritten: list[memoryview] = []
+        self.used = False
+        self.whole = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will be written any more."""
+        return not self._unwritten and not self._websocket.open
+
+    def interests(self) -> "Interests":
+        """Return what to wait for: new output only when the old is gone."""
+        if self._unwritten:
+            yield self._fd, select.POLLOUT, self.write
+        elif self._websocket.open:
+            yield self._websocket.fd, select.POLLIN, self.receive
+
+    def receive(self) -> None:
+        """Take what has come and write as much as goes."""
+        for opcode, piece in self._websocket.receive():
+            if opcode == BINARY and not self.whole:
+                self._unwritten.append(memoryview(piece))
+                self.used = True
+            elif opcode == TEXT:  # the end of the stream, whatever it says
+                self.whole = True
+        self.write()
+
+    def write(self) -> None:
+        """Write as much as goes without blocking.
+
+        The descriptor may be shared with other processes, so that it cannot
+        be made non-blocking.
+
+        :raises Failure: it cannot be written to
+        """
+        try:
+            while self._unwritten and self._writable.poll(0):
+                piece = self._unwritten[0]
+                written = os.write(self._fd, piece[: self._chunk])
+                if written < len(piece):
+                    self._unwritten[0] = piece[written:]
+                else:
+                    del self._unwritten[0]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            # Let the command find out by itself, as it would without us.
+            self._unwritten.clear()
+            self._websocket.close()
+            self.whole = True
+        except OSError as error:
+            raise Failure(
+                f"cannot write the command's output: {error.strerror}"
+            ) from None
+
+
+class Input:
+    """Standard input: from a file descriptor to a websocket."""
+
+    def __init__(self, websocket: Websocket, fd: int) -> None:
+        """Carry what the descriptor gives to the websocket."""
+        self._websocket = websocket
+        self._fd = fd
+        self._ended = False
+
+    def interests(self) -> "Interests":
+        """Return what to wait for: new input only when the old is sent."""
+        if not self._websocket.open:
+            return
+        yield self._websocket.fd, select.POLLIN, self._receive
+        if not self._websocket.idle:
+            yield self._websocket.fd, select.POLLOUT, self._websocket.flush
+        elif not self._ended:
+            yield self._fd, select.POLLIN, self._read
+
+    def _receive(self) -> None:
+        """Answer pings: nothing else comes this way."""
+        for _ in self._websocket.receive():
+            pass
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:  # a directory, or a terminal that was hung up
+            data = b""
+        if data:
+            self._websocket.send(BINARY, data)
+        else:
+            self._ended = True
+            self._websocket.send(TEXT, b"")
+
+
+class Control:
+    """Signals: from this process to the command."""
+
+    def __init__(self, websocket: Websocket) -> None:
+        """Forward from now on what is not ignored."""
+        self._websocket = websocket
+        self._signals, alarm = os.pipe()
+        os.set_blocking(alarm, False)
+        _signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        for number in _FORWARDED:
+            if _signal.getsignal(number) != _signal.SIG_IGN:
+                _signal.signal(number, lambda *_: None)
+
+    def interests(self) -> "Interests":
+        """Return what to wait for."""
+        yield self._signals, select.POLLIN, self._forward
+        if self._websocket.open:
+            yield self._websocket.fd, select.POLLIN, self._receive
+            if not self._websocket.idle:
+                yield self._websocket.fd, select.POLLOUT, self._websocket.flush
+
+    def _forward(self) -> None:
+        for number in os.read(self._signals, CHUNK):
+            if not self._websocket.open:  # the command has ended: it is for us
+                die(number)
+            message = document.encode({"command": "signal", "signal": number})
+            self._websocket.send(TEXT, message.encode())
+
+    def _receive(self) -> None:
+        """Answer pings, and notice the end of the command."""
+        for _ in self._websocket.receive():
+            pass
+
+
+def die(number: int) -> None:
+    """End as this signal ends a process."""
+    _signal.signal(number, _signal.SIG_DFL)
+    os.kill(os.getpid(), number)
