@@ -8,8 +8,9 @@ import pytest
 
 from incus_testbed import errors, guest
 from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts, Install, Service, Survey
+from incus_testbed.image.facts import Facts, Service, Survey
 from incus_testbed.image.tree import parents
+from incus_testbed.image.unit_file import Install
 
 PRESENT = Service(present=True)
 ENABLED = Service(present=True, enabled=True)

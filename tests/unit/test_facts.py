@@ -5,7 +5,8 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts, Install, Survey
+from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.unit_file import Install
 
 STATUS = """\
 Package: dpkg

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from incus_testbed import process
@@ -12,9 +13,6 @@ from incus_testbed.host.requirement import Finding, State, good
 #: Drivers that clone an image at no cost, the one to make first.
 _MADE = ("btrfs", "zfs")
 _CLONING = (*_MADE, "ceph", "lvm", "lvmcluster", "linstor", "truenas")
-
-#: Absent in most containers, which can't have a pool in a file then.
-_LOOP_CONTROL = Path("/dev/loop-control")
 
 _GIB = 1 << 30
 #: GiB of a pool in a file: the file takes up only what is in use.
@@ -30,38 +28,56 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     supported = {
         driver["Name"] for driver in environment["storage_supported_drivers"]
     }
+    best = _best(name, supported, local=local)
     for pool in incus.pools():
         if pool["name"] == name:
-            return _of_present(pool["driver"], pool["status"], supported)
-    driver = next((made for made in _MADE if made in supported), "dir")
-    if driver != "dir" and local:
-        return _cloning_here(incus, name, driver)
-    return _absent(incus, name, driver)
-
-
-def _cloning_here(incus: Incus, name: str, driver: str) -> Finding:
-    """Return how to make a cloning pool on this machine."""
-    state = _state_directory()
-    if driver == "btrfs" and _file_system(state) == "btrfs":
-        return _absent(
-            incus, name, driver, f"source={state}/storage-pools/{name}"
-        )
-    if not _LOOP_CONTROL.exists():
-        return _absent(incus, name, "dir")
-    free = shutil.disk_usage(state).free // _GIB
-    if free < _SMALLEST:
+            return _of_present(pool["driver"], pool["status"], best[0])
+    if best[0] != "dir" and local and _free() < _SMALLEST:
         return Finding(
             state=State.FAILED,
-            detail=f"it does not exist, and only {free} GiB are free for it",
-            advice=f"Free {_SMALLEST} GiB in {state}, or give it a disk:"
-            f" incus storage create {name} {driver} source=/dev/DISK",
+            detail=f"it does not exist, and only {_free()} GiB are free for it",
+            advice=f"Free {_SMALLEST} GiB in {_state_directory()}, or give it"
+            f" a disk: incus storage create {name} {best[0]} source=/dev/DISK",
         )
-    return _absent(incus, name, driver, f"size={size(free)}GiB")
+    words = ("storage", "create", incus.target(name), *best)
+    return Finding(state=State.FAILED, detail="it does not exist", fix=(words,))
 
 
 def size(free: int) -> int:
     """Return the GiB to give a pool where ``free`` GiB are free."""
     return max(_SMALLEST, min(free // 2, _LARGEST))
+
+
+def _best(
+    name: str, supported: Collection[str], *, local: bool
+) -> tuple[str, ...]:
+    """Return driver and settings of the fastest pool that can be made."""
+    if not local:
+        return (next(filter(supported.__contains__, _MADE), "dir"),)
+    if "btrfs" in supported:
+        if _has_loop_devices():
+            return ("btrfs", f"size={size(_free())}GiB")
+        if _is_on_btrfs(_state_directory()):
+            source = _state_directory() / "storage-pools" / name
+            return ("btrfs", f"source={source}")
+    if "zfs" in supported:
+        return ("zfs", f"size={size(_free())}GiB")
+    return ("dir",)
+
+
+def _has_loop_devices() -> bool:
+    """Tell whether a file can be mounted: in a container it can't."""
+    return Path("/dev/loop-control").exists()
+
+
+def _is_on_btrfs(directory: Path) -> bool:
+    argv = ["stat", "--file-system", "--format=%T", str(directory)]
+    return process.run(argv, timeout=10).stdout.strip() == b"btrfs"
+
+
+def _free() -> int:
+    """Return the GiB that are free for Incus."""
+    return shutil.disk_usage(_state_directory()).free // _GIB
 
 
 def _state_directory() -> Path:
@@ -72,27 +88,7 @@ def _state_directory() -> Path:
     return directory
 
 
-def _file_system(directory: Path) -> str:
-    """Return the type of the file system that a directory is on."""
-    return (
-        process.run(
-            ["stat", "--file-system", "--format=%T", str(directory)],
-            timeout=10,
-        )
-        .stdout.decode()
-        .strip()
-    )
-
-
-def _absent(incus: Incus, name: str, *words: str) -> Finding:
-    return Finding(
-        state=State.FAILED,
-        detail="it does not exist",
-        fix=(("storage", "create", incus.target(name), *words),),
-    )
-
-
-def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
+def _of_present(driver: str, status: str, best: str) -> Finding:
     if status != "Created":
         return Finding(
             state=State.FAILED,
@@ -101,17 +97,12 @@ def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
         )
     if driver in _CLONING:
         return good(driver)
-    if supported.isdisjoint(_MADE):
-        advice = (
-            "apt install btrfs-progs && systemctl restart incus; then"
-            " 'incus-testbed doctor' goes on from there"
-        )
-    else:
-        better = next(made for made in _MADE if made in supported)
-        advice = (
-            f"Make one that clones: incus storage create testbeds {better}"
-            " [source=/dev/DISK]; then incus-testbed setup --pool testbeds"
-        )
+    advice = (
+        "apt install btrfs-progs && systemctl restart incus; then"
+        " 'incus-testbed doctor' goes on from there"
+        if best == "dir"
+        else f"Use a {best} pool: incus-testbed setup --pool testbeds"
+    )
     return Finding(
         state=State.WARNING,
         detail=f"{driver}: every launch unpacks the whole image",

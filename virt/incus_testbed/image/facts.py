@@ -2,16 +2,16 @@
 """What an image holds, read from its archive as it streams past."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from incus_testbed import errors
-from incus_testbed.image import packages
+from incus_testbed.image import os_release, packages
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.packages import Package
 from incus_testbed.image.tree import Tree
+from incus_testbed.image.unit_file import Install, install
 
 Init = Literal["systemd", "sysvinit", "other"]
 
@@ -67,15 +67,6 @@ _WITH_CONTENT = re.compile(
 
 #: Packages that every Debian system has, for its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Install:
-    """The [Install] section of a unit file: how it says to enable it."""
-
-    wanted_by: tuple[str, ...] = ()
-    alias: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +143,9 @@ class Survey:
         return Facts(
             architecture=architecture,
             vendor=release.get("ID", ""),
-            codename=_codename(release, self._tree.text(_DEBIAN_VERSION)),
+            codename=os_release.codename(
+                release, self._tree.text(_DEBIAN_VERSION)
+            ),
             init=init,
             systemd_version=_major(self._packages.get("systemd")),
             networkd=self._service(_NETWORKD),
@@ -199,7 +192,7 @@ class Survey:
 
     def _os_release(self) -> dict[str, str]:
         text = next(filter(None, map(self._tree.text, _OS_RELEASE)), "")
-        return dict(_assignments(text))
+        return os_release.fields(text)
 
     def _has_program(self, name: str) -> bool:
         return any(
@@ -259,7 +252,7 @@ class Survey:
         for directory in _UNIT_DIRECTORIES:
             for name in self._tree.names(directory):
                 if text := self._tree.text(f"{directory}/{name}"):
-                    yield name, _install(text)
+                    yield name, install(text)
 
 
 def _watched() -> Iterator[str]:
@@ -287,45 +280,3 @@ def _is_status(path: str) -> bool:
 def _major(package: Package | None) -> int | None:
     found = re.match(r"(?:\d+:)?(\d+)", package.version if package else "")
     return int(found[1]) if found else None
-
-
-def _assignments(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        try:
-            words = shlex.split(value, comments=True)
-        except ValueError:  # an open quote
-            continue
-        if equals and len(words) == 1:
-            yield name.strip(), words[0]
-
-
-def _codename(release: Mapping[str, str], debian_version: str) -> str:
-    """Return a suite's name; before 2023 testing's os-release had none."""
-    if name := release.get("VERSION_CODENAME"):
-        return name
-    for pattern, text in (
-        (r"\(([a-z]+)\)", release.get("VERSION", "")),
-        (r"\b([a-z]+)/sid\b", release.get("PRETTY_NAME", "")),
-        (r"\b([a-z]+)/sid\b", debian_version),
-    ):
-        if found := re.search(pattern, text):
-            return found[1]
-    return ""
-
-
-def _install(text: str) -> Install:
-    """Read a unit file's [Install] section; continued lines don't occur."""
-    section = re.search(r"(?ms)^\[Install\]$(.*?)(?=^\[|\Z)", text)
-    lines = section[1] if section else ""
-
-    def words(key: str) -> tuple[str, ...]:
-        return tuple(
-            word
-            for value in re.findall(rf"(?m)^{key}\s*=(.*)$", lines)
-            for word in value.split()
-        )
-
-    return Install(
-        wanted_by=words("WantedBy"), alias=words("Alias"), also=words("Also")
-    )

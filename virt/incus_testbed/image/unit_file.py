@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a systemd unit file says about enabling it."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Install:
+    """The [Install] section: whose links, and which other units."""
+
+    wanted_by: tuple[str, ...] = ()
+    alias: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+def install(text: str) -> Install:
+    """Read a unit file's [Install] section; continued lines don't occur."""
+    section = re.search(r"(?ms)^\[Install\]$(.*?)(?=^\[|\Z)", text)
+    lines = section[1] if section else ""
+
+    def words(key: str) -> tuple[str, ...]:
+        return tuple(
+            word
+            for value in re.findall(rf"(?m)^{key}\s*=(.*)$", lines)
+            for word in value.split()
+        )
+
+    return Install(
+        wanted_by=words("WantedBy"), alias=words("Alias"), also=words("Also")
+    )
