@@ -47,7 +47,10 @@ def incus_environment(incus_daemon: daemon.Daemon) -> Iterator[Sandbox]:
     told, and are on PATH.
     """
     del incus_daemon
-    with sandbox() as mine, pytest.MonkeyPatch.context() as patch:
+    with (
+        sandbox(str(os.getpid())) as mine,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("INCUS_PROJECT", mine.project)
         patch.setenv("PATH", str(_VIRT), prepend=os.pathsep)
         patch.setenv("PYTHONPATH", str(_VIRT), prepend=os.pathsep)

@@ -3,7 +3,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,16 +27,15 @@ class Sandbox:
         names = host.Names(network=f"chk{run}", pool=f"check-{run}")
         return cls(project=f"check-{run}", names=names)
 
-    def create(self) -> None:
-        """Make everything.  A process that is killed leaves it: clear()."""
-        self.create_project()
-        for _ in host.setup(Incus(project=self.project), self.names):
-            pass
-
     def create_project(self) -> None:
-        """Make the project alone."""
+        """Make the project.  What a killed process leaves, clear() finds."""
         owner = f"--config={_OWNER}={Owner.current()}"
         Incus(project="default").run("project", "create", self.project, owner)
+
+    def set_up(self) -> None:
+        """Make the network, the pool, and the profile in the project."""
+        for _ in host.setup(Incus(project=self.project), self.names):
+            pass
 
     def remove(self) -> None:
         """Remove what there is of it, with all that tests made in it."""
@@ -47,15 +45,16 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def sandbox(run: str = "") -> Iterator[Sandbox]:
+def sandbox(run: str) -> Iterator[Sandbox]:
     """Have a sandbox in the Incus of the environment.
 
-    ``run`` tells it from others; this process's pid does if it is empty.
+    :raises errors.AlreadyExists: the run has one
     """
     clear()
-    mine = Sandbox.of(run or str(os.getpid()))
+    mine = Sandbox.of(run)
+    mine.create_project()
     try:
-        mine.create()
+        mine.set_up()
         yield mine
     finally:
         mine.remove()

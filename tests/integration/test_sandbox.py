@@ -16,7 +16,9 @@ from tests.daemon import Daemon
 _KILLED = """
 import os, signal
 from tests import sandbox
-sandbox.Sandbox.of("killed").create()
+killed = sandbox.Sandbox.of("killed")
+killed.create_project()
+killed.set_up()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -43,7 +45,7 @@ def _everything() -> set[str]:
 
 
 def test_removes_all_it_made(before: set[str]) -> None:
-    with sandbox.sandbox("second") as mine:
+    with sandbox.sandbox(f"s{os.getpid()}") as mine:
         assert Incus(project=mine.project).profile(mine.names.profile)
         assert _everything() > before
 
