@@ -12,7 +12,7 @@
 
 set -eu
 
-run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd
+run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-debian python3-rich python3-sh python3-yaml'
 check='git make python3-hypothesis python3-pytest python3-venv shellcheck'
