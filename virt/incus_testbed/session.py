@@ -141,7 +141,7 @@ def connect(path: str) -> _socket.socket:
     except OSError as error:
         raise Failure(
             "The Incus daemon doesn't appear to be started"
-            f" (socket path: {path}): {error.strerror}"
+            f" (socket path: {path}): {error}"
         ) from None
     return connection
 
@@ -710,6 +710,9 @@ def main() -> None:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     occupy_standard_streams()
     options, environment, (instance, *command) = split(sys.argv[1:])
+    failure_status = int(options.get("failure-status", 125))
+    if "TERM" in os.environ:  # as incus exec does
+        environment.setdefault("TERM", os.environ["TERM"])
     try:
         session = Session(
             options["socket"],
@@ -720,7 +723,10 @@ def main() -> None:
         status = session.run()
     except Failure as failure:
         complain(str(failure))
-        status = int(options.get("failure-status", 125))
+        status = failure_status
+    except OSError as error:
+        complain(f"unexpected EOF: lost the Incus daemon: {error}")
+        status = failure_status
     # At once: nothing is buffered, and the server sees closed connections.
     os._exit(status)
 
