@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -136,8 +137,6 @@ def test_not_json(text: str) -> None:
 
 @given(word=st.text(min_size=1))
 def test_quoted_words_hold_nothing_special(word: str) -> None:
-    from urllib.parse import unquote  # noqa: PLC0415
-
     word = word.encode(errors="ignore").decode()
     assert unquote(session.quoted(word)) == word
     assert not set(session.quoted(word)) & set("/?#& ")
@@ -167,12 +166,12 @@ class Run:
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
             self.argv(*(command or ("true",)), failure_status=failure_status),
+            check=False,
+            timeout=_LIMIT,
             **{
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
-                "timeout": _LIMIT,
-                "check": False,
                 **options,
             },
         )
