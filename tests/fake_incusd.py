@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A daemon in this process that runs one command, as a test tells it to.
+
+It speaks to one client of /1.0/instances/NAME/exec: what the real one does on
+a good day is tests/integration's; this one has the bad days.
+"""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+UPGRADE = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n\r\n"
+)
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+#: What the daemon sends when a stream has ended.
+END = b"\x81\x00"
+KEEPALIVE = b"\x89\x09keepalive"
+_LIMIT = 60
+
+
+def frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+    """Return a frame as a server sends it."""
+    length = len(payload)
+    if length < 126:
+        size = bytes([length])
+    elif length < 1 << 16:
+        size = b"\x7e" + length.to_bytes(2, "big")
+    else:
+        size = b"\x7f" + length.to_bytes(8, "big")
+    return bytes([opcode | 0x80 * final]) + size + payload
+
+
+@dataclass
+class Stream:
+    """What happens on a websocket: bytes sent, then a pause or its end."""
+
+    parts: list[bytes] = field(default_factory=lambda: [END])
+    #: Seconds between two parts.
+    pause: float = 0.0
+    #: Wait for so many messages of the client before the end.
+    messages: int = 0
+    #: Close it only when the client does.
+    stay: bool = False
+
+
+class Incusd:
+    """The daemon, listening at ``path``."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        started: dict[str, Any] | None = None,
+        outcome: dict[str, Any] | bytes | None = None,
+        known: dict[str, Any] | None = None,
+        status: int = 0,
+        **streams: Stream,
+    ) -> None:
+        """Say what each of control, stdin, stdout and stderr brings.
+
+        ``started`` replaces the answer to the request, ``outcome`` the one to
+        the wait for the end, and ``known`` is a later answer about it.
+        """
+        names = {"control": "control", "stdin": "0", "stdout": "1"}
+        names["stderr"] = "2"
+        self._streams = {
+            secret: streams.get(name, Stream())
+            for name, secret in names.items()
+        }
+        secrets = {secret: secret for secret in names.values()}
+        self._started = started or {
+            "type": "async",
+            "metadata": {"id": "some-id", "metadata": {"fds": secrets}},
+        }
+        self._outcome = outcome or {
+            "type": "sync",
+            "metadata": {"metadata": {"return": status}, "err": ""},
+        }
+        self._known = known or {"type": "error", "error": "Operation not found"}
+        self._ended = [threading.Event() for _ in range(2)]
+        self.requests: list[tuple[str, bytes]] = []
+        self.received: dict[str, list[tuple[int, bytes]]] = {
+            secret: [] for secret in names.values()
+        }
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(
+                target=self._serve, args=(connection,), daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(_LIMIT)
+        reader = connection.makefile("rb")
+        method, target, _ = reader.readline().decode().split(" ")
+        length = 0
+        while (line := reader.readline()) != b"\r\n":
+            name, _, value = line.decode().partition(":")
+            if name.lower() == "content-length":
+                length = int(value)
+        self.requests.append((f"{method} {target}", reader.read(length)))
+        if method == "POST":
+            _answer(connection, self._started)
+        elif "/websocket?" in target:
+            secret = target.rpartition("secret=")[2]
+            self._play(secret, connection)
+        elif "/wait?" in target:
+            for event in self._ended:
+                event.wait(_LIMIT)
+            _answer(connection, self._outcome)
+        else:
+            _answer(connection, self._known)
+        connection.close()
+
+    def _play(self, secret: str, connection: socket.socket) -> None:
+        """Do on a websocket what the test has said."""
+        stream = self._streams[secret]
+        connection.sendall(UPGRADE)
+        listening = threading.Thread(
+            target=self._listen, args=(secret, connection), daemon=True
+        )
+        if stream.messages or stream.stay or secret in {"0", "control"}:
+            listening.start()
+        for part in stream.parts:
+            time.sleep(stream.pause)
+            try:
+                connection.sendall(part)
+            except OSError:
+                break
+        _wait(lambda: len(self.received[secret]) >= stream.messages)
+        if secret in {"1", "2"}:
+            if stream.stay:
+                listening.join(_LIMIT)
+            with contextlib.suppress(OSError):  # the client was quicker
+                connection.shutdown(socket.SHUT_RDWR)
+            self._ended[int(secret) - 1].set()
+        else:
+            for event in self._ended:
+                event.wait(_LIMIT)
+
+    def _listen(self, secret: str, connection: socket.socket) -> None:
+        """Take the client's frames apart, which are masked."""
+        reader = connection.makefile("rb")
+        try:
+            while len(header := reader.read(2)) == 2:
+                length = header[1] & 0x7F
+                if length > 125:
+                    size = reader.read(2 if length == 126 else 8)
+                    length = int.from_bytes(size, "big")
+                key = reader.read(4)
+                payload = reader.read(length)
+                if any(key):
+                    payload = bytes(
+                        byte ^ key[n % 4] for n, byte in enumerate(payload)
+                    )
+                self.received[secret].append((header[0] & 0x0F, payload))
+        except OSError:
+            return
+
+
+def _answer(
+    connection: socket.socket, document: dict[str, Any] | bytes
+) -> None:
+    if isinstance(document, dict):
+        head = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+        document = (head + json.dumps(document)).encode()
+    with contextlib.suppress(OSError):
+        connection.sendall(document)
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers of a guest are taken only when they are whole."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from incus_testbed import boot, errors, process
+from incus_testbed.client import Incus
+from incus_testbed.guest import script
+
+
+class ForgetfulIncus(Incus):
+    """Runs commands on this machine and loses what the first ones say."""
+
+    def __init__(self, lost: int, status: int | None = None) -> None:
+        super().__init__()
+        self.lost = lost
+        self.status = status
+        self.runs = 0
+
+    def execute(
+        self, name: str, command: Sequence[str], *, timeout: float
+    ) -> process.Completed:
+        del name
+        self.runs += 1
+        done = process.run(command, timeout=timeout)
+        if self.runs > self.lost:
+            return done
+        status = done.status if self.status is None else self.status
+        return process.Completed(
+            argv=done.argv, status=status, stdout=b"", stderr=""
+        )
+
+
+def test_lost_answer_is_asked_for_again() -> None:
+    incus = ForgetfulIncus(lost=2)
+    answer = boot.ask(incus, "x", "probe.sh")
+    assert {"shell", "boot", "user", "status"} <= set(answer)
+    assert answer["status"] == "0"
+    assert incus.runs == 3
+
+
+def test_answer_that_never_comes() -> None:
+    incus = ForgetfulIncus(lost=100)
+    assert boot.ask(incus, "x", "probe.sh") == {"status": "0"}
+    assert incus.runs == 5
+
+
+def test_script_that_was_ended_is_not_run_again() -> None:
+    incus = ForgetfulIncus(lost=100, status=137)
+    assert boot.ask(incus, "x", "probe.sh") == {"status": "137"}
+    assert incus.runs == 1
+
+
+def test_question_keeps_its_status() -> None:
+    command = script.question("wait-ready.sh", "0")
+    done = process.run(command, timeout=60)
+    assert script.is_whole(done.stdout.decode())
+    assert "state" in script.answers(done.stdout.decode())
+    assert done.status in {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said", "own"),
+    [
+        (("incus", "exec"), 1, "Error: Instance not found", True),
+        (("incus", "exec"), 1, "no", False),
+        (("incus", "exec"), 127, "Error: Command not found", False),
+        (("python3",), 125, "incus-testbed: Instance not found", True),
+        (("python3",), 1, "Error: of the command", False),
+    ],
+)
+def test_failure_to_run_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+    argv: tuple[str, ...],
+    status: int,
+    said: str,
+    own: bool,
+) -> None:
+    done = process.Completed(argv=argv, status=status, stdout=b"", stderr=said)
+    monkeypatch.setattr(process, "run", lambda *_, **__: done)
+    if own:
+        with pytest.raises(errors.NotFound):
+            Incus().execute("x", ["true"], timeout=1)
+    else:
+        assert Incus().execute("x", ["true"], timeout=1) is done

@@ -1,0 +1,497 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command's output arrives whole or is reported as lost."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from incus_testbed import diagnosis, errors, process
+from incus_testbed.endpoint import Endpoint
+from incus_testbed.session import api, websocket
+from incus_testbed.session import document as json_document
+from tests.fake_incusd import (
+    BINARY,
+    CLOSE,
+    END,
+    KEEPALIVE,
+    PING,
+    PONG,
+    TEXT,
+    Incusd,
+    Stream,
+    frame,
+)
+
+_LIMIT = 60
+
+Frame = tuple[int, bytes]
+
+
+# -- the parts of a stream
+
+
+def _messages(pieces: list[Frame]) -> list[Frame]:
+    """Join the pieces of what was sent, message borders left aside."""
+    joined: list[Frame] = []
+    for opcode, piece in pieces:
+        if joined and joined[-1][0] == opcode == BINARY:
+            joined[-1] = (opcode, joined[-1][1] + piece)
+        else:
+            joined.append((opcode, piece))
+    return joined
+
+
+_FRAMES = st.lists(
+    st.one_of(
+        st.tuples(st.just(BINARY), st.binary(min_size=1, max_size=300)),
+        st.tuples(st.just(BINARY), st.just(b"x" * 70_000)),
+        st.tuples(st.just(TEXT), st.just(b"")),
+        st.tuples(st.sampled_from([PING, PONG, CLOSE]), st.binary(max_size=20)),
+    ),
+    max_size=8,
+)
+
+
+@given(frames=_FRAMES, data=st.data())
+def test_frames_are_the_same_wherever_the_stream_is_cut(
+    frames: list[Frame], data: st.DataObject
+) -> None:
+    stream = b"".join(frame(*each) for each in frames)
+    positions = st.integers(min_value=0, max_value=len(stream))
+    cuts = sorted(data.draw(st.lists(positions, max_size=10)))
+    reader = websocket.FrameReader()
+    pieces = [
+        piece
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+        for piece in reader.feed(stream[start:end])
+    ]
+    assert _messages(pieces) == _messages(frames)
+
+
+def test_fragments_are_their_messages() -> None:
+    reader = websocket.FrameReader()
+    stream = (
+        frame(BINARY, b"a", final=False)
+        + frame(PING, b"p")
+        + frame(0, b"b", final=False)
+        + frame(0, b"c")
+        + END
+    )
+    pieces = [piece for byte in stream for piece in reader.feed(bytes([byte]))]
+    assert [piece for piece in pieces if piece[0] == BINARY] == [
+        (BINARY, b"a"),
+        (BINARY, b"b"),
+        (BINARY, b"c"),
+    ]
+    assert pieces[1] == (PING, b"p")
+    assert pieces[-1] == (TEXT, b"")
+
+
+@pytest.mark.parametrize(
+    "stream", [b"\x82\x81", b"\x89\x7e\xff\xff", b"\x8a\xff"]
+)
+def test_no_server_sends_this(stream: bytes) -> None:
+    with pytest.raises(api.Failure):
+        websocket.FrameReader().feed(stream)
+
+
+@pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
+def test_what_is_sent_is_a_masked_frame(length: int) -> None:
+    payload = os.urandom(length)
+    sent = websocket.frame(BINARY, payload)
+    plain = frame(BINARY, payload)
+    header = len(plain) - length
+    assert sent[0] == plain[0]
+    assert sent[1] == plain[1] | 0x80
+    assert sent[2:header] == plain[2:header]
+    assert sent[header:] == bytes(4) + payload
+
+
+_JSON = st.recursive(
+    st.text() | st.booleans() | st.integers(),
+    lambda value: st.lists(value) | st.dictionaries(st.text(), value),
+)
+
+
+@given(document=_JSON)
+def test_json_is_json(document: Any) -> None:
+    text = json_document.encode(document)
+    assert json.loads(text) == document
+    if isinstance(document, dict):
+        assert json_document.decode(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1', "nothing"])
+def test_not_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        json_document.decode(text)
+
+
+@given(word=st.text(min_size=1))
+def test_quoted_words_hold_nothing_special(word: str) -> None:
+    word = word.encode(errors="ignore").decode()
+    assert unquote(api.quoted(word)) == word
+    assert not set(api.quoted(word)) & set("/?#& ")
+
+
+# -- the whole program
+
+
+class Run:
+    """The program, run on a daemon of the test's own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.servers: list[Incusd] = []
+
+    def server(self, **behaviour: Any) -> Incusd:
+        server = Incusd(self.path, **behaviour)
+        self.servers.append(server)
+        return server
+
+    def argv(self, *command: str, failure_status: int = 125) -> list[str]:
+        endpoint = Endpoint(str(self.path), "some project")
+        return endpoint.exec_argv("box", command, failure_status)
+
+    def __call__(
+        self, *command: str, failure_status: int = 125, **options: Any
+    ) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            self.argv(*(command or ("true",)), failure_status=failure_status),
+            check=False,
+            timeout=_LIMIT,
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
+        )
+
+    def start(self, **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self.argv("true"),
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
+        )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    running = Run(tmp_path / "socket")
+    yield running
+    for server in running.servers:
+        server.close()
+
+
+def _said(*parts: bytes) -> Stream:
+    return Stream([b"".join(parts)])
+
+
+def test_output_and_status(run: Run) -> None:
+    run.server(
+        status=77,
+        stdout=_said(frame(BINARY, b"out\0\xff"), END),
+        stderr=_said(frame(BINARY, b"err"), END),
+    )
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (
+        77,
+        b"out\0\xff",
+        b"err",
+    )
+
+
+def test_ping_of_a_peer_that_is_gone_does_not_hide_the_output(run: Run) -> None:
+    run.server(
+        stdout=_said(KEEPALIVE, frame(BINARY, b"hello\n"), END),
+        stderr=_said(KEEPALIVE, END),
+    )
+    child = run.start()
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGCONT)
+    assert child.communicate(timeout=_LIMIT) == (b"hello\n", b"")
+    assert child.returncode == 0
+
+
+def test_ping_is_answered(run: Run) -> None:
+    server = run.server(stdout=Stream([KEEPALIVE, END], pause=0.1, messages=1))
+    assert run().returncode == 0
+    assert server.received["1"] == [(PONG, b"keepalive")]
+
+
+def test_output_in_crumbs(run: Run) -> None:
+    stream = frame(BINARY, b"hel", final=False) + frame(0, b"lo") + END
+    crumbs = [bytes([byte]) for byte in stream]
+    run.server(stdout=Stream(crumbs, pause=0.002))
+    assert run().stdout == b"hello"
+
+
+def test_huge_frame(run: Run) -> None:
+    data = os.urandom(10_000_000)
+    run.server(stdout=_said(frame(BINARY, data), END))
+    assert run().stdout == data
+
+
+def test_output_into_a_file(run: Run, tmp_path: Path) -> None:
+    data = os.urandom(1_000_000)
+    run.server(stdout=_said(frame(BINARY, data), END))
+    with (tmp_path / "out").open("wb") as out:
+        assert run(stdout=out).returncode == 0
+    assert (tmp_path / "out").read_bytes() == data
+
+
+def test_slow_reader_gets_all(run: Run) -> None:
+    data = os.urandom(1_000_000)
+    run.server(stdout=_said(frame(BINARY, data), END))
+    with run.start() as child:
+        time.sleep(0.5)
+        assert child.communicate(timeout=_LIMIT)[0] == data
+
+
+@pytest.mark.parametrize("closing", [b"", frame(CLOSE, b"\x03\xe8")])
+def test_output_that_was_cut_is_a_failure(run: Run, closing: bytes) -> None:
+    run.server(stdout=_said(frame(BINARY, b"hel"), closing))
+    done = run()
+    assert (done.returncode, done.stdout) == (125, b"hel")
+    assert isinstance(_error(done), errors.DaemonDown)
+
+
+def test_frame_that_was_cut_is_a_failure(run: Run) -> None:
+    run.server(stdout=_said(frame(BINARY, b"hello")[:-2]))
+    assert run().returncode == 125
+
+
+def test_daemon_that_dies_is_a_failure(run: Run) -> None:
+    run.server(
+        stdout=_said(frame(BINARY, b"x"), END), outcome=b"HTTP/1.0 200 OK\r\n"
+    )
+    done = run(failure_status=99)
+    assert (done.returncode, done.stdout) == (99, b"x")
+    assert isinstance(_error(done), errors.DaemonDown)
+
+
+def test_no_daemon(run: Run) -> None:
+    done = run(failure_status=255)
+    assert done.returncode == 255
+    assert isinstance(_error(done), errors.DaemonDown)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may always connect")
+def test_no_permission(run: Run) -> None:
+    run.server()
+    run.path.chmod(0)
+    assert isinstance(_error(run()), errors.Denied)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (
+            'Failed to fetch instance "box" in project "default":'
+            " Instance not found",
+            errors.NotFound,
+        ),
+        ("Project not found", errors.NotFound),
+        ("Instance is not running", errors.NotRunning),
+        ("Instance is frozen", errors.CommandFailed),
+        ("VM agent isn't currently running", errors.NotRunning),
+        ("User does not have permission: not authorized", errors.Denied),
+    ],
+)
+def test_refusal_has_a_kind(
+    run: Run, message: str, kind: type[errors.TestbedError]
+) -> None:
+    run.server(started={"type": "error", "error": message, "error_code": 400})
+    done = run()
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert done.stderr.decode() == f"incus-testbed: {message}\n"
+    assert type(_error(done)) is kind
+
+
+def _error(
+    done: "subprocess.CompletedProcess[bytes]",
+) -> errors.TestbedError:
+    return diagnosis.error(
+        ["incus", "exec"],
+        process.Completed(
+            argv=tuple(done.args),
+            status=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr.decode(),
+        ),
+    )
+
+
+_FAILED = {"type": "error", "error": "Command not found", "metadata": None}
+
+
+def test_status_of_a_failed_operation_is_asked_for(run: Run) -> None:
+    known = {"metadata": {"return": 127}, "err": "Command not found"}
+    run.server(outcome=_FAILED, known={"type": "sync", "metadata": known})
+    done = run()
+    assert done.returncode == 127
+    assert done.stderr == b"incus-testbed: Command not found\n"
+
+
+def test_shell_has_said_that_a_command_is_not_there(run: Run) -> None:
+    known = {"metadata": {"return": 127}, "err": "Command not found"}
+    run.server(
+        outcome=_FAILED,
+        known={"type": "sync", "metadata": known},
+        stderr=_said(frame(BINARY, b"sh: no"), END),
+    )
+    assert run().stderr == b"sh: no"
+
+
+def test_command_that_did_not_start(run: Run) -> None:
+    known = {"metadata": {"return": -1}, "err": "it broke"}
+    run.server(
+        outcome=_FAILED,
+        known={"type": "sync", "metadata": known},
+        stdout=Stream([]),
+        stderr=Stream([]),
+    )
+    done = run()
+    assert done.returncode == 125
+    assert done.stderr == b"incus-testbed: it broke\n"
+
+
+def test_request(run: Run) -> None:
+    server = run.server()
+    run("printf", "a b", "ü\n", '"', env={**os.environ, "TERM": "vt52"})
+    target, body = server.requests[0]
+    assert target == "POST /1.0/instances/box/exec?project=some%20project"
+    assert json.loads(body) == {
+        "command": ["printf", "a b", "ü\n", '"'],
+        "environment": {"TERM": "vt52"},
+        "interactive": False,
+        "wait-for-websocket": True,
+        "user": 0,
+        "group": 0,
+        "cwd": "",
+    }
+
+
+def test_words_are_utf8_in_any_locale(run: Run) -> None:
+    server = run.server()
+    run("ü", env={"PATH": os.environ["PATH"], "LC_ALL": "POSIX"})
+    assert json.loads(server.requests[0][1])["command"] == ["ü"]
+
+
+def test_words_that_json_cannot_carry(run: Run) -> None:
+    server = run.server()
+    done = run("a\udcff")
+    assert done.returncode == 125
+    assert b"UTF-8" in done.stderr
+    assert not server.requests
+
+
+def test_input(run: Run) -> None:
+    data = os.urandom(1_000_000)
+    server = run.server(stdin=Stream([KEEPALIVE]), stdout=Stream(pause=1))
+    assert run(stdin=None, input=data).returncode == 0
+    received = [each for each in server.received["0"] if each[0] != PONG]
+    assert b"".join(payload for _, payload in received) == data
+    assert [opcode for opcode, _ in received].count(TEXT) == 1
+    assert received[-1] == (TEXT, b"")
+
+
+def test_input_that_never_ends_holds_nothing_up(run: Run) -> None:
+    run.server(stdout=_said(frame(BINARY, b"x"), END))
+    with run.start(stdin=subprocess.PIPE) as child:
+        assert child.wait(_LIMIT) == 0
+        assert child.stdout
+        assert child.stdout.read() == b"x"
+
+
+def test_input_that_nobody_reads_holds_nothing_up(run: Run) -> None:
+    run.server(stdin=Stream([]), stdout=Stream(pause=0.5))
+    with Path("/dev/zero").open("rb") as zeros:
+        assert run(stdin=zeros).returncode == 0
+
+
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(run: Run, stream: str) -> None:
+    server = run.server(
+        status=3,
+        stdout=Stream([frame(BINARY, b"out"), END], pause=0.2),
+        stderr=_said(frame(BINARY, b"err"), END),
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {stream}', "sh", *run.argv("true")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stdout == (b"" if " >&-" in f" {stream}" else b"out")
+    assert done.stderr == (b"" if "2>&-" in stream else b"err")
+    assert (TEXT, b"") in server.received["0"]
+
+
+def test_reader_that_leaves_is_the_commands_to_notice(run: Run) -> None:
+    # The server goes on until the websocket of its output is closed.
+    run.server(
+        status=128 + signal.SIGPIPE,
+        stdout=Stream([frame(BINARY, b"x" * 100_000)] * 5, stay=True),
+    )
+    with run.start() as child:
+        assert child.stdout
+        child.stdout.close()
+        assert child.wait(_LIMIT) == 128 + signal.SIGPIPE
+
+
+def test_output_that_cannot_be_written(run: Run) -> None:
+    run.server(stdout=_said(frame(BINARY, b"x"), END))
+    with Path("/dev/full").open("wb") as full:
+        done = run(stdout=full)
+    assert done.returncode == 125
+    assert b"No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+)
+def test_signal_goes_to_the_command(run: Run, number: signal.Signals) -> None:
+    server = run.server(status=9, stdout=Stream([END], pause=1.5))
+    with run.start() as child:
+        _wait_for(lambda: len(server.requests) >= 6)
+        time.sleep(0.3)
+        child.send_signal(number)
+        assert child.wait(_LIMIT) == 9
+    (sent,) = server.received["control"]
+    assert json.loads(sent[1]) == {"command": "signal", "signal": number}
+
+
+def test_ignored_signal_is_not_passed_on(run: Run) -> None:
+    server = run.server(stdout=Stream([END], pause=1.5))
+    argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run.argv("true")]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as child:
+        _wait_for(lambda: len(server.requests) >= 6)
+        child.send_signal(signal.SIGHUP)
+        assert child.wait(_LIMIT) == 0
+    assert server.received["control"] == []
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
