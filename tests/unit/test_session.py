@@ -292,11 +292,19 @@ def test_no_daemon(run: Run) -> None:
     assert isinstance(_error(done), errors.DaemonDown)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may always connect")
 def test_no_permission(run: Run) -> None:
     run.server()
     run.path.chmod(0)
-    assert isinstance(_error(run()), errors.Denied)
+    # Root, too, without the right to ignore permissions.
+    as_others = ["setpriv", "--bounding-set=-dac_override"]
+    done = subprocess.run(
+        [*(as_others if os.geteuid() == 0 else []), *run.argv("true")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+    assert isinstance(_error(done), errors.Denied)
 
 
 @pytest.mark.parametrize(
