@@ -20,6 +20,8 @@ unset file
 
 status_for_255=$1
 shift
+# In place of this shell, so that signals for it reach the command.
+if [ "$status_for_255" = 255 ]; then exec "$@"; fi
 "$@"
 status=$?
 [ "$status" -ne 255 ] || exit "$status_for_255"
