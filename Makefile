@@ -35,8 +35,8 @@ test: linters
 
 bench:
 	tests/bootstrap.sh bench
-	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 \
-		tests/bench/import_bench.py "$$($(PYTHON) -m tests.images bookworm)"
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
+		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
 
 format: linters
 	.venv/bin/ruff check --fix .

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long an import takes, beside Debusine's own executor and the floor.
 
@@ -21,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
+from tests.sandbox import sandbox
+
 ROOT = Path(__file__).parents[2]
 OURS = "incus-testbed"
 DEBUSINE = "Debusine's executor"
@@ -28,6 +29,7 @@ FLOOR = "floor"
 #: Unlikely to be an artifact of anybody's.
 ARTIFACT = 999_000_001
 #: How the tarball is packed: what xz does by default, and in parallel.
+_SELF = (sys.executable, "-m", "tests.bench.import_bench")
 PACKINGS = {"one block": ["xz", "-T1"], "blocks": ["xz", "-T0"]}
 
 
@@ -47,7 +49,11 @@ def main() -> None:
     if arguments.debusine:
         import_with_debusine(arguments.tarball)
         return
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
+    with (
+        sandbox("bench") as mine,
+        tempfile.TemporaryDirectory(dir=arguments.scratch) as name,
+    ):
+        os.environ["INCUS_PROJECT"] = mine.project
         runs = list(
             _runs(
                 arguments.tarball, Path(name), arguments.repeat, arguments.skip
@@ -90,7 +96,7 @@ def _runs(
             yield _measured(OURS, packing, _ours(packed))
             yield _floor(packing, packed, scratch)
             if turn == repeat // 2 and not skip:  # once: it takes minutes
-                argv = [sys.executable, __file__, "--debusine", str(packed)]
+                argv = [*_SELF, "--debusine", str(packed)]
                 yield _measured(DEBUSINE, packing, argv)
 
 
