@@ -64,7 +64,8 @@ def run(
         command = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
-    running = command(
+    # Typed from sh 2.4 on, and with types that change from then on.
+    running: Any = command(
         *argv[1:],
         _in=io.BytesIO(stdin),
         _out=stdout,
@@ -73,7 +74,7 @@ def run(
         _tty_in=False,
         _tty_out=False,
         _new_session=True,
-        _ok_code=range(256),
+        _ok_code=list(range(256)),
         _bg=True,
         _bg_exc=False,
     )
