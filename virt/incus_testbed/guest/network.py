@@ -46,7 +46,7 @@ def configurator(facts: Facts) -> Configurator:
     if facts.ifupdown and facts.dhcp_client:
         return "ifupdown"
     raise errors.BadImage(
-        "nothing in the image can configure the network",
+        "Nothing in the image can configure the network",
         resolution=(
             "Add the package ifupdown and a DHCP client, such as "
             "dhcpcd-base or isc-dhcp-client, to the image."

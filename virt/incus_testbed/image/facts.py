@@ -173,7 +173,7 @@ class Survey:
         found = self._tree.member(_INIT)
         if not found or target in _SYSTEMD:
             raise errors.BadImage(
-                "the image has no init: /sbin/init is missing",
+                "The image has no init: /sbin/init is missing",
                 resolution="Add the package systemd-sysv to the image.",
             )
         return "sysvinit" if self._tree.file("etc/inittab") else "other"
@@ -184,7 +184,7 @@ class Survey:
             if package and package.architecture not in {"", "all"}:
                 return package.architecture
         raise errors.BadImage(
-            "the image's architecture is unknown: "
+            "The image's architecture is unknown: "
             f"/{packages.STATUS} records none of {', '.join(_ESSENTIAL)}",
             resolution="Make the image of a whole Debian system, dpkg's "
             "records included.",

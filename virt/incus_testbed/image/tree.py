@@ -46,7 +46,7 @@ class Tree:
             return
         if len(self._members) >= _MOST_MEMBERS:
             raise errors.BadImage(
-                "the archive holds more configuration files than a Debian "
+                "The archive holds more configuration files than a Debian "
                 f"system has, the last one being /{entry.path}"
             )
         content = entry.content[:_MOST_BYTES] if entry.content else b""
