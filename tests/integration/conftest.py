@@ -81,7 +81,7 @@ def image(
     def import_(suite: str, *packages: str) -> str:
         key = (suite, *packages)
         if key not in imported:
-            alias = "test/" + "+".join(key)
+            alias = "test/" + "_".join(key)
             with system_tarball(suite, *packages).open("rb") as source:
                 store.add(source, alias)
             imported[key] = alias

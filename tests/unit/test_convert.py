@@ -426,7 +426,11 @@ def test_a_header_that_claims_to_be_huge() -> None:
     member = tarfile.TarInfo("a")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     source = member.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 16)
-    assert refusal(source).brief == "The archive is corrupt"
+    # From 3.14 on tarfile reads what there is before it wonders.
+    assert refusal(source).brief in {
+        "The archive is corrupt",
+        "The archive is cut short",
+    }
 
 
 def test_headers_without_end() -> None:
