@@ -71,6 +71,20 @@ def test_launch_that_fails_half_way_leaves_nothing(
     assert _names(incus) == before
 
 
+def test_launch_with_an_odd_limit_leaves_nothing(
+    incus: Incus, bookworm: str
+) -> None:
+    before = _names(incus)
+    with pytest.raises(errors.TestbedError):
+        Instance.launch(
+            incus,
+            bookworm,
+            purpose="test",
+            arguments=["--config=limits.kernel.nosuch=1"],
+        )
+    assert _names(incus) == before
+
+
 @pytest.mark.parametrize("status", [0, 1, 77, 100, 255])
 def test_exec_status(instance: Instance, status: int) -> None:
     done = instance.exec(

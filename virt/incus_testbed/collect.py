@@ -27,7 +27,7 @@ def find(incus: Incus) -> Garbage:
     """Return what nobody owns any more; changes nothing."""
     return Garbage(
         instances=tuple(filter(_is_orphan, incus.instances())),
-        images=tuple(filter(labels.is_unfinished, incus.images())),
+        images=tuple(filter(_is_unfinished, incus.images())),
     )
 
 
@@ -50,4 +50,9 @@ def collect(incus: Incus) -> Garbage:
 
 def _is_orphan(record: InstanceRecord) -> bool:
     owner = Owner.parse(record.config.get(OWNER_KEY, ""))
+    return owner is not None and owner.is_gone()
+
+
+def _is_unfinished(image: Image) -> bool:
+    owner = labels.unfinished_by(image)
     return owner is not None and owner.is_gone()

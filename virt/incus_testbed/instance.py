@@ -25,10 +25,14 @@ log = logging.getLogger(__name__)
 OWNER_KEY = "user.incus-testbed.owner"
 CREATED_KEY = "user.incus-testbed.created"
 PURPOSE_KEY = "user.incus-testbed.purpose"
+#: Tells one launch from all others, this process's own too.
+_LAUNCH_KEY = "user.incus-testbed.launch"
 
 #: Seconds between asking an instance to stop and killing it (SPEC.md).
 STOP_GRACE = 30.0
 _NAME_TRIES = 10
+#: Looks, a tenth of a second apart, for what a killed client left behind.
+_LATE_TRIES = 5
 _REMOVAL_TRIES = 20
 
 
@@ -68,6 +72,7 @@ class Instance:
             OWNER_KEY: str(Owner.current()),
             CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
             PURPOSE_KEY: purpose,
+            _LAUNCH_KEY: secrets.token_hex(8),
         }
         for _ in range(_NAME_TRIES):
             instance = cls(incus, name or _random_name())
@@ -79,17 +84,14 @@ class Instance:
                     ephemeral=ephemeral,
                     arguments=arguments,
                 )
-            except errors.AlreadyExists:
-                if name:
-                    raise
-            except (errors.NotFound, errors.Denied, errors.MissingProgram):
-                raise
             except errors.TestbedError as error:
-                instance._add_start_log(error)
-                instance._discard(config[OWNER_KEY])
-                raise
+                # Whatever it says: it may be about the start of an instance
+                # that was made.
+                made = instance._discard(config[_LAUNCH_KEY], error)
+                if made or name or not isinstance(error, errors.AlreadyExists):
+                    raise
             except BaseException:
-                instance._discard(config[OWNER_KEY])
+                instance._discard(config[_LAUNCH_KEY])
                 raise
             else:
                 return instance
@@ -119,8 +121,17 @@ class Instance:
         return boot.wait_ready(self._incus, self.name, timeout)
 
     def probe(self) -> dict[str, str]:
-        """Return the guest's shell, boot id and first normal user."""
-        return boot.ask(self._incus, self.name, "probe.sh")
+        """Return the guest's shell, boot id and first normal user.
+
+        :raises errors.NotRunning: it is not running, or went down meanwhile
+        """
+        answer = boot.ask(self._incus, self.name, "probe.sh")
+        if not {"shell", "boot", "user"} <= answer.keys():
+            raise errors.NotRunning(
+                f"{self.name} went away while it was asked about itself",
+                details=self.evidence(),
+            )
+        return answer
 
     def exec_argv(
         self,
@@ -246,32 +257,39 @@ class Instance:
             else:
                 return
 
-    def _discard(self, owner: str) -> None:
-        """Remove what an unfinished launch may have left on the server.
+    def _discard(
+        self, launch: str, error: errors.TestbedError | None = None
+    ) -> bool:
+        """Remove what a failed launch left on the server; tell if it did.
 
-        The daemon goes on creating after its client died, so that the
-        instance may show up a moment later; what another process made under
-        this name in the meantime is left alone.
+        Where the client was killed (no error, or TimedOut) the daemon goes on
+        creating, so that the instance may show up a moment later.  What
+        another launch made under this name is left alone.  The start's log
+        is added to the error.
         """
-        for _ in range(5):
+        killed = error is None or isinstance(error, errors.TimedOut)
+        for attempt in range(_LATE_TRIES if killed else 1):
             try:
+                time.sleep(0.1 if attempt else 0)
                 record = self._incus.instance(self.name)
-                if record.config.get(OWNER_KEY) == owner:
-                    self.delete()
+                if record.config.get(_LAUNCH_KEY) != launch:
+                    return False
+                if error:
+                    self._add_start_log(error)
+                self.delete()
             except errors.NotFound:
-                time.sleep(0.1)
-            except errors.DaemonDown:
-                return  # nobody to ask; most likely nobody launched either
-            except errors.TestbedError as error:
+                continue
+            except (errors.DaemonDown, errors.Denied):
+                return False  # it was most likely refused to the launch, too
+            except errors.TestbedError as problem:
                 log.warning(
                     "%s may be left behind (%s); 'incus-testbed gc' removes"
                     " it once this process has ended",
                     self.name,
-                    error.brief,
+                    problem.brief,
                 )
-                return
-            else:
-                return
+            return True
+        return False
 
     def _add_start_log(self, error: errors.TestbedError) -> None:
         """Add why LXC refused, which incus itself keeps in a log."""

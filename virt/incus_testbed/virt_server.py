@@ -206,7 +206,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         interruption = caught
     finally:
         # VirtSubproc cleans up an open testbed, but not one being opened.
-        testbed.remove()
+        try:
+            testbed.remove()
+        except errors.TestbedError as failure:
+            reporting.error(failure)
     if interruption:
         signal.signal(interruption.number, signal.SIG_DFL)
         os.kill(os.getpid(), interruption.number)

@@ -101,15 +101,8 @@ def source(image: Image) -> str | None:
     return image.properties.get(_SOURCE) if is_ours(image) else None
 
 
-def is_unfinished(image: Image) -> bool:
-    """Tell whether an image has no name yet, and nobody will give it one.
-
-    True for this process's own: it asks before it begins another.
-    """
-    owner = Owner.parse(image.properties.get(_OWNER, ""))
-    return (
-        is_ours(image)
-        and not image.aliases
-        and owner is not None
-        and (owner == Owner.current() or owner.is_gone())
-    )
+def unfinished_by(image: Image) -> Owner | None:
+    """Return who is to give an image its name; None if it needs none."""
+    if image.aliases or not is_ours(image):
+        return None
+    return Owner.parse(image.properties.get(_OWNER, ""))

@@ -16,6 +16,7 @@ from incus_testbed.image.convert import convert
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
@@ -120,11 +121,16 @@ class Store:
     def _remove_unfinished(self, alias: str) -> None:
         """Remove what a process that was killed had imported, not named.
 
-        Only the holder of the alias's lock gets here, so none is in work by
-        this user; another user's is spared while its process lives.
+        Only the holder of the alias's lock gets here, so this process's own
+        is not in work either; another user's is spared while its owner lives.
         """
         for image in self._incus.images():
-            if labels.alias(image) == alias and labels.is_unfinished(image):
+            owner = labels.unfinished_by(image)
+            if (
+                owner
+                and labels.alias(image) == alias
+                and (owner == Owner.current() or owner.is_gone())
+            ):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
 
