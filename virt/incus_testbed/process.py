@@ -119,10 +119,11 @@ def stream(
     *,
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
+    stderr: IO[bytes] | int = subprocess.PIPE,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program beside this one, for a pipeline; kill it on the way out.
 
-    Its standard error is a pipe.  A caller that wants the exit status waits
+    A caller that wants the exit status waits
     for it inside the block.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
@@ -133,7 +134,7 @@ def stream(
             argv,
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=environment(),
             start_new_session=True,
         )
@@ -163,6 +164,38 @@ def call(
         return subprocess.run(argv, env=environment(), **options)  # noqa: PLW1510
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
+
+
+def interact(
+    argv: Sequence[str],
+    *,
+    input: Any,  # noqa: A002 - subprocess.run's name
+    timeout: float | None,
+    grace: float,
+    **options: Any,
+) -> "subprocess.CompletedProcess[Any]":
+    """Run a caller's own command, which is asked to end before it is killed.
+
+    As subprocess.run, but where the wait is left, by ``timeout`` or an
+    exception, the command gets SIGTERM and ``grace`` seconds to clear up.
+    """
+    log.debug("%s", shown(argv))
+    try:
+        started = subprocess.Popen(argv, env=environment(), **options)
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    with started as child:
+        try:
+            output, said = child.communicate(input, timeout=timeout)
+        except BaseException:
+            child.terminate()
+            try:
+                # What it still writes must not keep it from ending.
+                child.communicate(timeout=grace)
+            except (subprocess.TimeoutExpired, ValueError):
+                child.kill()
+            raise
+    return subprocess.CompletedProcess(argv, child.returncode, output, said)
 
 
 def shown(argv: Sequence[str]) -> str:
