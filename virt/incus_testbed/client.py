@@ -69,13 +69,20 @@ class Incus:
 
     def server(self) -> dict[str, Any]:
         """Return what the server says of itself: GET /1.0."""
+        server: dict[str, Any] = json.loads(self._query("/1.0"))
+        return server
+
+    def metrics(self) -> str:
+        """Return what all instances use, in Prometheus' text format."""
+        return self._query("/1.0/metrics").decode()
+
+    def _query(self, path: str) -> bytes:
         # The query command knows no project and refuses the option.
-        argv = ["incus", "query", self.target("/1.0")]
+        argv = ["incus", "query", self.target(path)]
         completed = process.run(argv, timeout=REQUEST_LIMIT)
         if completed.status != 0:
             raise diagnosis.error(argv, completed)
-        server: dict[str, Any] = json.loads(completed.stdout)
-        return server
+        return completed.stdout
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
