@@ -190,6 +190,8 @@ def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
         print(f"instance {record.name}: {verb}")
     for image in garbage.images:
         print(f"unfinished image {image.fingerprint[:12]}: {verb}")
+    for name in garbage.claims:
+        print(f"{name}: {verb}")
     return 0
 
 

@@ -156,15 +156,30 @@ class Incus:
             stdin=yaml.safe_dump(document).encode(),
         )
 
-    def create_alias(self, alias: str, fingerprint: str) -> None:
+    def unset_image_property(self, fingerprint: str, key: str) -> None:
+        """Remove a property of an image, if it has it."""
+        self.run("image", "unset-property", self.target(fingerprint), key)
+
+    def create_alias(
+        self, alias: str, fingerprint: str, *, description: str = ""
+    ) -> None:
         """Give an image a name.
 
         :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
         """
-        self.run("image", "alias", "create", self.target(alias), fingerprint)
+        self.run(
+            *("image", "alias", "create"),
+            self.target(alias),
+            fingerprint,
+            f"--description={description}",
+        )
 
     def delete_alias(self, alias: str) -> None:
-        """Take a name away; the image stays."""
+        """Take a name away; the image stays.
+
+        :raises errors.NotFound: there is no such name
+        """
         self.run("image", "alias", "delete", self.target(alias))
 
     def delete_image(self, fingerprint: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
-from incus_testbed.image import labels
+from incus_testbed.image import claim, labels
 from incus_testbed.instance import OWNER_KEY, Instance
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image, InstanceRecord
@@ -17,17 +17,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """Instances and unnamed images whose owner is gone."""
+    """What an owner that is gone has left.
+
+    ``claims`` are names of claims (image/claim.py), ``images`` unnamed.
+    """
 
     instances: tuple[InstanceRecord, ...]
     images: tuple[Image, ...]
+    claims: tuple[str, ...]
 
 
 def find(incus: Incus) -> Garbage:
     """Return what nobody owns any more; changes nothing."""
+    images = incus.images()
     return Garbage(
         instances=tuple(filter(_is_orphan, incus.instances())),
-        images=tuple(filter(_is_unfinished, incus.images())),
+        images=tuple(filter(_is_unfinished, images)),
+        claims=tuple(
+            each.name
+            for image in images
+            for each in claim.on(image)
+            if each.owner.is_gone()
+        ),
     )
 
 
@@ -38,6 +49,9 @@ def collect(incus: Incus) -> Garbage:
     in the meantime counts as removed.
     """
     garbage = find(incus)
+    for name in garbage.claims:
+        log.info("removing %s", name)
+        claim.drop(incus, name)
     for record in garbage.instances:
         log.info("removing instance %s", record.name)
         Instance(incus, record.name).delete()
@@ -48,9 +62,29 @@ def collect(incus: Incus) -> Garbage:
     return garbage
 
 
+def relinquish(incus: Incus) -> None:
+    """Remove this process's own instances, and end its leases on images.
+
+    For a process that goes on, when a piece of its work is over.
+    """
+    mine = Owner.current()
+    for record in incus.instances():
+        if _owner(record) == mine:
+            log.info("removing instance %s", record.name)
+            Instance(incus, record.name).delete()
+    for image in incus.images():
+        for each in claim.on(image):
+            if each.owner == mine:
+                claim.drop(incus, each.name)
+
+
 def _is_orphan(record: InstanceRecord) -> bool:
-    owner = Owner.parse(record.config.get(OWNER_KEY, ""))
+    owner = _owner(record)
     return owner is not None and owner.is_gone()
+
+
+def _owner(record: InstanceRecord) -> Owner | None:
+    return Owner.parse(record.config.get(OWNER_KEY, ""))
 
 
 def _is_unfinished(image: Image) -> bool:

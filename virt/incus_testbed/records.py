@@ -10,12 +10,20 @@ from typing import Any
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+#: Aliases that begin so are no names, but what image/claim.py makes.
+CLAIM = "incus-testbed-claim/"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image as Incus knows it; ``size`` is bytes in its store."""
+    """An image as Incus knows it; ``size`` is bytes in its store.
+
+    ``claims`` are aliases too, with their descriptions.
+    """
 
     fingerprint: str
     aliases: tuple[str, ...]
+    claims: Mapping[str, str]
     properties: Mapping[str, str]
     profiles: tuple[str, ...]
     kind: str
@@ -41,9 +49,16 @@ class InstanceRecord:
 def image(record: dict[str, Any]) -> Image:
     """Read what the API says of an image."""
     last_used = datetime.fromisoformat(record["last_used_at"])
+    aliases = {
+        alias["name"]: alias["description"] for alias in record["aliases"] or ()
+    }
+    claims = {
+        name: text for name, text in aliases.items() if name.startswith(CLAIM)
+    }
     return Image(
         fingerprint=record["fingerprint"],
-        aliases=tuple(alias["name"] for alias in record["aliases"] or ()),
+        aliases=tuple(name for name in aliases if name not in claims),
+        claims=claims,
         properties=record["properties"] or {},
         profiles=tuple(record.get("profiles") or ()),
         kind=record["type"],

@@ -12,7 +12,7 @@ from incus_testbed.image.archive import Archive
 from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
-from incus_testbed.image.source import Source
+from incus_testbed.image.source import Readable, Source
 
 _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
@@ -32,7 +32,7 @@ class Conversion:
 
 
 def convert(
-    source: IO[bytes],
+    source: Readable,
     rootfs: IO[bytes],
     *,
     additions: Callable[[Facts], Iterable[Entry]],

@@ -21,6 +21,8 @@ _SOURCE = "incus-testbed.sha256"
 # Its creation_date.  'incus publish' hands the properties on, through an
 # instance, to an image with other content and another date.
 _CREATED = "incus-testbed.created"
+#: Set where an image may be removed for space.
+EVICTABLE = "incus-testbed.evictable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Labels:
     """What the caller knows of an image; None is read from the image.
 
     ``architecture`` is Debian's name.  They name and describe; what an image
-    needs is decided by what it holds.
+    needs is decided by what it holds.  ``evictable``: it can be made again, so
+    it may be removed for space.
     """
 
     artifact_id: str | None = None
@@ -36,6 +39,7 @@ class Labels:
     vendor: str | None = None
     architecture: str | None = None
     description: str | None = None
+    evictable: bool = False
 
 
 def metadata_tar(
@@ -59,6 +63,7 @@ def metadata_tar(
             _OWNER: str(Owner.current()),
             _SOURCE: conversion.sha256,
             _CREATED: str(date),
+            **({EVICTABLE: "true"} if label.evictable else {}),
         },
     )
 
@@ -99,6 +104,14 @@ def alias(image: Image) -> str | None:
 def source(image: Image) -> str | None:
     """Return the SHA-256 of the file that this software made an image from."""
     return image.properties.get(_SOURCE) if is_ours(image) else None
+
+
+def is_evictable(image: Image) -> bool:
+    """Tell whether an image may be removed for space.
+
+    One that somebody gave another name is wanted.
+    """
+    return EVICTABLE in image.properties and image.aliases == (alias(image),)
 
 
 def unfinished_by(image: Image) -> Owner | None:

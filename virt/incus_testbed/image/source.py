@@ -3,17 +3,24 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import IO
+from typing import Protocol
 
 #: How much is asked for at once: large enough that Python is not felt.
 CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    """What bytes can be read from: a file, a pipe, a download."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to size bytes, none at the end only."""
 
 
 class Source:
     """The bytes that were given, counted and hashed on their way through."""
 
     def __init__(
-        self, file: IO[bytes], progress: Callable[[int], None] | None
+        self, file: Readable, progress: Callable[[int], None] | None
     ) -> None:
         """Read file from where it stands; tell progress how far it is."""
         self._file = file

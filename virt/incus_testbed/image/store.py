@@ -16,12 +16,11 @@ from incus_testbed.image.convert import convert
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.image.source import CHUNK, Readable
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
-
-_CHUNK = 1 << 20
 
 
 class Store:
@@ -73,9 +72,10 @@ class Store:
 
     def add(
         self,
-        source: BinaryIO,
+        source: Readable,
         alias: str,
         *,
+        sha256: str | None = None,
         label: Labels | None = None,
         generator: bytes | None = None,
         progress: Callable[[int], None] | None = None,
@@ -84,27 +84,53 @@ class Store:
 
         False means that the alias holds an image of this very source already,
         perhaps because another process imported it while this one waited.
-        ``progress`` is called with the count of source bytes read.
-        ``generator`` replaces the systemd generator that is put in.
+        ``sha256`` (hexadecimal) is what the source has to have; given that,
+        it is read only if it is needed.  ``progress`` is called with the
+        count of source bytes read.  ``generator`` replaces the systemd
+        generator that is put in.
+
+        An evictable image that is added as one that is not, is so no longer.
 
         :raises errors.BadImage: the source can't become an image
         :raises errors.AlreadyExists: the alias is taken by something else
         """
         check_alias(alias)
+        label = label or Labels()
         with self._locked(alias):
             if present := self.find(alias):
-                _check_same(present, alias, _digest(source, progress))
+                sha256 = sha256 or _digest(source, progress)
+                self._reuse(present, alias, sha256, label)
                 return False
             self._remove_unfinished(alias)
-            fingerprint = self._import(
-                source, alias, label or Labels(), generator, progress
+            fingerprint, sha256 = self._import(
+                source,
+                alias,
+                sha256=sha256,
+                label=label,
+                generator=generator,
+                progress=progress,
             )
             try:
                 self._name(fingerprint, alias)
-            except BaseException:
+            except BaseException as error:
                 self._incus.delete_image(fingerprint)
-                raise
+                # The lock holds off this user's processes, not another's.
+                present = self.find(alias)
+                if not present or not isinstance(error, errors.AlreadyExists):
+                    raise
+                self._reuse(present, alias, sha256, label)
+                return False
             return True
+
+    def _reuse(
+        self, present: Image, alias: str, sha256: str, label: Labels
+    ) -> None:
+        """Take the image that is there, if it is the right one."""
+        _check_same(present, alias, sha256)
+        if labels.is_evictable(present) and not label.evictable:
+            self._incus.unset_image_property(
+                present.fingerprint, labels.EVICTABLE
+            )
 
     @contextlib.contextmanager
     def _locked(self, alias: str) -> Iterator[None]:
@@ -136,13 +162,18 @@ class Store:
 
     def _import(
         self,
-        source: BinaryIO,
+        source: Readable,
         alias: str,
+        *,
+        sha256: str | None,
         label: Labels,
         generator: bytes | None,
         progress: Callable[[int], None] | None,
-    ) -> str:
-        """Import an image without a name; return its fingerprint."""
+    ) -> tuple[str, str]:
+        """Import an image without a name.
+
+        Returns its fingerprint and the SHA-256 of its source.
+        """
         date = int(time.time())
         architectures = self._incus.server()["environment"]["architectures"]
 
@@ -159,12 +190,14 @@ class Store:
                 date=date,
                 progress=progress,
             )
+            _check_whole(conversion.sha256, sha256)
             rootfs.flush()
             metadata.write(labels.metadata_tar(conversion, alias, label, date))
             metadata.flush()
-            return self._incus.import_image(
+            fingerprint = self._incus.import_image(
                 scratch.path(metadata), scratch.path(rootfs)
             )
+            return fingerprint, conversion.sha256
 
     def _name(self, fingerprint: str, alias: str) -> None:
         """Finish an image: the name comes last, so that it stands for all."""
@@ -199,6 +232,15 @@ def content_alias(source: BinaryIO) -> str:
     return f"tarball/{digest[:16]}"
 
 
+def _check_whole(sha256: str, expected: str | None) -> None:
+    if expected not in {None, sha256}:
+        raise errors.BadImage(
+            "The file is not what was announced",
+            details=f"Its SHA-256 is {sha256}, not {expected}.",
+            resolution="Fetch it anew.",
+        )
+
+
 def _check_same(image: Image, alias: str, digest: str) -> None:
     if labels.source(image) == digest:
         return
@@ -216,9 +258,9 @@ def _check_same(image: Image, alias: str, digest: str) -> None:
     )
 
 
-def _digest(source: BinaryIO, progress: Callable[[int], None] | None) -> str:
+def _digest(source: Readable, progress: Callable[[int], None] | None) -> str:
     digest, read = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
+    while chunk := source.read(CHUNK):
         digest.update(chunk)
         read += len(chunk)
         if progress:

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many images may stay in Incus, as the worker's admin has set it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from incus_testbed import errors
+
+#: Environment variables: a count, and a size in bytes.
+KEEP = "DEBUSINE_INCUS_KEEP_IMAGES"
+MAX_BYTES = "DEBUSINE_INCUS_MAX_IMAGE_BYTES"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What unused images may amount to before the oldest go."""
+
+    keep: int = 10
+    max_bytes: int = 10 << 30
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ
+    ) -> Self:
+        """Read the bounds; what is not set is as usual.
+
+        :raises errors.Unsupported: a value is not a whole number
+        """
+        return cls(
+            keep=_number(environment, KEEP, cls.keep),
+            max_bytes=_number(environment, MAX_BYTES, cls.max_bytes),
+        )
+
+
+def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
+    text = environment.get(name, "").strip()
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit()):
+        raise errors.Unsupported(
+            f"{name} is {text!r}, which is no number",
+            resolution=f"Set it to a whole number such as {usual}, or not at"
+            " all.",
+        )
+    return int(text)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debusine's system images in Incus, which is the only place they are kept.
+
+An image is known by the SHA-256 of the artifact's file, which the server
+tells.  So two Debusine servers that use one Incus can't mix up artifacts that
+happen to have the same number.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from debusine.client.debusine import Debusine
+from debusine.client.models import ArtifactResponse, FileResponse
+from debusine.tasks.executors.base import (
+    ExecutorImageCategory,
+    ImageImportError,
+)
+
+from debusine_incus.bounds import Bounds
+from debusine_incus.download import Download
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image import eviction, labels, lease
+from incus_testbed.image.labels import Labels
+from incus_testbed.image.lease import Lease
+from incus_testbed.image.store import Store
+from incus_testbed.records import Image
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for others to be done with an image that is in the way.
+PATIENCE = 300.0
+_POLL = 1.0
+_TRIES = 10
+
+#: Image property that Debusine's own executor sets.
+_UPSTREAM = "debusine_artifact_id"
+
+
+class ImageCache:
+    """Images of one category of artifacts, from one Debusine server."""
+
+    def __init__(
+        self,
+        debusine_api: Debusine,
+        image_category: ExecutorImageCategory,
+        workspace: str | None = None,
+        *,
+        incus: Incus | None = None,
+    ) -> None:
+        """Ask this server, on behalf of a workspace where it wants to know.
+
+        Debusine 0.11 knows no workspace here; leave it out.
+        """
+        self._api = debusine_api
+        self._category = image_category
+        self._workspace = workspace
+        self._incus = incus or Incus()
+
+    def artifact(self, artifact_id: int) -> ArtifactResponse:
+        """Return what the server says of an artifact.
+
+        :raises ValueError: it is of another category
+        """
+        place = {"workspace": self._workspace} if self._workspace else {}
+        artifact = self._api.artifact_get(artifact_id, **place)
+        if artifact.category != self._category.value:
+            raise ValueError(
+                f"Artifact {artifact_id} is a {artifact.category}, not a"
+                f" {self._category.value}"
+            )
+        return artifact
+
+    def download(self, artifact: ArtifactResponse) -> str:
+        """Have an artifact's image in Incus; return its alias.
+
+        It stays until collect.relinquish(), or the end of this process.
+        Images that have not been used for longest make room for it, within
+        the bounds that the environment sets.
+
+        :raises ImageImportError: it can't be fetched or become an image
+        """
+        try:
+            bounds = Bounds.from_environment()
+            self.obtain(artifact, evictable=True)
+            eviction.evict(
+                self._incus, keep=bounds.keep, max_bytes=bounds.max_bytes
+            )
+        except errors.TestbedError as error:
+            raise ImageImportError(str(error)) from error
+        return alias(artifact.id)
+
+    @staticmethod
+    def clean_up(artifact_id: int) -> None:
+        """Remove an artifact's image, if it may go and is not in use."""
+        incus = Incus()
+        image = Store(incus).find(alias(artifact_id))
+        if image:
+            eviction.remove_unused(incus, image, labels.is_evictable)
+
+    def obtain(
+        self,
+        artifact: ArtifactResponse,
+        *,
+        evictable: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Lease:
+        """Have an artifact's image in Incus and keep it there.
+
+        ``progress`` is called with the count of bytes downloaded, of those
+        that ``file()`` tells.
+
+        :raises errors.TestbedError: it can't be fetched or become an image
+        """
+        name, sha256 = alias(artifact.id), checksum(artifact)
+        for _ in range(_TRIES):
+            self._make_way(name, sha256)
+            try:
+                self._add(artifact, evictable, progress)
+                held = lease.take(self._incus, name)
+            except (errors.AlreadyExists, errors.NotFound) as error:
+                # Removed, or made from another server's artifact, meanwhile.
+                log.info("%s is not there any more: %s", name, error.brief)
+                continue
+            if labels.source(held.image) == sha256:
+                return held
+            held.release()
+        raise errors.Busy(
+            f"{name} was replaced or removed {_TRIES} times",
+            resolution=_SEPARATION,
+        )
+
+    def _add(
+        self,
+        artifact: ArtifactResponse,
+        evictable: bool,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """Import an artifact, unless it is there; make room if need be."""
+        for last in (False, True):
+            try:
+                with Download(
+                    str(file(artifact).url),
+                    size=file(artifact).size,
+                    token=self._api.token,
+                ) as source:
+                    Store(self._incus).add(
+                        source,
+                        alias(artifact.id),
+                        sha256=checksum(artifact),
+                        label=_label(artifact, evictable),
+                        progress=progress,
+                    )
+            except errors.NoSpace:
+                if last or not eviction.evict(self._incus, keep=0, max_bytes=0):
+                    raise
+            else:
+                return
+
+    def _make_way(self, name: str, sha256: str) -> None:
+        """Remove an image that has the alias and was made from another file.
+
+        :raises errors.AlreadyExists: it can't go
+        :raises errors.Busy: others are still using it
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            image = Store(self._incus).find(name)
+            if image is None or labels.source(image) == sha256:
+                return
+            if not _may_be_replaced(image):
+                raise errors.AlreadyExists(
+                    f"The alias {name} is taken by an image that is not this"
+                    " artifact's",
+                    details=_origin(image),
+                    resolution=f"{_SEPARATION} Or remove that image:"
+                    f" incus image delete {name}",
+                )
+            if eviction.remove_unused(self._incus, image, _may_be_replaced):
+                return
+            if time.monotonic() > deadline:
+                raise errors.Busy(
+                    f"The alias {name} is taken by another server's image,"
+                    f" in use for the last {PATIENCE:.0f} s",
+                    resolution=_SEPARATION,
+                )
+            log.info("%s is another artifact's, and in use: waiting", name)
+            time.sleep(_POLL)
+
+
+_SEPARATION = (
+    "Give each Debusine server an Incus project of its own: set INCUS_PROJECT"
+    " in the worker's environment."
+)
+
+
+def alias(artifact_id: int) -> str:
+    """Return the alias that an artifact's image has."""
+    return f"artifact/{artifact_id}"
+
+
+def file(artifact: ArtifactResponse) -> FileResponse:
+    """Return what the server says of the file that holds an image.
+
+    :raises errors.BadImage: there is none
+    """
+    name = str(artifact.data.get("filename"))
+    try:
+        return artifact.files[name]
+    except KeyError:
+        raise errors.BadImage(
+            f"Artifact {artifact.id} has no file {name}",
+            details="It has: " + (", ".join(artifact.files) or "none"),
+        ) from None
+
+
+def checksum(artifact: ArtifactResponse) -> str:
+    """Return the SHA-256 of an artifact's file.
+
+    :raises errors.BadImage: the server does not tell
+    """
+    try:
+        return str(file(artifact).checksums["sha256"])
+    except KeyError:
+        raise errors.BadImage(
+            f"The server tells no SHA-256 of artifact {artifact.id}"
+        ) from None
+
+
+def _label(artifact: ArtifactResponse, evictable: bool) -> Labels:
+    vendor, codename, architecture = (
+        artifact.data.get(key) for key in ("vendor", "codename", "architecture")
+    )
+    return Labels(
+        artifact_id=str(artifact.id),
+        vendor=vendor,
+        codename=codename,
+        architecture=architecture,
+        description=f"{vendor} {codename} {architecture}"
+        f" ({artifact.category} {artifact.id})",
+        evictable=evictable,
+    )
+
+
+def _may_be_replaced(image: Image) -> bool:
+    """Tell whether an image came from a Debusine server, for a worker."""
+    return labels.is_evictable(image) or _is_upstreams(image)
+
+
+def _is_upstreams(image: Image) -> bool:
+    return _UPSTREAM in image.properties and not labels.is_ours(image)
+
+
+def _origin(image: Image) -> str:
+    source = labels.source(image)
+    return (
+        f"It was made from a file with SHA-256 {source}."
+        if source
+        else "It was not imported by incus-testbed."
+    )

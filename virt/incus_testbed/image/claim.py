@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims: what processes are about to do with an image, told to each other.
+
+A claim is an alias of the image, for the server makes and removes each alias
+by itself.  Properties would not do: it writes all of an image's at once, and
+of changes made at the same time it has been seen to lose some that it had
+reported as done (Incus 6.0.4).
+
+To use an image and to remove it are claimed before looking for claims of the
+other kind, so that of two processes at least one sees the other's.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.owner import Owner
+from incus_testbed.records import CLAIM, Image
+
+
+class Kind(StrEnum):
+    """What is claimed."""
+
+    USE = "use"
+    REMOVAL = "removal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim on an image, by one process."""
+
+    name: str
+    kind: str
+    owner: Owner
+
+
+def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
+    """Make a claim for this process; return its name.
+
+    :raises errors.NotFound: there is no such image
+    """
+    name = f"{CLAIM}{kind}/{secrets.token_hex(8)}"
+    incus.create_alias(name, fingerprint, description=str(Owner.current()))
+    return name
+
+
+def drop(incus: Incus, name: str) -> None:
+    """Give up a claim; no error where it went with its image."""
+    with contextlib.suppress(errors.NotFound):
+        incus.delete_alias(name)
+
+
+def on(image: Image) -> Iterator[Claim]:
+    """Yield the claims on an image, also those of processes that are gone."""
+    for name, text in image.claims.items():
+        if owner := Owner.parse(text):
+            kind = name.removeprefix(CLAIM).partition("/")[0]
+            yield Claim(name=name, kind=kind, owner=owner)
+
+
+def stands(image: Image, kind: Kind) -> bool:
+    """Tell whether a process that may still live claims this of an image."""
+    return any(
+        claim.kind == kind and not claim.owner.is_gone() for claim in on(image)
+    )

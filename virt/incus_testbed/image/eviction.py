@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making room: images that can be made again, and that nobody uses, go."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image import claim, labels
+from incus_testbed.image.claim import Kind
+from incus_testbed.records import Image
+
+log = logging.getLogger(__name__)
+
+#: Key of an instance's configuration: the fingerprint of its image.
+_BASE_IMAGE = "volatile.base_image"
+
+
+def evict(incus: Incus, *, keep: int, max_bytes: int) -> list[Image]:
+    """Remove evictable images, those first that were not used for longest.
+
+    At most ``keep`` of them, of ``max_bytes`` in sum as they are in Incus's
+    store, stay, and those that are in use.  Returns what was removed.  Other
+    processes may use and evict images at the same time.
+    """
+    kept = sorted(filter(labels.is_evictable, incus.images()), key=_last_use)
+    removed = []
+    for image in kept.copy():
+        size = sum(each.size for each in kept)
+        if len(kept) <= keep and size <= max_bytes:
+            break
+        if remove_unused(incus, image, labels.is_evictable):
+            log.info("removed %s to make room", " ".join(image.aliases))
+            kept.remove(image)
+            removed.append(image)
+    return removed
+
+
+def remove_unused(
+    incus: Incus, image: Image, may_go: Callable[[Image], bool]
+) -> bool:
+    """Remove an image that ``may_go``, unless it is in use.
+
+    An image is in use while a process has a lease on it, or an instance made
+    from it exists.  Tells whether it is gone.
+    """
+    fingerprint = image.fingerprint
+    try:
+        if not _is_free(incus, fingerprint, may_go):  # spares others a wait
+            return False
+        name = claim.stake(incus, fingerprint, Kind.REMOVAL)
+        try:
+            free = _is_free(incus, fingerprint, may_go)
+            if free:
+                incus.delete_image(fingerprint)
+        finally:
+            claim.drop(incus, name)
+    except errors.NotFound:
+        return True
+    return free
+
+
+def _is_free(
+    incus: Incus, fingerprint: str, may_go: Callable[[Image], bool]
+) -> bool:
+    """Tell whether an image may go, as it is now, and nobody uses it.
+
+    :raises errors.NotFound: it is gone
+    """
+    for image in incus.images():
+        if image.fingerprint == fingerprint:
+            return (
+                may_go(image)
+                and not claim.stands(image, Kind.USE)
+                and not any(
+                    record.config.get(_BASE_IMAGE) == fingerprint
+                    for record in incus.instances()
+                )
+            )
+    raise errors.NotFound(f"There is no image {fingerprint[:12]}")
+
+
+def _last_use(image: Image) -> datetime:
+    return max(image.uploaded, image.last_used or image.uploaded)

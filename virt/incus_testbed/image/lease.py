@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leases: an image stays while a process may still launch instances of it."""
+
+import time
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.client import INSTANCE_LIMIT, Incus
+from incus_testbed.image import claim
+from incus_testbed.image.claim import Kind
+from incus_testbed.image.store import Store
+from incus_testbed.records import Image
+
+_POLL = 0.05
+_TRIES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """An image that is kept; as long as this process lives, at most."""
+
+    incus: Incus
+    name: str
+    image: Image
+
+    def release(self) -> None:
+        """Let the image go."""
+        claim.drop(self.incus, self.name)
+
+
+def take(incus: Incus, alias: str) -> Lease:
+    """Keep the image that an alias stands for now.
+
+    :raises errors.NotFound: it stands for none
+    :raises errors.Busy: it stands for another at each look
+    """
+    for _ in range(_TRIES):
+        image = _named(incus, alias)
+        try:
+            name = claim.stake(incus, image.fingerprint, Kind.USE)
+        except errors.NotFound:
+            continue
+        try:
+            image = _settled(incus, alias)
+        except BaseException:
+            claim.drop(incus, name)
+            raise
+        if name in image.claims:
+            return Lease(incus=incus, name=name, image=image)
+        claim.drop(incus, name)
+    raise errors.Busy(f"The image {alias} is replaced again and again")
+
+
+def _settled(incus: Incus, alias: str) -> Image:
+    """Return an alias's image when nobody is removing it any more."""
+    deadline = time.monotonic() + INSTANCE_LIMIT
+    while True:
+        image = _named(incus, alias)
+        if not claim.stands(image, Kind.REMOVAL):
+            return image
+        if time.monotonic() > deadline:
+            raise errors.TimedOut(
+                f"{alias} has been about to be removed for"
+                f" {INSTANCE_LIMIT:.0f} s"
+            )
+        time.sleep(_POLL)
+
+
+def _named(incus: Incus, alias: str) -> Image:
+    image = Store(incus).find(alias)
+    if image is None:
+        raise errors.NotFound(f"There is no image {alias}")
+    return image
