@@ -198,6 +198,27 @@ def interact(
     return subprocess.CompletedProcess(argv, child.returncode, output, said)
 
 
+def detach(argv: Sequence[str]) -> None:
+    """Start a program that outlives this process; nothing is known of it.
+
+    :raises errors.MissingProgram: setsid is not on PATH
+    """
+    log.debug("%s", shown(argv))
+    try:
+        # --fork: so that it is not this process that has to wait for it.
+        subprocess.run(
+            ["setsid", "--fork", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            cwd="/",
+            check=True,
+        )
+    except FileNotFoundError:
+        raise missing_program("setsid") from None
+
+
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
     return shlex.join(
@@ -212,6 +233,7 @@ def missing_program(name: str) -> errors.MissingProgram:
         "incus": "incus-client",
         "xz": "xz-utils",
         "qemu-img": "qemu-utils",
+        "setsid": "util-linux",
     }.get(Path(name).name, Path(name).name)
     return errors.MissingProgram(
         f"{name} is not installed",
