@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Instances of either implementation, in an Incus of their own."""
+
+import contextlib
+import importlib
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from types import FrameType
+
+import pytest
+from debusine.tasks.executors.base import InstanceInterface
+
+from incus_testbed.client import Incus
+
+from . import upstream
+from .guest import Guest
+
+#: The modules whose class IncusInstance is asked.
+_IMPLEMENTATIONS = {
+    "upstream": "debusine.tasks.executors.incus",
+    "ours": "debusine_incus.instance",
+}
+
+#: Seconds after which a call counts as hanging.
+_LIMIT = 60
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect of upstream's implementation what is known of it."""
+    for item in items:
+        case = upstream.case(item.name)
+        if case in upstream.DIFFERENCES:
+            reason = upstream.DIFFERENCES[case]
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+
+
+@pytest.fixture(scope="session", params=_IMPLEMENTATIONS)
+def implementation(
+    request: pytest.FixtureRequest,
+) -> Callable[[str], InstanceInterface]:
+    """Return what makes an instance of an image's alias."""
+    module = importlib.import_module(_IMPLEMENTATIONS[request.param])
+    made: Callable[[str], InstanceInterface] = module.IncusInstance
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _limit() -> Iterator[None]:
+    """Have a test that hangs fail."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        pytest.fail(f"still not done after {_LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_LIMIT)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _removed_at_the_end(incus: Incus) -> Iterator[None]:
+    """Remove instances that are there afterwards and were not before."""
+    before = {record.name for record in incus.instances()}
+    yield
+    for record in incus.instances():
+        if record.name not in before:
+            incus.delete(record.name)
+
+
+@pytest.fixture(scope="session")
+def _shared(
+    implementation: Callable[[str], InstanceInterface],
+    incus: Incus,
+    bookworm: str,
+) -> Iterator[tuple[InstanceInterface, Guest]]:
+    with _removed_at_the_end(incus):
+        before = {record.name for record in incus.instances()}
+        instance = implementation(bookworm)
+        instance.start()
+        (name,) = {record.name for record in incus.instances()} - before
+        yield instance, Guest(incus, name)
+        if instance.is_started():
+            instance.stop()
+
+
+@pytest.fixture
+def instance(_shared: tuple[InstanceInterface, Guest]) -> InstanceInterface:
+    """Return a running instance that all tests share."""
+    return _shared[0]
+
+
+@pytest.fixture
+def guest(_shared: tuple[InstanceInterface, Guest]) -> Guest:
+    """Return the other way into that instance."""
+    return _shared[1]
+
+
+@pytest.fixture
+def make(
+    implementation: Callable[[str], InstanceInterface],
+    incus: Incus,
+    bookworm: str,
+) -> Iterator[Callable[[], InstanceInterface]]:
+    """Return what makes instances, not started, of the test's own."""
+    with _removed_at_the_end(incus):
+        yield lambda: implementation(bookworm)
+
+
+@pytest.fixture
+def folder(guest: Guest) -> PurePath:
+    """Return an empty directory in the shared instance, open to all."""
+    made = guest.ask("mktemp --directory /srv/test.XXXXXX").strip()
+    guest.ask('chmod 755 "$1"', made)
+    return PurePath(made)
+
+
+@pytest.fixture
+def mark(guest: Guest) -> Iterator[str]:
+    """Return a time to sleep, in seconds, by which a process is known.
+
+    Those that are left at the end are killed.
+    """
+    seconds = str(secrets.randbelow(10**8) + 10**8)
+    yield seconds
+    guest.kill(guest.pids(seconds))
