@@ -38,8 +38,7 @@ lint: linters
 test: linters
 	$(PYTHON) -m pytest
 
-bench:
-	tests/bootstrap.sh bench
+bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
 

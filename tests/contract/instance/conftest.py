@@ -5,7 +5,10 @@ import contextlib
 import importlib
 import secrets
 import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import PurePath
 from types import FrameType
 
@@ -26,13 +29,12 @@ _IMPLEMENTATIONS = {
 #: Seconds after which a call counts as hanging.
 _LIMIT = 60
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Expect of upstream's implementation what is known of it."""
     for item in items:
-        case = upstream.case(item.name)
-        if case in upstream.DIFFERENCES:
-            reason = upstream.DIFFERENCES[case]
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+        if instead := upstream.instead(item.name):
+            item.add_marker(pytest.mark.xfail(strict=True, reason=instead))
 
 
 @pytest.fixture(scope="session", params=_IMPLEMENTATIONS)
@@ -70,20 +72,68 @@ def _removed_at_the_end(incus: Incus) -> Iterator[None]:
             incus.delete(record.name)
 
 
+@contextlib.contextmanager
+def _started(
+    implementation: Callable[[str], InstanceInterface],
+    incus: Incus,
+    image: str,
+) -> Iterator[tuple[InstanceInterface, str]]:
+    """Give an instance with its name, which the interface doesn't tell."""
+    with _removed_at_the_end(incus):
+        before = {record.name for record in incus.instances()}
+        instance = implementation(image)
+        instance.start()
+        (name,) = {record.name for record in incus.instances()} - before
+        yield instance, name
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    """A guest that does not shut down when it is asked to.
+
+    Stopping began at ``since`` (time.monotonic); ``stopped`` is the seconds
+    that it took.
+    """
+
+    name: str
+    since: float
+    stopped: "Future[float]"
+
+
+@pytest.fixture(scope="session")
+def stubborn(
+    implementation: Callable[[str], InstanceInterface],
+    incus: Incus,
+    bookworm: str,
+) -> Iterator[Stubborn]:
+    """Give a guest that is being stopped beside the other tests.
+
+    It takes as long as they do.
+    """
+    with (
+        ThreadPoolExecutor(1) as pool,
+        _started(implementation, incus, bookworm) as (instance, name),
+    ):
+        Guest(incus, name).ask("systemctl mask --runtime halt.target")
+        since = time.monotonic()
+
+        def stop() -> float:
+            instance.stop()
+            return time.monotonic() - since
+
+        yield Stubborn(name, since, pool.submit(stop))
+
+
 @pytest.fixture(scope="session")
 def _shared(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
     bookworm: str,
+    stubborn: Stubborn,
 ) -> Iterator[tuple[InstanceInterface, Guest]]:
-    with _removed_at_the_end(incus):
-        before = {record.name for record in incus.instances()}
-        instance = implementation(bookworm)
-        instance.start()
-        (name,) = {record.name for record in incus.instances()} - before
+    del stubborn  # only begun as early as can be
+    with _started(implementation, incus, bookworm) as (instance, name):
         yield instance, Guest(incus, name)
-        if instance.is_started():
-            instance.stop()
 
 
 @pytest.fixture
@@ -112,9 +162,8 @@ def make(
 @pytest.fixture
 def folder(guest: Guest) -> PurePath:
     """Return an empty directory in the shared instance, open to all."""
-    made = guest.ask("mktemp --directory /srv/test.XXXXXX").strip()
-    guest.ask('chmod 755 "$1"', made)
-    return PurePath(made)
+    script = "made=$(mktemp -d /srv/test.XXXXXX); chmod 755 $made; echo $made"
+    return PurePath(guest.ask(script).strip())
 
 
 @pytest.fixture

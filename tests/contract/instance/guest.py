@@ -11,7 +11,7 @@ _LIMIT = 60
 #: Seconds in which a command comes to run.
 _STARTING = 20
 #: Seconds in which the kernel is through with killing.
-_DYING = 5
+_DYING = 2
 
 
 class Guest:
@@ -24,9 +24,9 @@ class Guest:
 
     def ask(self, script: str, *arguments: str | PurePath) -> str:
         """Return what a shell script, run as root, prints; it must succeed."""
-        return self.bytes(script, *arguments).decode()
+        return self.output(script, *arguments).decode()
 
-    def bytes(self, script: str, *arguments: str | PurePath) -> bytes:
+    def output(self, script: str, *arguments: str | PurePath) -> bytes:
         """Return the same as it is."""
         done = self._incus.execute(
             self._name,
@@ -38,14 +38,14 @@ class Guest:
 
     def read(self, path: PurePath) -> bytes:
         """Return a file's content."""
-        return self.bytes('cat "$1"', path)
+        return self.output('cat "$1"', path)
 
     def write(self, path: PurePath, text: str) -> None:
         """Make a file."""
         self.ask('printf %s "$2" >"$1"', path, text)
 
     def stat(self, path: PurePath, what: str = "%U:%G %a") -> str:
-        """Return owner, group and mode of a path, or what stat(1) is told."""
+        """Return owner, group and mode of a path, or another format."""
         return self.ask('stat --format="$2" "$1"', path, what).strip()
 
     def pids(self, mark: str) -> list[str]:

@@ -92,7 +92,7 @@ def test_directory_push_of_3000_files(
     assert _guest_content(guest, folder / "tree") == _content(tree)
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o600, 0o444, 0o4755, 0o666])
+@pytest.mark.parametrize("mode", [0o755, 0o600, 0o444, 0o4755, 0o666], ids=oct)
 def test_directory_push_keeps_a_files_mode(
     instance: InstanceInterface,
     guest: Guest,
@@ -106,7 +106,7 @@ def test_directory_push_keeps_a_files_mode(
     assert _found(guest, folder) == _described(tree, "games:adm")
 
 
-@pytest.mark.parametrize("mode", [0o700, 0o555, 0o777, 0o2755])
+@pytest.mark.parametrize("mode", [0o700, 0o555, 0o777, 0o2755], ids=oct)
 @pytest.mark.parametrize("which", [".", "sub"])
 def test_directory_push_keeps_a_directorys_mode(
     instance: InstanceInterface,

@@ -58,18 +58,21 @@ def test_time_limit_that_is_kept(instance: InstanceInterface) -> None:
     assert (done.returncode, done.stdout) == (0, b"x\n")
 
 
-@_ROOT_OR_USER
 @pytest.mark.parametrize("kind", _CLINGING)
 def test_nothing_is_left_after_the_time_limit(
-    instance: InstanceInterface,
-    guest: Guest,
-    mark: str,
-    kind: str,
-    run_as_root: bool,
+    instance: InstanceInterface, guest: Guest, mark: str, kind: str
 ) -> None:
-    args = _args(_CLINGING[kind], mark)
     with pytest.raises(subprocess.TimeoutExpired):
-        instance.run(args, run_as_root=run_as_root, timeout=1)
+        instance.run(_args(_CLINGING[kind], mark), timeout=1)
+    assert guest.wait_until_gone(mark) == []
+
+
+def test_nothing_of_roots_is_left_after_the_time_limit(
+    instance: InstanceInterface, guest: Guest, mark: str
+) -> None:
+    args = _args(_CLINGING["session"], mark)
+    with pytest.raises(subprocess.TimeoutExpired):
+        instance.run(args, run_as_root=True, timeout=1)
     assert guest.wait_until_gone(mark) == []
 
 

@@ -70,7 +70,11 @@ def test_file_pull_of_a_directory(
 def test_file_pull_of_a_fifo_does_not_wait_for_a_writer(
     instance: InstanceInterface, guest: Guest, folder: PurePath, tmp_path: Path
 ) -> None:
-    guest.ask('mkfifo "$1"', folder / "fifo")
+    # A writer comes at last: who waits for one is not stuck for good.
+    guest.ask(
+        'mkfifo "$1" && setsid -f sh -c \'sleep 5; : <>"$1"\' sh "$1" <&- >&-',
+        folder / "fifo",
+    )
     with pytest.raises(OSError, match="fifo"):
         instance.file_pull(folder / "fifo", tmp_path / "file")
 

@@ -31,7 +31,9 @@ def test_file_push(
     assert guest.stat(folder / "file") == "root:root 644"
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o755, 0o444, 0o4755, 0o2755, 0o666])
+@pytest.mark.parametrize(
+    "mode", [0o600, 0o755, 0o444, 0o4755, 0o2755, 0o666], ids=oct
+)
 def test_file_push_mode(
     instance: InstanceInterface,
     guest: Guest,
@@ -54,8 +56,8 @@ def test_file_push_owner(
     user: str,
     group: str,
 ) -> None:
-    instance.file_push(source, folder / "file", user, group, 0o4750)
-    assert guest.stat(folder / "file") == f"{user}:{group} 4750"
+    instance.file_push(source, folder / "file", user, group, 0o640)
+    assert guest.stat(folder / "file") == f"{user}:{group} 640"
 
 
 def test_file_push_of_an_empty_file(

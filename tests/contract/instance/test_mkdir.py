@@ -44,7 +44,7 @@ def test_mkdir_of_what_is_there_already(
 
 
 @_PARENTS
-@pytest.mark.parametrize("mode", [0o700, 0o777, 0o1777, 0o2775, 0o500])
+@pytest.mark.parametrize("mode", [0o700, 0o777, 0o1777, 0o2775, 0o500], ids=oct)
 def test_mkdir_mode(
     instance: InstanceInterface,
     guest: Guest,
@@ -126,9 +126,10 @@ def test_mkdir_of_a_relative_path(instance: InstanceInterface) -> None:
 def test_mkdir_name(
     instance: InstanceInterface, guest: Guest, folder: PurePath, name: str
 ) -> None:
-    instance.mkdir(folder / name / name, "games", "adm", parents=True)
+    instance.mkdir(folder / name, "games", "adm")
+    instance.mkdir(folder / name / name / name, "games", "adm", parents=True)
     assert guest.stat(folder / name) == "games:adm 755"
-    assert guest.stat(folder / name / name) == "games:adm 755"
+    assert guest.stat(folder / name / name / name) == "games:adm 755"
 
 
 @pytest.mark.parametrize(

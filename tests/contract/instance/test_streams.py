@@ -40,21 +40,25 @@ def standard_input(data: bytes) -> Iterator[None]:
         os.close(kept)
 
 
+def _captured(done: "subprocess.CompletedProcess[bytes]") -> tuple[object, ...]:
+    return done.stdout, done.stderr
+
+
 def test_output_is_captured_by_default(instance: InstanceInterface) -> None:
     done = instance.run(_BOTH)
-    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert _captured(done) == (b"out\n", b"err\n")
 
 
 def test_capture_output(instance: InstanceInterface) -> None:
     done = instance.run(_BOTH, capture_output=True)
-    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert _captured(done) == (b"out\n", b"err\n")
 
 
 def test_output_to_none_is_inherited(
     instance: InstanceInterface, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = instance.run(_BOTH, stdout=None, stderr=None)
-    assert (done.stdout, done.stderr) == (None, None)
+    assert _captured(done) == (None, None)
     assert tuple(capfd.readouterr()) == ("out\n", "err\n")
 
 
@@ -64,7 +68,7 @@ def test_output_to_nowhere(
     done = instance.run(
         _BOTH, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert (done.stdout, done.stderr) == (None, None)
+    assert _captured(done) == (None, None)
     assert tuple(capfd.readouterr()) == ("", "")
 
 
@@ -72,7 +76,7 @@ def test_output_to_files(instance: InstanceInterface, tmp_path: Path) -> None:
     output, error = tmp_path / "output", tmp_path / "error"
     with output.open("wb") as stdout, error.open("wb") as stderr:
         done = instance.run(_BOTH, stdout=stdout, stderr=stderr)
-    assert (done.stdout, done.stderr) == (None, None)
+    assert _captured(done) == (None, None)
     assert output.read_text() == "out\n"
     assert error.read_text() == "err\n"
 
