@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.contract.adoption import LEFT_OUT
-from tests.contract.instance.upstream import DIFFERENCES, VERSION
+from tests.contract.instance.upstream import DIFFERENCES, VERSIONS, Difference
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "upstream-differences.md"
 
@@ -25,8 +25,8 @@ go by.
 `tests/contract/instance` asks what Debusine's `InstanceInterface` documents,
 and `subprocess.run`, whose arguments `run` takes: of Debusine's own
 `IncusInstance` and of ours, on a real Incus. Ours does as asked in every case.
-Debusine's, of version {version}, does not in these; a test fails when one of
-them changes.
+Debusine's, in versions {versions}, does not in these; a test fails
+when one of them changes.
 
 {differences}
 ## Debusine's own tests, on ours
@@ -41,16 +41,10 @@ has in its package, on our classes: those of `test_base`, and those of
 def page() -> str:
     """Return it, as Markdown."""
     return _PAGE.format(
-        version=VERSION,
+        versions=" and ".join(VERSIONS),
         differences=_table(
             ("what it does instead", "cases"),
-            (
-                (
-                    difference.instead,
-                    "; ".join(map(_readable, difference.cases)),
-                )
-                for difference in DIFFERENCES
-            ),
+            map(_row, DIFFERENCES),
         ),
         left_out=_table(
             ("class", "tests", "why not"),
@@ -64,6 +58,13 @@ def page() -> str:
             ),
         ),
     )
+
+
+def _row(difference: Difference) -> tuple[str, str]:
+    instead = difference.instead
+    if difference.fixed:
+        instead += f" (Not in {difference.fixed}.)"
+    return instead, "; ".join(map(_readable, difference.cases))
 
 
 def _readable(case: str) -> str:

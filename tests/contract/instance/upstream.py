@@ -3,9 +3,13 @@
 
 import re
 from dataclasses import dataclass
+from importlib import metadata
 
-#: The version that this was found in.
-VERSION = "0.11.3"
+#: The versions that this was found in.
+VERSIONS = ("0.11.3", "0.16.2")
+
+#: The one that is installed.
+INSTALLED = metadata.version("debusine")
 
 
 @dataclass(frozen=True)
@@ -13,11 +17,13 @@ class Difference:
     """What happens instead, and the cases that show it.
 
     A case is the name of a test without ``test_``: with all its parameters,
-    or with those that follow in brackets.
+    or with those that follow in brackets.  ``fixed`` is the first of VERSIONS
+    that does as promised.
     """
 
     instead: str
     cases: tuple[str, ...]
+    fixed: str | None = None
 
 
 DIFFERENCES = (
@@ -42,6 +48,13 @@ DIFFERENCES = (
             "cwd_can_be_a_path",
             "relative_cwd_starts_in_roots_home",
             "commands_are_found_relative_to_cwd",
+        ),
+        fixed="0.16.2",
+    ),
+    Difference(
+        "A `cwd` that can't be used is no error of the caller's, but a status"
+        " of the incus client's or nothing at all.",
+        (
             "cwd_that_only_the_host_has",
             "cwd_that_is_a_file",
             "cwd_that_is_closed_to_the_user",
@@ -133,7 +146,8 @@ DIFFERENCES = (
     ),
     Difference(
         "A directory that exists already, or can't be made, is an"
-        " AttributeError; with `parents` the first is none at all.",
+        " AttributeError or a CalledProcessError; with `parents` the first is"
+        " none at all.",
         (
             "mkdir_of_what_is_there_already",
             "mkdir_without_a_parent",
@@ -227,5 +241,11 @@ def instead(test: str) -> str:
         case: difference.instead
         for difference in DIFFERENCES
         for case in difference.cases
+        if not difference.fixed
+        or _number(INSTALLED) < _number(difference.fixed)
     }
     return known.get(name[1]) or known.get(f"{name[1]}[{name[2]}]", "")
+
+
+def _number(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
