@@ -240,7 +240,7 @@ def test_image_is_never_removed_while_leased(
     for number in range(2):
         # Locks are kept by user: this is what makes them different ones.
         folder = f"{tmp_path}/{number if users == 'several users' else ''}"
-        takers.append(python(_USER, "tiny/race", "25", XDG_CACHE_HOME=folder))
+        takers.append(python(_USER, "tiny/race", "12", XDG_CACHE_HOME=folder))
     evictors = [python(_EVICTOR) for _ in range(2)]
     killed = 0
     try:
@@ -260,7 +260,7 @@ def test_image_is_never_removed_while_leased(
     results = [taker.communicate()[0].split() for taker in takers]
     assert [taker.returncode for taker in takers] == [0] * 2
     assert [int(lost) for _, lost in results] == [0] * 2
-    assert sum(int(made) for made, _ in results) > 5
+    assert sum(int(made) for made, _ in results) > 1
     assert killed > 1
     collect.collect(incus)
     eviction.evict(incus, keep=0, max_bytes=0)
