@@ -146,11 +146,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := self.debusine.find(self.path.rstrip("/")):
             self._answer(HTTPStatus.OK, json.dumps(found).encode())
         else:
-            self._answer(HTTPStatus.NOT_FOUND)
+            problem = json.dumps({"title": "Nothing matches the given query."})
+            self._answer(
+                HTTPStatus.NOT_FOUND,
+                problem.encode(),
+                "application/problem+json",
+            )
 
-    def _answer(self, status: HTTPStatus, content: bytes = b"") -> None:
+    def _answer(
+        self,
+        status: HTTPStatus,
+        content: bytes = b"",
+        kind: str = "application/json",
+    ) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -24,8 +24,8 @@ _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _FAILURES = (requests.RequestException, HTTPError, OSError)
 
 
-class DownloadFailed(errors.TestbedError):
-    """The server can't be reached, or does not give the file."""
+class ServerFailed(errors.TestbedError):
+    """Debusine's server can't be reached, or refuses what it was asked."""
 
 
 class Download:
@@ -63,7 +63,7 @@ class Download:
     def read(self, size: int) -> bytes:
         """Return up to size bytes, none at the end.
 
-        :raises DownloadFailed: after several attempts, or where another would
+        :raises ServerFailed: after several attempts, or where another would
             be of no use
         """
         wanted = min(size, self._size - self._position)
@@ -110,7 +110,7 @@ class Download:
             )
             time.sleep(seconds)
             return
-        raise DownloadFailed(
+        raise ServerFailed(
             f"{self._url} can't be downloaded: it stopped at"
             f" {self._position} of {self._size} bytes",
             details=problem,
@@ -136,14 +136,14 @@ def _check(response: requests.Response) -> None:
     """Refuse an answer that is not the file.
 
     :raises requests.HTTPError: which may pass
-    :raises DownloadFailed: which won't
+    :raises ServerFailed: which won't
     """
     status = response.status_code
     if status < HTTPStatus.BAD_REQUEST:
         return
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
         response.raise_for_status()
-    raise DownloadFailed(
+    raise ServerFailed(
         f"The server refuses the download: {status} {response.reason}",
         details=response.url,
     )

@@ -174,8 +174,8 @@ class ImageCache:
                     f"The alias {name} is taken by an image that is not this"
                     " artifact's",
                     details=_origin(image),
-                    resolution=f"{_SEPARATION} Or remove that image:"
-                    f" incus image delete {name}",
+                    resolution=f"{_SEPARATION}\nOr remove that image:"
+                    f" {_remover(image)} {name}",
                 )
             if eviction.remove_unused(self._incus, image, _may_be_replaced):
                 return
@@ -250,6 +250,14 @@ def _may_be_replaced(image: Image) -> bool:
 
 def _is_upstreams(image: Image) -> bool:
     return _UPSTREAM in image.properties and not labels.is_ours(image)
+
+
+def _remover(image: Image) -> str:
+    return (
+        "incus-testbed remove"
+        if labels.is_ours(image)
+        else "incus image delete"
+    )
 
 
 def _origin(image: Image) -> str:

@@ -4,17 +4,14 @@
 import argparse
 import contextlib
 import json
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from incus_testbed import arguments as command_line
-from incus_testbed import collect, errors, host, reporting
+from incus_testbed import collect, ending, errors, host, reporting
 from incus_testbed.client import Incus
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
@@ -26,28 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     parsed = command_line.parser().parse_args(argv)
     reporting.configure(parsed.verbose)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
     incus = Incus(project=parsed.project, remote=parsed.remote)
-    try:
-        status = _FUNCTIONS[parsed.function](incus, parsed)
-        sys.stdout.flush()
-    except errors.TestbedError as failure:
-        reporting.error(failure)
-        return int(parsed.failure_status)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader has left; Python must not complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    return status
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave through all context managers, which clean up."""
-    del frame
-    raise SystemExit(128 + number)
+    return ending.status(
+        lambda: _FUNCTIONS[parsed.function](incus, parsed),
+        failure_status=parsed.failure_status,
+    )
 
 
 # -- images

@@ -37,7 +37,7 @@ def find(incus: Incus) -> Garbage:
             each.name
             for image in images
             for each in claim.on(image)
-            if each.owner.is_gone()
+            if not each.stands()
         ),
     )
 

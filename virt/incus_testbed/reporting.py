@@ -11,20 +11,32 @@ from typing import BinaryIO
 
 from incus_testbed import errors
 
+#: The command that speaks.
+PROGRAM = "incus-testbed"
 
-def configure(verbosity: int) -> None:
-    """Send log messages to standard error: warnings, 1 info, 2 all."""
+
+def configure(
+    verbosity: int,
+    *,
+    program: str = PROGRAM,
+    packages: Sequence[str] = ("incus_testbed",),
+) -> None:
+    """Send packages' log messages to standard error.
+
+    Verbosity 0 is warnings, 1 what is done, 2 every command that is run.
+    """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("incus-testbed: %(message)s"))
-    logger = logging.getLogger("incus_testbed")
-    logger.addHandler(handler)
-    logger.setLevel(levels[min(verbosity, 2)])
+    handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
+    for package in packages:
+        logger = logging.getLogger(package)
+        logger.addHandler(handler)
+        logger.setLevel(levels[min(verbosity, 2)])
 
 
-def error(failure: errors.TestbedError) -> None:
+def error(failure: errors.TestbedError, *, program: str = PROGRAM) -> None:
     """Print an error: what happened, the detail, what to do next."""
-    print(f"incus-testbed: {failure.brief}", file=sys.stderr)
+    print(f"{program}: {failure.brief}", file=sys.stderr)
     for part in (failure.details, failure.resolution):
         for line in part.splitlines():
             print(f"  {line}", file=sys.stderr)

@@ -12,6 +12,7 @@ other kind, so that of two processes at least one sees the other's.
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,9 @@ from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.owner import Owner
 from incus_testbed.records import CLAIM, Image
+
+#: Seconds in which Incus may still carry out what a killed process asked for.
+GRACE = 10.0
 
 
 class Kind(StrEnum):
@@ -31,11 +35,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim on an image, by one process."""
+    """A claim on an image, by one process; ``made`` in seconds since 1970."""
 
     name: str
     kind: str
     owner: Owner
+    made: int
+
+    def stands(self) -> bool:
+        """Tell whether others have to respect it."""
+        if self.kind == Kind.REMOVAL and time.time() < self.made + GRACE:
+            return True
+        return not self.owner.is_gone()
 
 
 def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
@@ -44,7 +55,9 @@ def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
     :raises errors.NotFound: there is no such image
     """
     name = f"{CLAIM}{kind}/{secrets.token_hex(8)}"
-    incus.create_alias(name, fingerprint, description=str(Owner.current()))
+    incus.create_alias(
+        name, fingerprint, description=f"{Owner.current()} {time.time():.0f}"
+    )
     return name
 
 
@@ -57,13 +70,13 @@ def drop(incus: Incus, name: str) -> None:
 def on(image: Image) -> Iterator[Claim]:
     """Yield the claims on an image, also those of processes that are gone."""
     for name, text in image.claims.items():
-        if owner := Owner.parse(text):
+        process, _, made = text.partition(" ")
+        owner = Owner.parse(process)
+        if owner and made.isdigit():
             kind = name.removeprefix(CLAIM).partition("/")[0]
-            yield Claim(name=name, kind=kind, owner=owner)
+            yield Claim(name=name, kind=kind, owner=owner, made=int(made))
 
 
 def stands(image: Image, kind: Kind) -> bool:
-    """Tell whether a process that may still live claims this of an image."""
-    return any(
-        claim.kind == kind and not claim.owner.is_gone() for claim in on(image)
-    )
+    """Tell whether anybody claims this of an image."""
+    return any(each.kind == kind and each.stands() for each in on(image))

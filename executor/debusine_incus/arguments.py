@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of debusine-incus: commands, options and their help."""
+
+import argparse
+
+from incus_testbed import __version__
+
+PROGRAM = "debusine-incus"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    result = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Debusine's testbeds on your own machine.",
+    )
+    result.add_argument("--version", action="version", version=__version__)
+    result.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say what is done; twice: every command that is run",
+    )
+    result.add_argument("--remote", help="see: incus remote list")
+    result.add_argument("--project", help="see: incus project list")
+    commands = result.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    _add_pull(commands)
+    return result
+
+
+def _add_pull(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    command = commands.add_parser(
+        "pull",
+        help="get the image of a Debusine task",
+        description="Download a system image from a Debusine server into"
+        " Incus, where it becomes artifact/ID. The server and your token are"
+        " those that debusine-client is configured for.",
+    )
+    image = command.add_mutually_exclusive_group(required=True)
+    image.add_argument(
+        "artifact",
+        metavar="ARTIFACT",
+        type=int,
+        nargs="?",
+        help="number of a debian:system-tarball artifact",
+    )
+    image.add_argument(
+        "--work-request",
+        metavar="ID",
+        type=int,
+        help="get the environment that this work request ran in",
+    )
+    command.add_argument(
+        "--server",
+        metavar="NAME",
+        help="as 'debusine --server': a server of its configuration, by name"
+        " or as FQDN/SCOPE",
+    )
+    command.add_argument(
+        "--workspace", metavar="NAME", help="look for the artifact in this one"
+    )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The debusine-incus command: arguments in, printing and exit status out."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from debusine.client.debusine import Debusine
+from debusine.client.models import ArtifactResponse, WorkRequestResponse
+from debusine.tasks.executors.base import ExecutorImageCategory
+
+from debusine_incus import arguments as command_line
+from debusine_incus import images, server
+from debusine_incus.arguments import PROGRAM
+from debusine_incus.images import ImageCache
+from incus_testbed import ending, errors, reporting
+from incus_testbed.client import Incus
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status."""
+    parsed = command_line.parser().parse_args(argv)
+    reporting.configure(
+        parsed.verbose,
+        program=PROGRAM,
+        packages=("incus_testbed", "debusine_incus"),
+    )
+    return ending.status(lambda: _pull(parsed), program=PROGRAM)
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    api = server.connect(arguments.server)
+    number, workspace = arguments.artifact, arguments.workspace
+    if workspace and not server.knows_workspaces(api):
+        raise errors.Unsupported(
+            "This version of Debusine looks in all workspaces anyway",
+            resolution="Leave out --workspace.",
+        )
+    if arguments.work_request is not None:
+        request = _work_request(api, arguments.work_request)
+        number = _environment(request)
+        if server.knows_workspaces(api):
+            workspace = workspace or request.workspace
+    cache = ImageCache(
+        api,
+        ExecutorImageCategory.TARBALL,
+        workspace,
+        incus=Incus(project=arguments.project, remote=arguments.remote),
+    )
+    artifact = _artifact(api, cache, number)
+    alias = images.alias(number)
+    with reporting.progress(
+        f"Downloading {alias}", images.file(artifact).size
+    ) as update:
+        cache.obtain(artifact, evictable=False, progress=update).release()
+    print(f"{alias} is ready. To test in it:")
+    print(f"  autopkgtest PACKAGE -- incus-testbed {_place(arguments)}{alias}")
+    return 0
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    """Return the options that make the virt server use the same Incus."""
+    return "".join(
+        f"--{name}={shlex.quote(value)} "
+        for name in ("remote", "project")
+        if (value := getattr(arguments, name))
+    )
+
+
+def _work_request(api: Debusine, number: int) -> WorkRequestResponse:
+    with server.asked_for(f"work request {number}", api):
+        return api.work_request_get(number)
+
+
+def _environment(request: WorkRequestResponse) -> int:
+    """Return the number of the artifact that a work request ran in."""
+    found = (request.dynamic_task_data or {}).get("environment_id")
+    if found is None:
+        raise errors.NotFound(
+            f"Work request {request.id} ({request.task_type}"
+            f" {request.task_name}, {request.status}) has no environment",
+            resolution="A task has one once it has begun; of a workflow, name"
+            " one of its tasks.",
+        )
+    return int(found)
+
+
+def _artifact(
+    api: Debusine, cache: ImageCache, number: int
+) -> ArtifactResponse:
+    with server.asked_for(f"artifact {number}", api):
+        try:
+            return cache.artifact(number)
+        except ValueError as error:
+            raise errors.BadImage(
+                str(error),
+                resolution="'debusine-incus pull --work-request ID' finds the"
+                " image of a work request.",
+            ) from error

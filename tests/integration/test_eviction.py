@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may remove which image when: real processes on a real Incus."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from incus_testbed import collect, errors
+from incus_testbed.client import Incus
+from incus_testbed.image import eviction, labels, lease
+from incus_testbed.image.labels import Labels
+from incus_testbed.image.store import Store
+from incus_testbed.instance import Instance
+from incus_testbed.records import Image
+from tests import tiny_system
+
+from .conftest import Cli
+
+EVICTABLE = Labels(evictable=True)
+_LIMIT = 300
+
+_HOLDER = """
+import sys
+from incus_testbed.client import Incus
+from incus_testbed.image import lease
+lease.take(Incus(), sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+#: Wants an image again and again, and looks whether it stays while leased.
+_USER = """
+import io, random, sys, time
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image import lease
+from incus_testbed.image.labels import Labels
+from incus_testbed.image.store import Store
+from tests import tiny_system
+incus, alias, made, lost = Incus(), sys.argv[1], 0, 0
+for _ in range(int(sys.argv[2])):
+    while True:
+        source = io.BytesIO(tiny_system.tarball())
+        made += Store(incus).add(source, alias, label=Labels(evictable=True))
+        try:
+            held = lease.take(incus, alias)
+            break
+        except errors.NotFound:
+            pass
+    for _ in range(3):
+        time.sleep(random.random() * 0.05)
+        image = Store(incus).find(alias)
+        lost += image is None or image.fingerprint != held.image.fingerprint
+    held.release()
+    time.sleep(random.random() * 0.6)
+print(made, lost)
+"""
+
+_EVICTOR = """
+import random, sys, time
+from incus_testbed.client import Incus
+from incus_testbed.image import eviction
+while True:
+    eviction.evict(Incus(), keep=0, max_bytes=0)
+    time.sleep(random.random() * 0.05)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean(incus: Incus) -> Iterator[None]:
+    yield
+    collect.relinquish(incus)
+    for image in incus.images():
+        if any(name.startswith("tiny/") for name in image.aliases):
+            incus.delete_image(image.fingerprint)
+    collect.collect(incus)
+    assert not any(image.claims for image in incus.images())
+
+
+def python(
+    script: str, *arguments: str, **environment: str
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **environment,
+        },
+    )
+
+
+def add(incus: Incus, name: str, label: Labels = EVICTABLE) -> Image:
+    alias = f"tiny/{name}"
+    source = io.BytesIO(tiny_system.tarball(name))
+    Store(incus).add(source, alias, label=label)
+    image = Store(incus).find(alias)
+    assert image
+    return image
+
+
+def tiny(incus: Incus) -> set[str]:
+    return {
+        alias.removeprefix("tiny/")
+        for image in incus.images()
+        for alias in image.aliases
+        if alias.startswith("tiny/")
+    }
+
+
+def test_oldest_go_first_until_both_bounds_are_kept(incus: Incus) -> None:
+    images = [add(incus, name) for name in "abcd"]
+    assert not eviction.evict(incus, keep=4, max_bytes=1 << 30)
+    gone = eviction.evict(incus, keep=3, max_bytes=1 << 30)
+    assert [image.aliases for image in gone] == [("tiny/a",)]
+    most = sum(image.size for image in images[2:])
+    eviction.evict(incus, keep=4, max_bytes=most)
+    assert tiny(incus) == {"c", "d"}
+
+
+def test_launch_counts_as_use(incus: Incus) -> None:
+    for name in "ab":
+        add(incus, name)
+    incus.run("init", "tiny/a", "made-from-a")
+    incus.delete("made-from-a")
+    eviction.evict(incus, keep=1, max_bytes=1 << 30)
+    assert tiny(incus) == {"a"}
+
+
+def test_what_the_user_wants_stays(incus: Incus) -> None:
+    image = add(incus, "own", Labels())
+    other = add(incus, "named")
+    incus.create_alias("tiny/mine", other.fingerprint)
+    add(incus, "wanted-later")
+    add(incus, "wanted-later", Labels())
+    add(incus, "wanted-later")
+    eviction.evict(incus, keep=0, max_bytes=0)
+    assert tiny(incus) == {"own", "named", "mine", "wanted-later"}
+    assert not eviction.remove_unused(incus, image, labels.is_evictable)
+
+
+def test_instance_keeps_its_image(incus: Incus) -> None:
+    image = add(incus, "a")
+    incus.run("init", "tiny/a", "made-from-a")
+    try:
+        assert eviction.evict(incus, keep=0, max_bytes=0) == []
+        assert tiny(incus) == {"a"}
+    finally:
+        incus.delete("made-from-a")
+    gone = eviction.evict(incus, keep=0, max_bytes=0)
+    assert [each.fingerprint for each in gone] == [image.fingerprint]
+
+
+def test_lease_keeps_an_image_until_it_is_released(incus: Incus) -> None:
+    add(incus, "a")
+    held = lease.take(incus, "tiny/a")
+    assert eviction.evict(incus, keep=0, max_bytes=0) == []
+    held.release()
+    assert eviction.evict(incus, keep=0, max_bytes=0)
+    held.release()
+    with pytest.raises(errors.NotFound):
+        lease.take(incus, "tiny/a")
+
+
+def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:
+    add(incus, "a")
+    holder = python(_HOLDER, "tiny/a")
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    assert cli.output("gc") == ""
+    assert eviction.evict(incus, keep=0, max_bytes=0) == []
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert "claim/use" in cli.output("gc", "--dry-run")
+    assert len(collect.collect(incus).claims) == 1
+    assert cli.output("gc") == ""
+    assert eviction.evict(incus, keep=0, max_bytes=0)
+
+
+def test_lease_of_a_killed_process_holds_nobody_up(incus: Incus) -> None:
+    add(incus, "a")
+    holder = python(_HOLDER, "tiny/a")
+    assert holder.stdout
+    holder.stdout.readline()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert eviction.evict(incus, keep=0, max_bytes=0)
+
+
+def test_claim_of_a_killed_evictor_holds_nobody_up(incus: Incus) -> None:
+    image = add(incus, "a")
+    script = (
+        "import sys; from incus_testbed.client import Incus;"
+        "from incus_testbed.image import claim;"
+        "claim.stake(Incus(), sys.argv[1], claim.Kind.REMOVAL)"
+    )
+    python(script, image.fingerprint).communicate()
+    assert not collect.collect(incus).claims  # it may be under way yet
+    held = lease.take(incus, "tiny/a")
+    assert held.image.fingerprint == image.fingerprint
+    assert len(collect.collect(incus).claims) == 1
+
+
+def test_relinquish_spares_what_others_own(incus: Incus, bookworm: str) -> None:
+    add(incus, "a")
+    holder = python(_HOLDER, "tiny/a")
+    assert holder.stdout
+    holder.stdout.readline()
+    lease.take(incus, "tiny/a")
+    lease.take(incus, bookworm)
+    mine = Instance.launch(incus, bookworm, purpose="test")
+    incus.run("init", bookworm, "of-nobody")
+    try:
+        collect.relinquish(incus)
+        names = {record.name for record in incus.instances()}
+        assert mine.name not in names
+        assert "of-nobody" in names
+        claims = [name for image in incus.images() for name in image.claims]
+        assert len(claims) == 1
+    finally:
+        incus.delete("of-nobody")
+        holder.communicate()
+
+
+@pytest.mark.parametrize("users", ["one user", "several users"])
+def test_image_is_never_removed_while_leased(
+    incus: Incus, tmp_path: os.PathLike[str], users: str
+) -> None:
+    takers = []
+    for number in range(2):
+        # Locks are kept by user: this is what makes them different ones.
+        folder = f"{tmp_path}/{number if users == 'several users' else ''}"
+        takers.append(python(_USER, "tiny/race", "12", XDG_CACHE_HOME=folder))
+    evictors = [python(_EVICTOR) for _ in range(2)]
+    killed = 0
+    try:
+        deadline = time.monotonic() + _LIMIT
+        while any(taker.poll() is None for taker in takers):
+            assert time.monotonic() < deadline
+            time.sleep(1 + random.random())  # noqa: S311
+            evictor = evictors.pop(0)
+            evictor.kill()
+            evictor.communicate()
+            killed += 1
+            evictors.append(python(_EVICTOR))
+    finally:
+        for evictor in evictors:
+            evictor.kill()
+            evictor.communicate()
+    results = [taker.communicate()[0].split() for taker in takers]
+    assert [taker.returncode for taker in takers] == [0] * 2
+    assert [int(lost) for _, lost in results] == [0] * 2
+    assert sum(int(made) for made, _ in results) > 1
+    assert killed > 1
+    collect.collect(incus)
+    eviction.evict(incus, keep=0, max_bytes=0)
+    assert tiny(incus) == set()
+    assert not [image for image in incus.images() if not image.aliases]
