@@ -84,7 +84,8 @@ class GuestCommand:
                 )
             options["stdin"] = subprocess.PIPE
         key = secrets.token_hex(8)
-        argv = self.incus.exec_argv(self.instance, self._command(key))
+        streams = 1 if _is_one_place(options) else 2
+        argv = self.incus.exec_argv(self.instance, self._command(key, streams))
         try:
             done = process.interact(
                 argv,
@@ -107,7 +108,7 @@ class GuestCommand:
             result.check_returncode()
         return result
 
-    def _command(self, key: str) -> list[str]:
+    def _command(self, key: str, streams: int) -> list[str]:
         cwd = ""
         if self.cwd is not None:
             cwd = str(PurePosixPath(_RELATIVE_TO, os.fsdecode(self.cwd)))
@@ -119,7 +120,7 @@ class GuestCommand:
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
         return script.command(
-            "run.pl", key, self.user, cwd, str(len(env)), *words
+            "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
         )
 
     def _status(self, key: str) -> int:
@@ -150,6 +151,36 @@ class GuestCommand:
             " not known",
             details="The guest restarted, or the connection to it was lost.",
         )
+
+
+def _is_one_place(options: Mapping[str, Any]) -> bool:
+    """Tell whether output and errors go to one place.
+
+    There they would arrive by two ways, and in no order.
+    """
+    output, errors_ = options.get("stdout"), options.get("stderr")
+    if errors_ == subprocess.STDOUT:
+        return True
+    if subprocess.PIPE in {output, errors_}:
+        return False
+    places = [_place(output, 1), _place(errors_, 2)]
+    return places[0] is not None and places[0] == places[1]
+
+
+def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
+    """Return device and inode of an output stream; None for none."""
+    if stream == subprocess.DEVNULL:
+        return None
+    descriptor = stream
+    if stream is None:
+        descriptor = inherited
+    elif not isinstance(stream, int):
+        descriptor = stream.fileno()
+    try:
+        status = os.fstat(descriptor)
+    except OSError:  # closed: subprocess will say so
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _os_error(number: int, name: Word) -> OSError:

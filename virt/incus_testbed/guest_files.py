@@ -16,6 +16,8 @@ from incus_testbed.client import IMAGE_LIMIT, REQUEST_LIMIT, Incus
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand
 
+#: The bits for setuid and setgid.
+_SPECIAL = 0o6000
 #: The longest part of a name that a temporary one is made of.
 _NAME_LENGTH = 100
 
@@ -75,8 +77,16 @@ class GuestFiles:
             raise _os_error(_trouble(source, errno.EINVAL), source)
         with self._incus_says_of(target):
             self.incus.push(
-                self.instance, source, target, uid=uid, gid=gid, mode=mode
+                self.instance,
+                str(Path(source).absolute()),  # a lone - is standard input
+                target,
+                uid=uid,
+                gid=gid,
+                mode=mode,
             )
+        if mode is not None and mode & _SPECIAL:
+            # Incus sets the owner after the mode, which clears these.
+            self._run_script("set-mode.sh", f"{mode:o}", target, about=target)
 
     def push_tree(
         self, source: str, target: str, *, uid: int = 0, gid: int = 0

@@ -64,20 +64,23 @@ def run(
         command = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
-    # Typed from sh 2.4 on, and with types that change from then on.
-    running: Any = command(
-        *argv[1:],
-        _in=io.BytesIO(stdin),
-        _out=stdout,
-        _err=stderr,
-        _env=environment(),
-        _tty_in=False,
-        _tty_out=False,
-        _new_session=True,
-        _ok_code=list(range(256)),
-        _bg=True,
-        _bg_exc=False,
-    )
+    try:
+        # Typed from sh 2.4 on, and with types that change from then on.
+        running: Any = command(
+            *argv[1:],
+            _in=io.BytesIO(stdin),
+            _out=stdout,
+            _err=stderr,
+            _env=environment(),
+            _tty_in=False,
+            _tty_out=False,
+            _new_session=True,
+            _ok_code=list(range(256)),
+            _bg=True,
+            _bg_exc=False,
+        )
+    except sh.ForkException:  # it was there a moment ago: an upgrade
+        raise missing_program(argv[0]) from None
     # sh's own _timeout looks only ten times a second, also for the end of a
     # program that took a millisecond.
     expired = threading.Event()

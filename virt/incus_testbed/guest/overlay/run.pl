@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# perl -e "$(cat run.pl)" ID USER CWD COUNT [NAME=VALUE...] COMMAND...
+# perl -e "$(cat run.pl)" ID USER CWD STREAMS COUNT [NAME=VALUE...] COMMAND...
 #
 # Runs a command in a guest as subprocess.run would on a host: as USER with
 # its groups, in CWD (empty: its home), with what a login of that user has in
-# its environment, and COUNT variables more.  In Perl, because a shell can't
+# its environment, and COUNT variables more.  STREAMS are 2, or 1 where errors
+# go into the output, in order.  In Perl, because a shell can't
 # tell death by a signal from an exit status; each Debian has perl-base.
 #
 # A status below 125 is the command's.  125 means that /run/incus-testbed.ID
@@ -16,7 +17,7 @@
 
 use strict;
 
-my ($id, $user, $cwd, $count) = splice @ARGV, 0, 4;
+my ($id, $user, $cwd, $streams, $count) = splice @ARGV, 0, 5;
 my @settings = splice @ARGV, 0, $count;
 my ($child, $cgroup, $interrupted);
 
@@ -88,6 +89,7 @@ sub start {
         close $file;
     }
     umask 022;
+    open STDERR, '>&', \*STDOUT if $streams == 1;
     return 'user' unless become_user();
     if (length $cwd) { chdir $cwd or return 'cwd ' . ($! + 0) }
     else { chdir $home or chdir '/' }
