@@ -84,11 +84,15 @@ class ImageCache:
         try:
             bounds = Bounds.from_environment()
             self.obtain(artifact, evictable=True)
+        except errors.TestbedError as error:
+            raise ImageImportError(str(error)) from error
+        try:
             eviction.evict(
                 self._incus, keep=bounds.keep, max_bytes=bounds.max_bytes
             )
         except errors.TestbedError as error:
-            raise ImageImportError(str(error)) from error
+            # The image is there: no reason to fail.
+            log.warning("old images could not be removed: %s", error)
         return alias(artifact.id)
 
     @staticmethod
@@ -190,8 +194,8 @@ class ImageCache:
 
 
 _SEPARATION = (
-    "Give each Debusine server an Incus project of its own: set INCUS_PROJECT"
-    " in the worker's environment."
+    "Give each Debusine server an Incus project of its own: INCUS_PROJECT=NAME"
+    " in the environment."
 )
 
 

@@ -211,6 +211,22 @@ def test_claim_of_a_killed_evictor_holds_nobody_up(incus: Incus) -> None:
     assert len(collect.collect(incus).claims) == 1
 
 
+def test_relinquish_removes_what_was_not_finished(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise errors.DaemonDown("Incus went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Incus, "create_alias", fail)
+        patch.setattr(Incus, "delete_image", fail)
+        with pytest.raises(errors.DaemonDown):
+            add(incus, "a")
+    assert any(not image.aliases for image in incus.images())
+    collect.relinquish(incus)
+    assert all(image.aliases for image in incus.images())
+
+
 def test_relinquish_spares_what_others_own(incus: Incus, bookworm: str) -> None:
     add(incus, "a")
     holder = python(_HOLDER, "tiny/a")
