@@ -122,11 +122,12 @@ class ImageCache:
             self._make_way(name, sha256)
             try:
                 self._add(artifact, evictable, progress)
+            except errors.AlreadyExists:
+                continue  # another server's artifact was faster
+            try:
                 held = lease.take(self._incus, name)
-            except (errors.AlreadyExists, errors.NotFound) as error:
-                # Removed, or made from another server's artifact, meanwhile.
-                log.info("%s is not there any more: %s", name, error.brief)
-                continue
+            except errors.NotFound:
+                continue  # another process has removed it already
             if labels.source(held.image) == sha256:
                 return held
             held.release()
@@ -168,7 +169,7 @@ class ImageCache:
         :raises errors.AlreadyExists: it can't go
         :raises errors.Busy: others are still using it
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = None
         while True:
             image = Store(self._incus).find(name)
             if image is None or labels.source(image) == sha256:
@@ -183,13 +184,17 @@ class ImageCache:
                 )
             if eviction.remove_unused(self._incus, image, _may_be_replaced):
                 return
+            if deadline is None:
+                deadline = time.monotonic() + PATIENCE
+                log.warning(
+                    "%s is another artifact's image, and in use: waiting", name
+                )
             if time.monotonic() > deadline:
                 raise errors.Busy(
                     f"The alias {name} is taken by another server's image,"
                     f" in use for the last {PATIENCE:.0f} s",
                     resolution=_SEPARATION,
                 )
-            log.info("%s is another artifact's, and in use: waiting", name)
             time.sleep(_POLL)
 
 

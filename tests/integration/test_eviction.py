@@ -14,7 +14,7 @@ import pytest
 
 from incus_testbed import collect, errors
 from incus_testbed.client import Incus
-from incus_testbed.image import eviction, labels, lease
+from incus_testbed.image import claim, eviction, labels, lease
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
@@ -197,7 +197,10 @@ def test_lease_of_a_killed_process_holds_nobody_up(incus: Incus) -> None:
     assert eviction.evict(incus, keep=0, max_bytes=0)
 
 
-def test_claim_of_a_killed_evictor_holds_nobody_up(incus: Incus) -> None:
+def test_claim_of_a_killed_evictor_holds_nobody_up(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "GRACE", 3.0)
     image = add(incus, "a")
     script = (
         "import sys; from incus_testbed.client import Incus;"

@@ -271,6 +271,20 @@ def test_file_that_the_artifact_lacks(
         cache.download(cache.artifact(ID))
 
 
+def test_machine_that_is_not_set_up_is_said_at_once(
+    cache: ImageCache,
+    server: DebusineServer,
+    incus: Incus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = server.add_artifact(ID, tarball())
+    monkeypatch.setattr(labels, "PROFILE", "not-there")
+    with pytest.raises(ImageImportError, match="incus-testbed setup"):
+        cache.download(cache.artifact(ID))
+    assert len(file.requests) == 1
+    assert all(image.aliases for image in incus.images())
+
+
 # -- several processes
 
 
@@ -278,7 +292,7 @@ def test_file_that_the_artifact_lacks(
 def test_processes_that_want_the_same_get_it_imported_once(
     server: DebusineServer, incus: Incus, tmp_path: Path, users: str
 ) -> None:
-    file = server.add_artifact(ID, tarball(size=60 << 20))
+    file = server.add_artifact(ID, tarball(size=20 << 20))
     children = []
     for number in range(4):
         # Locks are kept by user: this is what makes them different ones.
