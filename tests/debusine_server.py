@@ -31,9 +31,15 @@ Fault = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 @dataclass
 class File:
-    """A file on the server, and what goes wrong at each request of it."""
+    """A file on the server, and what goes wrong at each request of it.
+
+    ``elsewhere`` is the address that has it instead; ``public`` it may be had
+    without a token.
+    """
 
     content: bytes
+    elsewhere: str = ""
+    public: bool = False
     faults: list[Fault | HTTPStatus] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -47,7 +53,7 @@ class DebusineServer:
         self.artifacts: dict[int, dict[str, Any]] = {}
         self.work_requests: dict[int, dict[str, Any]] = {}
         self.ranges = True
-        self.paths: list[str] = []
+        self.tokens: list[str | None] = []
         self.url = ""
 
     @property
@@ -137,12 +143,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer as Debusine would."""
-        self.debusine.paths.append(self.path)
-        if self.headers["Token"] != TOKEN:
+        self.debusine.tokens.append(self.headers["Token"])
+        file = None
+        if self.path.startswith("/file/"):
+            file = self.debusine.files[int(self.path.removeprefix("/file/"))]
+        if self.headers["Token"] != TOKEN and not (file and file.public):
             self._answer(HTTPStatus.FORBIDDEN)
-        elif self.path.startswith("/file/"):
-            number = int(self.path.removeprefix("/file/"))
-            self._send(self.debusine.files[number])
+        elif file:
+            self._send(file)
         elif found := self.debusine.find(self.path.rstrip("/")):
             self._answer(HTTPStatus.OK, json.dumps(found).encode())
         else:
@@ -171,6 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = file.faults.pop(0) if file.faults else None
         if isinstance(fault, HTTPStatus):
             self._answer(fault)
+            return
+        if file.elsewhere:
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", file.elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         begin = 0
         if wanted and self.debusine.ranges:

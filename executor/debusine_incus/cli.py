@@ -3,11 +3,18 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 
-from debusine.client.debusine import Debusine
-from debusine.client.models import ArtifactResponse, WorkRequestResponse
-from debusine.tasks.executors.base import ExecutorImageCategory
+try:
+    from debusine.client.debusine import Debusine
+    from debusine.client.models import ArtifactResponse, WorkRequestResponse
+    from debusine.tasks.executors.base import ExecutorImageCategory
+except ImportError as error:
+    sys.exit(
+        f"debusine-incus: Debusine's client can't be used: {error}\n"
+        "  Install it: apt install debusine-client"
+    )
 
 from debusine_incus import arguments as command_line
 from debusine_incus import images, server

@@ -85,6 +85,7 @@ class Download:
 
     def _connect(self) -> requests.Response:
         """Ask for what has not been read."""
+        log.info("downloading %s from byte %d", self._url, self._position)
         begun = self._position > 0
         response = self._session.get(
             self._url,

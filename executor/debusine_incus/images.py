@@ -84,11 +84,15 @@ class ImageCache:
         try:
             bounds = Bounds.from_environment()
             self.obtain(artifact, evictable=True)
+        except errors.TestbedError as error:
+            raise ImageImportError(str(error)) from error
+        try:
             eviction.evict(
                 self._incus, keep=bounds.keep, max_bytes=bounds.max_bytes
             )
         except errors.TestbedError as error:
-            raise ImageImportError(str(error)) from error
+            # The image is there: no reason to fail.
+            log.warning("old images could not be removed: %s", error)
         return alias(artifact.id)
 
     @staticmethod
@@ -118,11 +122,12 @@ class ImageCache:
             self._make_way(name, sha256)
             try:
                 self._add(artifact, evictable, progress)
+            except errors.AlreadyExists:
+                continue  # another server's artifact was faster
+            try:
                 held = lease.take(self._incus, name)
-            except (errors.AlreadyExists, errors.NotFound) as error:
-                # Removed, or made from another server's artifact, meanwhile.
-                log.info("%s is not there any more: %s", name, error.brief)
-                continue
+            except errors.NotFound:
+                continue  # another process has removed it already
             if labels.source(held.image) == sha256:
                 return held
             held.release()
@@ -164,7 +169,7 @@ class ImageCache:
         :raises errors.AlreadyExists: it can't go
         :raises errors.Busy: others are still using it
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = None
         while True:
             image = Store(self._incus).find(name)
             if image is None or labels.source(image) == sha256:
@@ -179,19 +184,24 @@ class ImageCache:
                 )
             if eviction.remove_unused(self._incus, image, _may_be_replaced):
                 return
+            if deadline is None:
+                deadline = time.monotonic() + PATIENCE
+                log.warning(
+                    "%s is another artifact's image, and in use: waiting", name
+                )
             if time.monotonic() > deadline:
                 raise errors.Busy(
                     f"The alias {name} is taken by another server's image,"
                     f" in use for the last {PATIENCE:.0f} s",
                     resolution=_SEPARATION,
                 )
-            log.info("%s is another artifact's, and in use: waiting", name)
             time.sleep(_POLL)
 
 
 _SEPARATION = (
-    "Give each Debusine server an Incus project of its own: set INCUS_PROJECT"
-    " in the worker's environment."
+    "Give each Debusine server an Incus project of its own; as its worker's"
+    " user: incus project create NAME; incus project switch NAME;"
+    " incus-testbed setup"
 )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from incus_testbed import collect, errors
 from incus_testbed.client import Incus
-from incus_testbed.image import eviction, labels, lease
+from incus_testbed.image import claim, eviction, labels, lease
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
@@ -197,7 +197,10 @@ def test_lease_of_a_killed_process_holds_nobody_up(incus: Incus) -> None:
     assert eviction.evict(incus, keep=0, max_bytes=0)
 
 
-def test_claim_of_a_killed_evictor_holds_nobody_up(incus: Incus) -> None:
+def test_claim_of_a_killed_evictor_holds_nobody_up(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "GRACE", 3.0)
     image = add(incus, "a")
     script = (
         "import sys; from incus_testbed.client import Incus;"
@@ -209,6 +212,22 @@ def test_claim_of_a_killed_evictor_holds_nobody_up(incus: Incus) -> None:
     held = lease.take(incus, "tiny/a")
     assert held.image.fingerprint == image.fingerprint
     assert len(collect.collect(incus).claims) == 1
+
+
+def test_relinquish_removes_what_was_not_finished(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise errors.DaemonDown("Incus went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Incus, "create_alias", fail)
+        patch.setattr(Incus, "delete_image", fail)
+        with pytest.raises(errors.DaemonDown):
+            add(incus, "a")
+    assert any(not image.aliases for image in incus.images())
+    collect.relinquish(incus)
+    assert all(image.aliases for image in incus.images())
 
 
 def test_relinquish_spares_what_others_own(incus: Incus, bookworm: str) -> None:

@@ -28,7 +28,7 @@ from debusine_incus.bounds import KEEP, MAX_BYTES
 from debusine_incus.images import ImageCache
 from incus_testbed import collect, errors
 from incus_testbed.client import Incus
-from incus_testbed.image import labels, lease
+from incus_testbed.image import claim, labels, lease
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.records import Image
@@ -193,6 +193,19 @@ def test_server_that_is_gone_is_given_up(
     assert all(image.aliases for image in incus.images())
 
 
+def test_token_is_for_debusine_alone(
+    cache: ImageCache, server: DebusineServer, incus: Incus
+) -> None:
+    file = server.add_artifact(ID, tarball())
+    with debusine_server.running() as storage:
+        storage.add_artifact(ID, file.content).public = True
+        file.elsewhere = f"{storage.url}/file/{ID}"
+        cache.download(cache.artifact(ID))
+        assert storage.tokens == [None]
+    assert set(server.tokens) == {TOKEN}
+    assert present(incus)
+
+
 @pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND])
 def test_refused_download_is_not_tried_again(
     cache: ImageCache, server: DebusineServer, status: HTTPStatus
@@ -258,6 +271,20 @@ def test_file_that_the_artifact_lacks(
         cache.download(cache.artifact(ID))
 
 
+def test_machine_that_is_not_set_up_is_said_at_once(
+    cache: ImageCache,
+    server: DebusineServer,
+    incus: Incus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = server.add_artifact(ID, tarball())
+    monkeypatch.setattr(labels, "PROFILE", "not-there")
+    with pytest.raises(ImageImportError, match="incus-testbed setup"):
+        cache.download(cache.artifact(ID))
+    assert len(file.requests) == 1
+    assert all(image.aliases for image in incus.images())
+
+
 # -- several processes
 
 
@@ -265,7 +292,7 @@ def test_file_that_the_artifact_lacks(
 def test_processes_that_want_the_same_get_it_imported_once(
     server: DebusineServer, incus: Incus, tmp_path: Path, users: str
 ) -> None:
-    file = server.add_artifact(ID, tarball(size=60 << 20))
+    file = server.add_artifact(ID, tarball(size=20 << 20))
     children = []
     for number in range(4):
         # Locks are kept by user: this is what makes them different ones.
@@ -308,6 +335,29 @@ def test_killed_download_leaves_nothing(
     assert present(incus)
 
 
+@pytest.mark.parametrize("delay", [0.6, 0.9, 1.2, 1.5, 1.8])
+def test_cache_is_sound_after_a_kill_at_any_time(
+    server: DebusineServer, incus: Incus, delay: float
+) -> None:
+    server.add_artifact(ID, tarball(size=30 << 20))
+    child = worker(server)
+    time.sleep(delay)
+    child.kill()
+    child.communicate()
+    collect.collect(incus)
+    cache = cache_of(server)
+    artifact = cache.artifact(ID)
+    cache.download(artifact)
+    image = present(incus)
+    assert labels.source(image) == images.checksum(artifact)
+    assert image.profiles == (labels.PROFILE,)
+    # Its last request may be carried out yet.
+    deadline = time.monotonic() + claim.GRACE
+    while not all(image.aliases for image in incus.images()):
+        assert time.monotonic() < deadline
+        collect.collect(incus)
+
+
 def test_killed_workers_image_is_free_again(
     server: DebusineServer, incus: Incus
 ) -> None:
@@ -335,7 +385,7 @@ def test_servers_do_not_get_each_others_images(
         theirs = cache_of(other)
         theirs.download(theirs.artifact(ID))
         sources = {labels.source(present(incus))}
-        with pytest.raises(ImageImportError, match="INCUS_PROJECT"):
+        with pytest.raises(ImageImportError, match="project switch"):
             cache.download(cache.artifact(ID))
         sources.add(labels.source(present(incus)))
         assert len(sources) == 1
@@ -428,8 +478,8 @@ def test_cache_is_bounded_and_spares_what_is_in_use(
     for number in (1, 2, 3):
         cache.download(cache.artifact(ID + number))
         if number < 3:
-            for claim in set(present(incus, f"artifact/{ID + number}").claims):
-                incus.delete_alias(claim)
+            for claimed in present(incus, f"artifact/{ID + number}").claims:
+                incus.delete_alias(claimed)
     kept = {alias for image in incus.images() for alias in image.aliases}
     kept = {alias for alias in kept if alias.startswith("artifact/")}
     assert kept == {ALIAS, f"artifact/{ID + 3}"}

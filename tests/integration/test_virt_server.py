@@ -186,6 +186,19 @@ def test_unknown_image_fails_clearly(cli: Cli) -> None:
     assert "Traceback" not in said
 
 
+def test_command_line_serves_too(cli: Cli, bookworm: str) -> None:
+    """As sbuild starts it for --autopkgtest-virt-server=incus-testbed."""
+    with subprocess.Popen(
+        ["incus-testbed", bookworm],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=cli.environment,
+    ) as process:
+        said, _ = process.communicate("open\nclose\nquit\n", timeout=300)
+    assert [line.split()[0] for line in said.splitlines()] == ["ok"] * 3
+
+
 def test_fixed_name(cli: Cli, incus: Incus, bookworm: str) -> None:
     first = Server(cli, "--name", "fixed", bookworm)
     first.ask("open")

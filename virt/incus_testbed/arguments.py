@@ -102,8 +102,8 @@ def _add_instance_commands(
     command = commands.add_parser(
         "gc",
         help="remove what processes that are gone have left",
-        description="Remove instances and unfinished images whose owner, a"
-        " process of this machine, is gone. Safe at any time.",
+        description="Remove instances, unfinished images and claims on images"
+        " whose owner, a process of this machine, is gone. Safe at any time.",
     )
     command.set_defaults(function="gc")
     command.add_argument(

@@ -56,16 +56,15 @@ def collect(incus: Incus) -> Garbage:
         log.info("removing instance %s", record.name)
         Instance(incus, record.name).delete()
     for image in garbage.images:
-        log.info("removing unfinished image %s", image.fingerprint[:12])
-        with contextlib.suppress(errors.NotFound):
-            incus.delete_image(image.fingerprint)
+        _remove(incus, image)
     return garbage
 
 
 def relinquish(incus: Incus) -> None:
-    """Remove this process's own instances, and end its leases on images.
+    """Give up what this process owns: instances, and leases on images.
 
-    For a process that goes on, when a piece of its work is over.
+    For a process that goes on, when a piece of its work is over.  Images that
+    it has not finished importing go too.
     """
     mine = Owner.current()
     for record in incus.instances():
@@ -76,6 +75,14 @@ def relinquish(incus: Incus) -> None:
         for each in claim.on(image):
             if each.owner == mine:
                 claim.drop(incus, each.name)
+        if labels.unfinished_by(image) == mine:
+            _remove(incus, image)
+
+
+def _remove(incus: Incus, image: Image) -> None:
+    log.info("removing unfinished image %s", image.fingerprint[:12])
+    with contextlib.suppress(errors.NotFound):
+        incus.delete_image(image.fingerprint)
 
 
 def _is_orphan(record: InstanceRecord) -> bool:
