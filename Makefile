@@ -2,6 +2,10 @@
 
 # Debian's Python modules are needed, whatever python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
+PREFIX := /usr/local
+MODULES = $(DESTDIR)$(PREFIX)/lib/$(shell /usr/bin/python3 -c \
+	'import sys; print("python%d.%d" % sys.version_info[:2])')/dist-packages
+COMMANDS := virt/incus-testbed virt/autopkgtest-virt-incus-testbed executor/debusine-incus
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=")
 
 help:
@@ -10,7 +14,10 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
+	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
+	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make bench   measure an import beside the one of Debusine'
+	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
 
@@ -33,10 +40,22 @@ lint: linters
 test: linters
 	$(PYTHON) -m pytest
 
-bench:
-	tests/bootstrap.sh bench
+# Here, having no Incus is a failure too.
+e2e: linters
+	CI=true $(PYTHON) -m pytest tests/e2e
+
+e2e-compare: linters
+	$(PYTHON) -m tests.e2e.compare
+
+bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
+
+install:
+	install -d $(DESTDIR)$(PREFIX)/bin $(MODULES)
+	install $(COMMANDS) $(DESTDIR)$(PREFIX)/bin
+	cp -rT virt/incus_testbed $(MODULES)/incus_testbed
+	cp -rT executor/debusine_incus $(MODULES)/debusine_incus
 
 format: linters
 	.venv/bin/ruff check --fix .
@@ -50,4 +69,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test bench format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare bench install format linters clean

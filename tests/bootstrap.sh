@@ -3,7 +3,7 @@
 #
 # Install what "make demo" or "make check" needs and this machine lacks.
 #
-#   tests/bootstrap.sh demo|check|bench
+#   tests/bootstrap.sh demo|check
 #
 # For Debian 12 and later, as root. Does nothing where nothing is missing.
 # Debian 12 has Incus in backports only: these are added, from the mirror that
@@ -15,8 +15,8 @@ set -eu
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-debian python3-rich python3-sh python3-yaml'
-check='git make python3-hypothesis python3-pytest python3-venv shellcheck'
-bench='python3-debusine'
+check='git make python3-debusine python3-hypothesis python3-lxml
+python3-pytest python3-responses python3-venv shellcheck'
 
 # What Debian 12 has too old or not at all.
 backported='incus autopkgtest mmdebstrap python3-debusine'
@@ -188,8 +188,7 @@ linters() {
 case ${1-} in
     demo) wanted=$run ;;
     check) wanted="$run $check" ;;
-    bench) wanted="$run $check $bench" ;;
-    *) die "usage: tests/bootstrap.sh demo|check|bench" ;;
+    *) die "usage: tests/bootstrap.sh demo|check" ;;
 esac
 command -v apt-get >/dev/null || die "this is not a Debian machine"
 # shellcheck disable=SC2086

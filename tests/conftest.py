@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from incus_testbed.client import Incus
+from incus_testbed.image.store import Store
 from tests import daemon, images
 from tests.sandbox import Sandbox, sandbox
 
@@ -58,6 +60,13 @@ def incus_environment(incus_daemon: daemon.Daemon) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
+def incus(incus_environment: object) -> Incus:
+    """Return a client of the Incus under test."""
+    del incus_environment
+    return Incus()
+
+
+@pytest.fixture(scope="session")
 def system_tarball() -> Callable[..., Path]:
     """Give a maker of system tarballs: of a suite, with packages."""
 
@@ -65,3 +74,37 @@ def system_tarball() -> Callable[..., Path]:
         return images.build(suite, packages)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def image(
+    incus: Incus, system_tarball: Callable[..., Path]
+) -> Iterator[Callable[..., str]]:
+    """Return what imports a suite with packages, once, and gives its alias."""
+    store = Store(incus)
+    imported: dict[tuple[str, ...], str] = {}
+
+    def import_(suite: str, *packages: str) -> str:
+        key = (suite, *packages)
+        if key not in imported:
+            alias = "test/" + "_".join(key)
+            with system_tarball(suite, *packages).open("rb") as source:
+                store.add(source, alias)
+            imported[key] = alias
+        return imported[key]
+
+    yield import_
+    for alias in imported.values():
+        store.remove(alias)
+
+
+@pytest.fixture(scope="session")
+def bookworm(image: Callable[..., str]) -> str:
+    """Return the alias of a plain bookworm."""
+    return image("bookworm")
+
+
+@pytest.fixture(scope="session")
+def bookworm_tarball(system_tarball: Callable[..., Path]) -> Path:
+    """Return a plain bookworm before it is imported."""
+    return system_tarball("bookworm")

@@ -128,31 +128,39 @@ def test_exec_does_not_wait_for_what_a_command_leaves(
 def test_push_and_pull(instance: Instance, tmp_path: Path) -> None:
     source = tmp_path / "a b#?%41"
     source.write_bytes(os.urandom(100_000))
-    instance.push(str(source), "/srv/file", uid=5, gid=7, mode=0o751)
+    instance.files.push(str(source), "/srv/file", uid=5, gid=7, mode=0o751)
     stat = _output(instance, "stat", "-c", "%u %g %a", "/srv/file")
     assert stat.strip() == "5 7 751"
-    instance.pull("/srv/file", str(tmp_path / "back"))
+    instance.files.pull("/srv/file", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
-def test_push_and_pull_of_folders(instance: Instance, tmp_path: Path) -> None:
+def test_push_tree(instance: Instance, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("x")
-    instance.push_tree(str(tree), "/srv")
-    back = tmp_path / "back"
-    back.mkdir()
-    instance.pull("/srv/tree", str(back), recursive=True)
-    assert (back / "tree" / "sub" / "file").read_text() == "x"
+    (tree / "link").symlink_to("sub/file")
+    instance.files.push_tree(str(tree), "/srv", uid=5, gid=7)
+    found = _output(
+        instance, "find", "/srv/tree", "-printf", "%P %y %U %G %l\n"
+    )
+    assert sorted(found.splitlines()) == [
+        " d 5 7 ",
+        "link l 5 7 sub/file",
+        "sub d 5 7 ",
+        "sub/file f 5 7 ",
+    ]
 
 
 def test_push_and_pull_of_what_is_missing(
     instance: Instance, tmp_path: Path
 ) -> None:
-    with pytest.raises(errors.NotFound):
-        instance.pull("/no/such/file", str(tmp_path / "x"))
-    with pytest.raises(errors.NotFound):
-        instance.push(str(tmp_path / "absent"), "/srv/x")
+    with pytest.raises(FileNotFoundError, match="/no/such/file"):
+        instance.files.pull("/no/such/file", str(tmp_path / "x"))
+    with pytest.raises(FileNotFoundError, match="absent"):
+        instance.files.push(str(tmp_path / "absent"), "/srv/x")
+    with pytest.raises(FileNotFoundError, match="/no/such"):
+        instance.files.push(__file__, "/no/such/x")
 
 
 def test_restart(incus: Incus, bookworm: str) -> None:

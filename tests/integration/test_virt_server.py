@@ -76,7 +76,10 @@ def server(cli: Cli, bookworm: str) -> Iterator[Server]:
 def _nothing_left(incus: Incus) -> Iterator[None]:
     before = {record.name for record in incus.instances()}
     yield
-    assert {record.name for record in incus.instances()} <= before
+    deadline = time.monotonic() + 60
+    while not {record.name for record in incus.instances()} <= before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_capabilities(server: Server) -> None:

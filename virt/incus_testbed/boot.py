@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest's coming up: asked once, inside; and the evidence if it fails."""
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -132,6 +133,17 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
 
 
 def evidence(incus: Incus, name: str) -> str:
+    """Return what a guest wrote to its console, and says of itself."""
+    parts = [_console(incus, name)]
+    with contextlib.suppress(errors.TestbedError):
+        answer = incus.execute(
+            name, script.command("evidence.sh"), timeout=_SCRIPT_LIMIT
+        )
+        parts.append(answer.stdout.decode(errors="replace").strip())
+    return "\n".join(filter(None, parts))
+
+
+def _console(incus: Incus, name: str) -> str:
     """Return the end of what a guest wrote to its console."""
     try:
         lines = incus.console_log(name).splitlines()

@@ -69,13 +69,20 @@ class Incus:
 
     def server(self) -> dict[str, Any]:
         """Return what the server says of itself: GET /1.0."""
+        server: dict[str, Any] = json.loads(self._query("/1.0"))
+        return server
+
+    def metrics(self) -> str:
+        """Return what all instances use, in Prometheus' text format."""
+        return self._query("/1.0/metrics").decode()
+
+    def _query(self, path: str) -> bytes:
         # The query command knows no project and refuses the option.
-        argv = ["incus", "query", self.target("/1.0")]
+        argv = ["incus", "query", self.target(path)]
         completed = process.run(argv, timeout=REQUEST_LIMIT)
         if completed.status != 0:
             raise diagnosis.error(argv, completed)
-        server: dict[str, Any] = json.loads(completed.stdout)
-        return server
+        return completed.stdout
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
@@ -338,24 +345,22 @@ class Incus:
         """
         options = [f"--uid={uid}", f"--gid={gid}"]
         if mode is not None:
-            options.append(f"--mode={mode:04o}")
-        self._push(*options, "--", source, self.target(f"{name}{target}"))
+            # Of more than three digits it takes those for decimal that do
+            # not begin with a 0.
+            options.append(f"--mode=0{mode:o}")
+        self.run(
+            "file",
+            "push",
+            "--quiet",
+            *options,
+            "--",
+            source,
+            self.target(f"{name}{target}"),
+            timeout=IMAGE_LIMIT,
+        )
 
-    def push_tree(self, name: str, source: str, target: str) -> None:
-        """Copy a directory, owners and modes too, into one of an instance.
-
-        :raises errors.NotFound: a folder named does not exist
-        """
-        target = self.target(f"{name}{target.rstrip('/')}/")
-        self._push("--recursive", "--", source, target)
-
-    def _push(self, *words: str) -> None:
-        self.run("file", "push", "--quiet", *words, timeout=IMAGE_LIMIT)
-
-    def pull(
-        self, name: str, source: str, target: str, *, recursive: bool = False
-    ) -> None:
-        """Copy a file or directory out of an instance.
+    def pull(self, name: str, source: str, target: str) -> None:
+        """Copy a file out of an instance.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
@@ -363,7 +368,6 @@ class Incus:
             "file",
             "pull",
             "--quiet",
-            *(["--recursive"] if recursive else []),
             "--",
             self.target(f"{name}{source}"),
             target,

@@ -4,7 +4,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +13,8 @@ from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import script
+from incus_testbed.guest_command import GuestCommand, Word
+from incus_testbed.guest_files import GuestFiles
 from incus_testbed.owner import Owner
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _LAUNCH_KEY = "user.incus-testbed.launch"
 
 #: Seconds between asking an instance to stop and killing it (SPEC.md).
 STOP_GRACE = 30.0
+#: Seconds for making a user, which may install passwd.
+_USER_LIMIT = 300.0
 _NAME_TRIES = 10
 #: Looks, a tenth of a second apart, for what a killed client left behind.
 _LATE_TRIES = 5
@@ -112,6 +116,11 @@ class Instance:
         """Remove the instance."""
         self.delete()
 
+    @property
+    def files(self) -> GuestFiles:
+        """The guest's files."""
+        return GuestFiles(incus=self._incus, instance=self.name)
+
     def wait_ready(self, timeout: float = boot.LIMIT) -> boot.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
@@ -171,36 +180,41 @@ class Instance:
             self.exec_argv(command, interactive=interactive), **options
         )
 
-    def push(
+    def run(
         self,
-        source: str,
-        target: str,
+        command: Sequence[Word],
         *,
-        uid: int = 0,
-        gid: int = 0,
-        mode: int | None = None,
-    ) -> None:
-        """Copy a file to an absolute path in the guest.
+        user: str = "root",
+        cwd: Word | None = None,
+        env: Mapping[str, Word] | None = None,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest as subprocess.run does on a host.
 
-        :raises errors.NotFound: a file or folder named does not exist
+        See GuestCommand, whose ``run`` says what is raised.
         """
-        self._incus.push(self.name, source, target, uid=uid, gid=gid, mode=mode)
+        return GuestCommand(
+            incus=self._incus,
+            instance=self.name,
+            words=command,
+            user=user,
+            cwd=cwd,
+            env=env,
+        ).run(**options)
 
-    def push_tree(self, source: str, target: str) -> None:
-        """Copy a directory, owners and modes too, into one of the guest.
+    def make_user(self, name: str) -> int:
+        """Return a user's uid, after making one with a home if need be.
 
-        :raises errors.NotFound: a folder named does not exist
+        :raises errors.CommandFailed: that can't be done
         """
-        self._incus.push_tree(self.name, source, target)
-
-    def pull(
-        self, source: str, target: str, *, recursive: bool = False
-    ) -> None:
-        """Copy a file or directory out of the guest; ``source`` is absolute.
-
-        :raises errors.NotFound: a file or folder named does not exist
-        """
-        self._incus.pull(self.name, source, target, recursive=recursive)
+        answer = boot.ask(
+            self._incus, self.name, "make-user.sh", name, limit=_USER_LIMIT
+        )
+        if not answer.get("uid"):
+            raise errors.CommandFailed(
+                f"The user {name} can't be made in {self.name}"
+            )
+        return int(answer["uid"])
 
     def start(self) -> None:
         """Start a stopped instance and wait until it is ready."""
@@ -226,10 +240,13 @@ class Instance:
         return boot.evidence(self._incus, self.name)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """Ask the guest to shut down; kill it after ``grace`` seconds."""
+        """Ask the guest to shut down; kill it after ``grace`` seconds.
+
+        One that is down, or even gone, is no error.
+        """
         try:
             self._incus.stop(self.name, grace=grace)
-        except errors.NotRunning:
+        except (errors.NotRunning, errors.NotFound):
             return
         except errors.TestbedError as error:
             log.info(
@@ -237,7 +254,7 @@ class Instance:
             )
             try:
                 self._incus.kill(self.name)
-            except errors.NotRunning:
+            except (errors.NotRunning, errors.NotFound):
                 return
 
     def delete(self) -> None:

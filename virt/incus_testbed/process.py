@@ -64,20 +64,23 @@ def run(
         command = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
-    # Typed from sh 2.4 on, and with types that change from then on.
-    running: Any = command(
-        *argv[1:],
-        _in=io.BytesIO(stdin),
-        _out=stdout,
-        _err=stderr,
-        _env=environment(),
-        _tty_in=False,
-        _tty_out=False,
-        _new_session=True,
-        _ok_code=list(range(256)),
-        _bg=True,
-        _bg_exc=False,
-    )
+    try:
+        # Typed from sh 2.4 on, and with types that change from then on.
+        running: Any = command(
+            *argv[1:],
+            _in=io.BytesIO(stdin),
+            _out=stdout,
+            _err=stderr,
+            _env=environment(),
+            _tty_in=False,
+            _tty_out=False,
+            _new_session=True,
+            _ok_code=list(range(256)),
+            _bg=True,
+            _bg_exc=False,
+        )
+    except sh.ForkException:  # it was there a moment ago: an upgrade
+        raise missing_program(argv[0]) from None
     # sh's own _timeout looks only ten times a second, also for the end of a
     # program that took a millisecond.
     expired = threading.Event()
@@ -119,10 +122,11 @@ def stream(
     *,
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
+    stderr: IO[bytes] | int = subprocess.PIPE,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program beside this one, for a pipeline; kill it on the way out.
 
-    Its standard error is a pipe.  A caller that wants the exit status waits
+    A caller that wants the exit status waits
     for it inside the block.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
@@ -133,7 +137,7 @@ def stream(
             argv,
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=environment(),
             start_new_session=True,
         )
@@ -165,6 +169,59 @@ def call(
         raise missing_program(argv[0]) from None
 
 
+def interact(
+    argv: Sequence[str],
+    *,
+    input: Any,  # noqa: A002 - subprocess.run's name
+    timeout: float | None,
+    grace: float,
+    **options: Any,
+) -> "subprocess.CompletedProcess[Any]":
+    """Run a caller's own command, which is asked to end before it is killed.
+
+    As subprocess.run, but where the wait is left, by ``timeout`` or an
+    exception, the command gets SIGTERM and ``grace`` seconds to clear up.
+    """
+    log.debug("%s", shown(argv))
+    try:
+        started = subprocess.Popen(argv, env=environment(), **options)
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    with started as child:
+        try:
+            output, said = child.communicate(input, timeout=timeout)
+        except BaseException:
+            child.terminate()
+            try:
+                # What it still writes must not keep it from ending.
+                child.communicate(timeout=grace)
+            except (subprocess.TimeoutExpired, ValueError):
+                child.kill()
+            raise
+    return subprocess.CompletedProcess(argv, child.returncode, output, said)
+
+
+def detach(argv: Sequence[str]) -> None:
+    """Start a program that outlives this process; nothing is known of it.
+
+    :raises errors.MissingProgram: setsid is not on PATH
+    """
+    log.debug("%s", shown(argv))
+    try:
+        # --fork: so that it is not this process that has to wait for it.
+        subprocess.run(
+            ["setsid", "--fork", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            cwd="/",
+            check=True,
+        )
+    except FileNotFoundError:
+        raise missing_program("setsid") from None
+
+
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
     return shlex.join(
@@ -179,6 +236,7 @@ def missing_program(name: str) -> errors.MissingProgram:
         "incus": "incus-client",
         "xz": "xz-utils",
         "qemu-img": "qemu-utils",
+        "setsid": "util-linux",
     }.get(Path(name).name, Path(name).name)
     return errors.MissingProgram(
         f"{name} is not installed",

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from incus_testbed import errors, reporting
+from incus_testbed import errors, removal, reporting
 from incus_testbed.client import Incus
+from incus_testbed.guest import script
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
 
@@ -122,13 +123,13 @@ class Testbed:
     def hook_revert(self) -> None:
         """Give back the testbed as it was when it was opened."""
         with _bombing():
-            self.remove()
+            self._let_go()
         self.hook_open()
 
     def hook_cleanup(self) -> None:
-        """Remove the instance."""
+        """Have the instance removed."""
         with _bombing():
-            self.remove()
+            self._let_go()
 
     def hook_prepare_reboot(self) -> dict[str, str]:
         """Return what hook_wait_reboot needs to know of the current boot."""
@@ -139,6 +140,26 @@ class Testbed:
         """Wait until the instance runs and is ready in another boot."""
         with _bombing():
             self._open_instance().wait_reboot(boot)
+
+    def hook_shell(self, directory: str, *environment: str) -> None:
+        """Give whoever is at the terminal a shell in the testbed."""
+        with _bombing():
+            instance = self._open_instance()
+            terminal = os.environ.get("TERM", "dumb")
+            command = script.command(
+                "shell.sh", directory, f"TERM={terminal}", *environment
+            )
+            try:
+                with Path("/dev/tty").open("r+b", buffering=0) as tty:
+                    instance.exec(
+                        command,
+                        interactive=True,
+                        stdin=tty,
+                        stdout=tty,
+                        stderr=tty,
+                    )
+            except OSError as error:
+                adtlog.error(f"There is no terminal for a shell: {error}")
 
     def hook_debug_fail(self) -> str:
         """Return what helps to find out why the testbed failed."""
@@ -154,15 +175,29 @@ class Testbed:
         path = Path(self._image)
         if not path.is_file():
             return self._image
-        with path.open("rb") as source:
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise errors.NotFound(
+                f"{path} can't be read: {error.strerror}"
+            ) from error
+        with file as source:
             alias = content_alias(source)
             size = reporting.size_of(source)
             with reporting.progress(f"Importing {path.name}", size) as update:
                 Store(self._incus).add(source, alias, progress=update)
         return alias
 
+    def _let_go(self) -> None:
+        """Have the instance removed, without waiting if nothing needs to."""
+        if self._name or not self._instance:
+            self.remove()  # the name is wanted again
+            return
+        removal.start(self._incus, self._instance.name)
+        self._instance = None
+
     def remove(self) -> None:
-        """Remove the instance, if there is one."""
+        """Remove the instance, if there is one, before this returns."""
         if self._instance:
             self._instance.delete()
             self._instance = None

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scripts of overlay/ that are run in a guest and answer."""
 
-from collections.abc import Sequence
-
 from incus_testbed.guest import files
 
 #: The last line of what a script answers.
 _WHOLE = "whole=yes"
 
 
-def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
+def command(name: str, *arguments: str, shell: str = "sh") -> list[str]:
     """Return the command that runs a script of the overlay in a guest.
 
     The text travels as an argument, so that any guest can run it, whether or
@@ -19,10 +17,12 @@ def command(name: str, *arguments: str, shell: str = "sh") -> Sequence[str]:
     code = "\n".join(
         line for line in lines if line and not line.lstrip().startswith("#")
     )
+    if name.endswith(".pl"):
+        return ["perl", "-e", code, *arguments]
     return [shell, "-c", code, name.removesuffix(".sh"), *arguments]
 
 
-def question(name: str, *arguments: str) -> Sequence[str]:
+def question(name: str, *arguments: str) -> list[str]:
     """Return the command for a script that answers.
 
     Its last answer is that it has said all: incus exec may lose the end.

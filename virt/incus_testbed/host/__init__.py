@@ -15,7 +15,16 @@ from incus_testbed.client import Incus
 from incus_testbed.host import machine, network, pool, profile, server
 from incus_testbed.host.requirement import Finding, Requirement, State
 
-__all__ = ["Finding", "Names", "Report", "State", "doctor", "setup"]
+__all__ = [
+    "Finding",
+    "Names",
+    "Report",
+    "State",
+    "doctor",
+    "names_in_use",
+    "obstacles",
+    "setup",
+]
 
 _ATTEMPTS = 3
 #: Seconds for one command: making a pool writes a file system.
@@ -57,6 +66,40 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
         _report(incus, need, need.check() if answers else unknown)
         for need in objects
     ]
+
+
+def names_in_use(incus: Incus, profile_name: str = Names.profile) -> Names:
+    """Return the names of the network and pool that a profile refers to.
+
+    Where it refers to none they are those that setup() makes.
+    """
+    try:
+        devices = incus.profile(profile_name)["devices"].values()
+    except errors.TestbedError:
+        devices = ()
+    found = {
+        key: device[key]
+        for device in devices
+        for kind, key in (("nic", "network"), ("disk", "pool"))
+        if device.get("type") == kind and key in device
+    }
+    return Names(profile=profile_name, **found)
+
+
+def obstacles(incus: Incus, *, driver: str) -> list[str]:
+    """Say, a line each, what keeps instances of a driver from running here.
+
+    ``driver`` is Incus's name: lxc for containers, qemu for virtual machines.
+    """
+    reports = doctor(incus, names_in_use(incus))
+    lines = [
+        f"{report.requirement}: {report.finding.detail}"
+        for report in reports
+        if report.finding.state is State.FAILED
+    ]
+    if not lines and driver not in server.drivers(incus):
+        lines.append(f"Incus server: its driver {driver} does not work")
+    return lines
 
 
 def setup(

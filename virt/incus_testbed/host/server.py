@@ -37,6 +37,12 @@ def check(incus: Incus) -> Finding:
     return _of_version(server["environment"]["server_version"])
 
 
+def drivers(incus: Incus) -> list[str]:
+    """Return the drivers that work on the server: lxc, qemu."""
+    text = str(incus.server()["environment"]["driver"])
+    return [driver.strip() for driver in text.split("|")]
+
+
 def _of_version(text: str) -> Finding:
     version = tuple(int(number) for number in re.findall(r"\d+", text))
     if version < _NEEDED:

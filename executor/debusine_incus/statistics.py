@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What instances use, watched from a thread of its own.
+
+Debusine asks on the event loop of its worker, which must not wait for Incus.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import psutil
+from debusine.tasks.executors.base import ExecutorStatistics
+from prometheus_client.parser import text_string_to_metric_families
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.instance import OWNER_KEY
+from incus_testbed.owner import Owner
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks, and without a question until no more are taken.
+_INTERVAL = 3.0
+_PATIENCE = 60.0
+
+#: Incus's metrics, each the sum over an instance's parts but for loopback.
+_DISK_FREE = "incus_filesystem_avail_bytes"
+_DISK = "incus_filesystem_size_bytes"
+_MEMORY_FREE = "incus_memory_MemFree_bytes"
+_MEMORY = "incus_memory_MemTotal_bytes"
+_RECEIVED = "incus_network_receive_bytes"
+_SENT = "incus_network_transmit_bytes"
+_CPUS = "incus_cpu_effective_total"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """ExecutorStatistics' fields, of all Debusine versions; bytes, and CPUs."""
+
+    disk_space: int | None = None
+    memory: int | None = None
+    network_received: int | None = None
+    network_sent: int | None = None
+    available_disk_space: int | None = None
+    available_memory: int | None = None
+    cpu_count: int | None = None
+
+    def most(self, other: "Usage") -> "Usage":
+        """Return the larger of each."""
+        pairs = {
+            field.name: (getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
+        }
+        return Usage(
+            **{
+                name: max(
+                    (value for value in pair if value is not None),
+                    default=None,
+                )
+                for name, pair in pairs.items()
+            }
+        )
+
+    def statistics(self) -> ExecutorStatistics:
+        """Return what this Debusine has a field for."""
+        statistics = ExecutorStatistics()
+        for field in fields(self):
+            if hasattr(statistics, field.name):
+                setattr(statistics, field.name, getattr(self, field.name))
+        return statistics
+
+
+class Monitor:
+    """The most that instances of this process and its children have used."""
+
+    def __init__(self, incus: Incus) -> None:
+        """Watch through this client, once somebody asks."""
+        self._incus = incus
+        self._peaks: dict[str, Usage] = {}
+        self._foreign: set[str] = set()
+        self._asked = 0.0
+        self._thread: threading.Thread | None = None
+
+    def peak(self, name: str | None) -> Usage:
+        """Return at once the most that was seen of an instance.
+
+        Without a name it is of those that children of this process, such as
+        autopkgtest's virt server, have launched.  Nothing is known at first:
+        asking is what begins the watch.
+        """
+        self._asked = time.monotonic()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._watch, name="incus-statistics", daemon=True
+            )
+            self._thread.start()
+        names = [name] if name else sorted(self._foreign)
+        result = Usage()
+        for each in names:
+            result = result.most(self._peaks.get(each, Usage()))
+        return result
+
+    def forget(self) -> None:
+        """Forget what was seen: it is another task's."""
+        self._peaks = {}
+        self._foreign = set()
+
+    def _watch(self) -> None:
+        while time.monotonic() - self._asked < _PATIENCE:
+            try:
+                self._look()
+            except (errors.TestbedError, psutil.Error) as error:
+                log.debug("no statistics: %s", error)
+            time.sleep(_INTERVAL)
+
+    def _look(self) -> None:
+        children = {
+            child.pid for child in psutil.Process().children(recursive=True)
+        }
+        owners = {
+            record.name: Owner.parse(record.config.get(OWNER_KEY, ""))
+            for record in self._incus.instances()
+        }
+        known = _usages(self._incus.metrics())
+        for name, owner in owners.items():
+            if not owner or owner.pid not in children | {os.getpid()}:
+                continue
+            self._peaks[name] = self._peaks.get(name, Usage()).most(
+                known.get(name, Usage())
+            )
+            if owner.pid in children:
+                self._foreign.add(name)
+
+
+def _usages(metrics: str) -> dict[str, Usage]:
+    """Return what each instance uses, by name."""
+    values: dict[str, dict[str, int]] = {}
+    for family, instance, value in _samples(metrics):
+        of_instance = values.setdefault(instance, {})
+        of_instance[family] = of_instance.get(family, 0) + value
+    return {name: _usage(found) for name, found in values.items()}
+
+
+def _samples(metrics: str) -> Iterator[tuple[str, str, int]]:
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            instance = sample.labels.get("name")
+            if instance and sample.labels.get("device") != "lo":
+                yield family.name, instance, int(sample.value)
+
+
+def _usage(found: dict[str, int]) -> Usage:
+    return Usage(
+        disk_space=_difference(found, _DISK, _DISK_FREE),
+        memory=_difference(found, _MEMORY, _MEMORY_FREE),
+        network_received=found.get(_RECEIVED),
+        network_sent=found.get(_SENT),
+        available_disk_space=found.get(_DISK),
+        available_memory=found.get(_MEMORY),
+        cpu_count=found.get(_CPUS),
+    )
+
+
+def _difference(found: dict[str, int], whole: str, free: str) -> int | None:
+    if whole in found and free in found:
+        return found[whole] - found[free]
+    return None

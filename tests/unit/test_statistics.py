@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What instances used, as Debusine is told."""
+
+import os
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from debusine_incus.statistics import Monitor, Usage
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.instance import OWNER_KEY
+from incus_testbed.owner import Owner
+from incus_testbed.records import InstanceRecord
+
+_METRICS = """\
+# HELP incus_filesystem_avail_bytes The number of available space in bytes.
+# TYPE incus_filesystem_avail_bytes gauge
+incus_filesystem_avail_bytes{device="/dev/x",mountpoint="/",name="a"} 6e+06
+# HELP incus_filesystem_size_bytes The size of the filesystem in bytes.
+# TYPE incus_filesystem_size_bytes gauge
+incus_filesystem_size_bytes{device="/dev/x",mountpoint="/",name="a"} 1e+07
+# HELP incus_memory_MemFree_bytes The amount of free memory.
+# TYPE incus_memory_MemFree_bytes gauge
+incus_memory_MemFree_bytes{name="a",project="default",type="container"} 700
+incus_memory_MemFree_bytes{name="b",project="default",type="container"} 1
+# HELP incus_memory_MemTotal_bytes The amount of used memory.
+# TYPE incus_memory_MemTotal_bytes gauge
+incus_memory_MemTotal_bytes{name="a",project="default",type="container"} 1000
+incus_memory_MemTotal_bytes{name="b",project="default",type="container"} 1000
+# HELP incus_network_receive_bytes_total The amount of received bytes.
+# TYPE incus_network_receive_bytes_total counter
+incus_network_receive_bytes_total{device="lo",name="a"} 5
+incus_network_receive_bytes_total{device="host0",name="a"} 70
+incus_network_receive_bytes_total{device="host1",name="a"} 8
+"""
+
+
+class _Server(Incus):
+    """An Incus with one instance, whose owner is given."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__()
+        self.owner = owner
+        self.text = _METRICS
+        self.looks = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def metrics(self) -> str:
+        assert self.gate.wait(60)
+        self.looks += 1
+        return self.text
+
+    def instances(self) -> list[InstanceRecord]:
+        return [
+            InstanceRecord(
+                name="a",
+                kind="container",
+                status="Running",
+                config={OWNER_KEY: str(self.owner)},
+                ephemeral=True,
+                created=datetime.now(UTC),
+            )
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("debusine_incus.statistics._INTERVAL", 0.02)
+
+
+def _watched(monitor: Monitor, server: _Server, name: str | None) -> Usage:
+    monitor.peak(name)
+    looks = server.looks
+    deadline = time.monotonic() + 60
+    while server.looks < looks + 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return monitor.peak(name)
+
+
+def test_an_instance_of_this_process() -> None:
+    server = _Server(Owner.current())
+    assert _watched(Monitor(server), server, "a") == Usage(
+        disk_space=4_000_000,
+        available_disk_space=10_000_000,
+        memory=300,
+        available_memory=1000,
+        network_received=78,
+    )
+
+
+def test_the_most_is_remembered_until_forgotten() -> None:
+    server = _Server(Owner.current())
+    monitor = Monitor(server)
+    assert _watched(monitor, server, "a").memory == 300
+    server.text = _METRICS.replace(" 700\n", " 900\n")
+    assert _watched(monitor, server, "a").memory == 300
+    monitor.forget()
+    assert _watched(monitor, server, "a").memory == 100
+
+
+def test_instances_of_others_do_not_count() -> None:
+    stranger = Owner.parse(
+        str(Owner.current()).replace(f"/{os.getpid()}/", "/1/")
+    )
+    assert stranger
+    server = _Server(stranger)
+    assert _watched(Monitor(server), server, None) == Usage()
+    assert _watched(Monitor(server), server, "a") == Usage()
+
+
+def test_asking_never_waits_for_incus() -> None:
+    server = _Server(Owner.current())
+    server.gate.clear()
+    monitor = Monitor(server)
+    before = time.monotonic()
+    assert monitor.peak("a") == Usage()
+    assert monitor.peak("a") == Usage()
+    assert time.monotonic() - before < 10
+    server.gate.set()
+
+
+def test_an_incus_that_fails_is_asked_again() -> None:
+    server = _Server(Owner.current())
+    fine = server.metrics
+    fail = True
+
+    def metrics() -> str:
+        if fail:
+            server.looks += 1
+            raise errors.DaemonDown("down")
+        return fine()
+
+    server.metrics = metrics  # type: ignore[method-assign]
+    monitor = Monitor(server)
+    assert _watched(monitor, server, "a") == Usage()
+    fail = False
+    assert _watched(monitor, server, "a").memory == 300
+
+
+def test_statistics_have_what_this_debusine_knows() -> None:
+    statistics = Usage(memory=5, network_sent=7).statistics()
+    assert statistics.memory == 5
+    assert getattr(statistics, "network_sent", 7) == 7

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# perl -e "$(cat run.pl)" ID USER CWD STREAMS COUNT [NAME=VALUE...] COMMAND...
+#
+# Runs a command in a guest as subprocess.run would on a host: as USER with
+# its groups, in CWD (empty: its home), with what a login of that user has in
+# its environment, and COUNT variables more.  STREAMS are 2, or 1 where errors
+# go into the output, in order.  In Perl, because a shell can't
+# tell death by a signal from an exit status; each Debian has perl-base.
+#
+# A status below 125 is the command's.  125 means that /run/incus-testbed.ID
+# tells how it ended: "exit STATUS", "signal NUMBER", or, where it could not
+# start, "user", "cwd ERRNO" or "command ERRNO".
+#
+# SIGTERM and its like end all that came of the command, whatever it has made
+# of itself: it has a cgroup of its own.
+
+use strict;
+
+my ($id, $user, $cwd, $streams, $count) = splice @ARGV, 0, 5;
+my @settings = splice @ARGV, 0, $count;
+my ($child, $cgroup, $interrupted);
+
+sub finish {
+    my ($how) = @_;
+    if (open my $file, '>', "/run/incus-testbed.$id") {
+        print $file "$how\n";
+        close $file;
+    }
+    exit 125;
+}
+
+sub kill_all {
+    kill KILL => $child, -$child;
+    return unless defined $cgroup;
+    if (open my $file, '>', "$cgroup/cgroup.kill") {
+        print $file 1;
+        close $file;
+    }
+    # Before Linux 5.14: until none has had a child that was not seen.
+    for (1 .. 500) {
+        open my $file, '<', "$cgroup/cgroup.procs" or last;
+        my @left = <$file> or last;
+        kill KILL => map { 0 + $_ } @left;
+        select undef, undef, undef, 0.01;
+    }
+}
+
+for (qw(HUP INT QUIT TERM)) {
+    $SIG{$_} = sub { $interrupted = 1; kill_all() if $child };
+}
+
+my ($name, $uid, $gid, $home, $shell) = (getpwnam $user)[0, 2, 3, 7, 8];
+finish('user') unless defined $name;
+my @groups;
+while (my @group = getgrent) {
+    push @groups, $group[2] if grep { $_ eq $name } split ' ', $group[3];
+}
+
+%ENV = (
+    HOME => $home,
+    LANG => 'C.UTF-8',
+    LOGNAME => $name,
+    PATH => $uid
+        ? '/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games'
+        : '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    SHELL => $shell || '/bin/sh',
+    USER => $name,
+    map { /^([^=]+)=(.*)$/s } @settings,
+);
+
+if (open my $file, '<', '/proc/self/cgroup') {
+    for (<$file>) { $cgroup = "/sys/fs/cgroup$1/testbed-$id" if /^0::(.*)/ }
+}
+# Where there is none to write to, the process group has to do.
+undef $cgroup unless defined $cgroup and mkdir $cgroup;
+
+sub become_user {
+    $) = "$gid $gid @groups";
+    $( = $gid;
+    ($<, $>) = ($uid, $uid);
+    return $< == $uid && $> == $uid && $( == $gid && $) == $gid;
+}
+
+sub start {
+    setpgrp;
+    if (defined $cgroup and open my $file, '>', "$cgroup/cgroup.procs") {
+        print $file 0;
+        close $file;
+    }
+    umask 022;
+    open STDERR, '>&', \*STDOUT if $streams == 1;
+    return 'user' unless become_user();
+    if (length $cwd) { chdir $cwd or return 'cwd ' . ($! + 0) }
+    else { chdir $home or chdir '/' }
+    exec { $ARGV[0] } @ARGV;
+    return 'command ' . ($! + 0);
+}
+
+pipe my $hear, my $say or finish('command ' . ($! + 0));
+$child = fork;
+finish('command ' . ($! + 0)) unless defined $child;
+if (!$child) {
+    syswrite $say, start();
+    kill KILL => $$;    # its parent does the rest
+}
+close $say;
+kill_all() if $interrupted;
+
+my $trouble = '';
+while (1) {
+    my $got = sysread $hear, $trouble, 100, length $trouble;
+    last if defined $got ? !$got : $! != 4;    # 4: EINTR
+}
+waitpid $child, 0;
+my ($signal, $status) = ($? & 127, $? >> 8);
+kill_all() if $interrupted;
+rmdir $cgroup if defined $cgroup;
+finish($trouble) if length $trouble;
+finish("signal $signal") if $signal;
+finish("exit $status") if $status >= 125;
+exit $status;

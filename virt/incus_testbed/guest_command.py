@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command in a guest, with the semantics of subprocess.run."""
+
+import errno
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from incus_testbed import boot, errors, process
+from incus_testbed.client import Incus
+from incus_testbed.diagnosis import OWN_FAILURE
+from incus_testbed.guest import script
+
+#: A word of a command line, as subprocess takes it.
+Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+#: Where relative working directories begin (Debusine 0.16).
+_RELATIVE_TO = "/root"
+#: Seconds that what came of an interrupted command has to be ended in.
+_KILL_LIMIT = 15.0
+#: Options of subprocess.run about the process itself, which is a guest's here.
+_FOREIGN = frozenset(
+    {
+        "executable",
+        "extra_groups",
+        "group",
+        "pass_fds",
+        "preexec_fn",
+        "process_group",
+        "shell",
+        "umask",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestCommand:
+    """What to run in which guest, as whom, where and with which environment.
+
+    ``cwd`` is the guest's, relative to /root; None is the user's home.
+    ``env`` adds to what a login of the user has.
+    """
+
+    incus: Incus
+    instance: str
+    words: Sequence[Word]
+    user: str = "root"
+    cwd: Word | None = None
+    env: Mapping[str, Word] | None = None
+
+    def run(
+        self,
+        *,
+        input: Any = None,  # noqa: A002 - subprocess.run's name
+        capture_output: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run it to its end; the arguments are subprocess.run's.
+
+        However this is left before the command's end, by ``timeout`` or an
+        interruption, nothing that came of the command remains in the guest.
+
+        :raises OSError: the command, or ``cwd``, cannot be used by that user
+        :raises KeyError: the guest has no such user
+        :raises errors.NotRunning: the guest is not running, or went down
+        :raises subprocess.TimeoutExpired: it took more than ``timeout`` seconds
+        :raises subprocess.CalledProcessError: ``check``, and it failed
+        :raises ValueError: a word is not UTF-8, or holds a NUL
+        """
+        if foreign := sorted(_FOREIGN & options.keys()):
+            raise TypeError(f"no such option for a guest: {foreign[0]}")
+        if capture_output:
+            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if input is not None:
+            if options.get("stdin") is not None:
+                raise ValueError(
+                    "stdin and input arguments may not both be used."
+                )
+            options["stdin"] = subprocess.PIPE
+        key = secrets.token_hex(8)
+        streams = 1 if _is_one_place(options) else 2
+        argv = self.incus.exec_argv(self.instance, self._command(key, streams))
+        try:
+            done = process.interact(
+                argv,
+                input=input,
+                timeout=timeout,
+                grace=_KILL_LIMIT,
+                **options,
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise subprocess.TimeoutExpired(
+                self.words, expired.timeout, expired.output, expired.stderr
+            ) from None
+        status = done.returncode
+        if status == OWN_FAILURE or status < 0:
+            status = self._status(key)
+        result = subprocess.CompletedProcess(
+            self.words, status, done.stdout, done.stderr
+        )
+        if check:
+            result.check_returncode()
+        return result
+
+    def _command(self, key: str, streams: int) -> list[str]:
+        cwd = ""
+        if self.cwd is not None:
+            cwd = str(PurePosixPath(_RELATIVE_TO, os.fsdecode(self.cwd)))
+        env = self.env or {}
+        words = [
+            *(f"{os.fsdecode(name)}={os.fsdecode(env[name])}" for name in env),
+            *map(os.fsdecode, self.words),
+        ]
+        for word in words:
+            word.encode()  # Incus can pass on UTF-8 only
+        return script.command(
+            "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
+        )
+
+    def _status(self, key: str) -> int:
+        """Return the status that subprocess would, once more is known.
+
+        The session's exit status is all that travels with the command.
+        """
+        try:
+            answer = boot.ask(self.incus, self.instance, "outcome.sh", key)
+        except errors.NotFound as error:
+            raise errors.NotRunning(
+                f"{self.instance} is gone", details=error.brief
+            ) from error
+        kind, _, number = answer.get("outcome", "").partition(" ")
+        match kind:
+            case "exit":
+                return int(number)
+            case "signal":
+                return -int(number)
+            case "user":
+                raise KeyError(f"User not found in instance: {self.user}")
+            case "cwd":
+                raise _os_error(int(number), self.cwd or "~")
+            case "command":
+                raise _os_error(int(number), self.words[0])
+        raise errors.CommandFailed(
+            f"How '{os.fsdecode(self.words[0])}' ended in {self.instance} is"
+            " not known",
+            details="The guest restarted, or the connection to it was lost.",
+        )
+
+
+def _is_one_place(options: Mapping[str, Any]) -> bool:
+    """Tell whether output and errors go to one place.
+
+    There they would arrive by two ways, and in no order.
+    """
+    output, errors_ = options.get("stdout"), options.get("stderr")
+    if errors_ == subprocess.STDOUT:
+        return True
+    if subprocess.PIPE in {output, errors_}:
+        return False
+    places = [_place(output, 1), _place(errors_, 2)]
+    return places[0] is not None and places[0] == places[1]
+
+
+def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
+    """Return device and inode of an output stream; None for none."""
+    if stream == subprocess.DEVNULL:
+        return None
+    descriptor = stream
+    if stream is None:
+        descriptor = inherited
+    elif not isinstance(stream, int):
+        descriptor = stream.fileno()
+    try:
+        status = os.fstat(descriptor)
+    except OSError:  # closed: subprocess will say so
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _os_error(number: int, name: Word) -> OSError:
+    return OSError(number or errno.EIO, os.strerror(number), os.fsdecode(name))
