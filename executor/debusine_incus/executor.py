@@ -64,6 +64,7 @@ class IncusExecutor:
             system_image_id
         )
         self.working_directory = working_directory
+        self._sbuild_starts_by_name = workspace is None
         self._monitor.forget()
 
     @classmethod
@@ -113,7 +114,13 @@ class IncusExecutor:
         return IncusInstance(self.image_name())
 
     def autopkgtest_virt_server(self) -> str:
-        """Return autopkgtest's name for our virt server."""
+        """Return autopkgtest's name for our virt server.
+
+        Debusine 0.11 passes it to sbuild, too, which takes it for that of a
+        program: there it is the program's path, as autopkgtest takes it.
+        """
+        if self._sbuild_starts_by_name:
+            return shutil.which(_VIRT_SERVER_PROGRAM) or _VIRT_SERVER
         return _VIRT_SERVER
 
     def autopkgtest_virt_args(self) -> list[str]:
