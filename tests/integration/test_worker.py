@@ -19,7 +19,7 @@ from incus_testbed.client import Incus
 #: What a worker does, in place of Debusine's entry point: argv[1] is the
 #: image, argv[2] what happens while a task runs in a thread.
 _WORKER = """
-import os, sys, threading, time
+import subprocess, sys, threading, time
 from debusine_incus import worker
 from debusine_incus.instance import IncusInstance
 
@@ -27,7 +27,7 @@ def task():
     instance = IncusInstance(sys.argv[1])
     instance.start()
     print(instance.name, flush=True)
-    instance.run(["sleep", "600"], run_as_root=True)
+    instance.run(["sleep", "600"], run_as_root=True, stdin=subprocess.DEVNULL)
 
 def entry_point():
     if sys.argv[2] == "idle":
