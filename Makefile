@@ -14,6 +14,8 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
+	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
+	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make bench   measure an import beside the one of Debusine'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make format  have ruff lay out the Python files'
@@ -38,6 +40,13 @@ lint: linters
 test: linters
 	$(PYTHON) -m pytest
 
+# Here, having no Incus is a failure too.
+e2e: linters
+	CI=true $(PYTHON) -m pytest tests/e2e
+
+e2e-compare: linters
+	$(PYTHON) -m tests.e2e.compare
+
 bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
@@ -60,4 +69,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test bench install format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare bench install format linters clean

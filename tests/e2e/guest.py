@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole Debian machine to install things on, in the Incus under test."""
+
+import contextlib
+import ipaddress
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image.store import Store
+from incus_testbed.instance import Instance
+from tests import images
+
+#: What an Incus needs in the container that it is in.
+_NESTING = (
+    "--config=security.nesting=true",
+    "--config=security.privileged=true",
+)
+#: Seconds for one command; it only keeps a hanging one from hanging the run.
+_LIMIT = 600
+
+
+class Guest:
+    """A running machine, as its root sees it."""
+
+    def __init__(self, incus: Incus, instance: Instance) -> None:
+        """Use an instance that is ready."""
+        self._incus = incus
+        self._instance = instance
+
+    @property
+    def address(self) -> str:
+        """The IPv4 address under which this machine reaches it."""
+        said = self._incus.run(
+            *("list", f"name=^{self._instance.name}$"),
+            *("--format=csv", "--columns=4"),
+        )
+        on_host0 = next(
+            line for line in said.decode().splitlines() if "host0" in line
+        )
+        return str(ipaddress.IPv4Address(on_host0.strip('"').split()[0]))
+
+    def run(self, *argv: str) -> str:
+        """Run a command to its end; return what it prints.
+
+        :raises errors.CommandFailed: its status is not 0; details hold what
+            it said
+        """
+        done: subprocess.CompletedProcess[str] = self._instance.exec(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT,
+        )
+        if done.returncode != 0:
+            raise errors.CommandFailed(
+                f"{argv} ended with status {done.returncode} in the guest",
+                details=f"{done.stdout}\n{done.stderr}",
+            )
+        return done.stdout
+
+    def push(self, source: Path, directory: str) -> None:
+        """Copy a file or a tree into a directory of the guest, as root's."""
+        target = f"{directory}/{source.name}"
+        self.run("mkdir", "-p", directory)
+        if source.is_dir():
+            self._instance.files.push_tree(str(source), directory)
+        else:
+            self._instance.files.push(
+                str(source), target, mode=source.stat().st_mode & 0o777
+            )
+
+    def instances(self) -> list[str]:
+        """Return the names of the instances in the guest's own Incus."""
+        listed = self.run("incus", "list", "--all-projects", "--format=json")
+        return [instance["name"] for instance in json.loads(listed)]
+
+
+@contextlib.contextmanager
+def running(
+    incus: Incus, suite: str, packages: Sequence[str]
+) -> Iterator[Guest]:
+    """Have a guest that runs a Debian with these packages."""
+    alias = f"e2e/{suite}"
+    with images.build(suite, packages).open("rb") as tarball:
+        Store(incus).add(tarball, alias)
+    with Instance.launch(
+        incus, alias, purpose="end-to-end tests", arguments=_NESTING
+    ) as instance:
+        instance.wait_ready()
+        yield Guest(incus, instance)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All of Debusine in a guest, with this software on its worker."""
+
+import contextlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from incus_testbed.client import Incus
+from tests import images
+from tests.e2e import debusine, guest
+from tests.e2e.debusine import Debusine
+from tests.e2e.guest import Guest
+from tests.e2e.worker import Worker
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = _ROOT / "tests" / "packages" / "hello-testbed"
+_SCRIPTS = Path(__file__).with_name("guest")
+_CHECKOUT = "/root/checkout"
+
+#: Debusine itself.  Its database can't be made before there is a server for
+#: it: dbconfig is told not to try.
+_DEBUSINE = (
+    *("debusine-client", "debusine-server", "debusine-worker"),
+    *("dbconfig-no-thanks", "nginx-light", "postgresql", "redis-server"),
+)
+#: What README.md says that a worker needs, and the programs of its tasks.
+_WORKER = (
+    *("autopkgtest", "btrfs-progs", "dnsmasq-base", "incus", "make"),
+    *("nftables", "python3-debian", "python3-rich", "python3-sh", "sbuild"),
+    *("xz-utils", "zstd"),
+)
+
+#: What Debusine's tasks expect in an environment.
+_ENVIRONMENT = ("dpkg-dev",)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation of Debusine, and the Debian that has it."""
+
+    suite: str
+    #: What task data calls the architecture of an instance.
+    architecture_key: str
+
+
+GENERATIONS = (
+    Generation("trixie", "host_architecture"),
+    Generation("sid", "build_architecture"),
+)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A Debusine to make work requests to; its artifacts come at need."""
+
+    generation: Generation
+    guest: Guest
+    debusine: Debusine
+    worker: Worker
+
+    def task(self, **data: Any) -> dict[str, Any]:
+        """Return task data for a task in an instance."""
+        return {
+            "backend": "incus-lxc",
+            "environment": self.environment,
+            **data,
+        }
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Task data for a task whose instance is of an architecture."""
+        return {self.generation.architecture_key: _architecture()}
+
+    @cached_property
+    def environment(self) -> int:
+        """A small system of the same Debian: an artifact."""
+        suite = self.generation.suite
+        with TemporaryDirectory() as scratch:
+            tarball = Path(scratch, "system.tar.xz")
+            _repack(images.build(suite, _ENVIRONMENT), tarball)
+            self.guest.push(tarball, "/root")
+        return self.debusine.create_artifact(
+            "debian:system-tarball",
+            {
+                "filename": tarball.name,
+                "vendor": "debian",
+                "codename": suite,
+                "mirror": images.debian_source()["URIs"],
+                "variant": "minbase",
+                "pkglist": {},
+                "architecture": _architecture(),
+                "with_dev": False,
+                "with_init": True,
+                **self._components(),
+            },
+            f"/root/{tarball.name}",
+        )
+
+    @cached_property
+    def source(self) -> int:
+        """The source package hello-testbed: an artifact."""
+        return self._source("1")
+
+    @cached_property
+    def newer_source(self) -> int:
+        """The same with a higher version."""
+        return self._source("2")
+
+    def _source(self, version: str) -> int:
+        tree = f"{_CHECKOUT}/{_PACKAGE.name}"
+        dsc = self.guest.run(f"{_CHECKOUT}/guest/source.sh", tree, version)
+        return self.debusine.import_source(dsc.strip())
+
+    def _components(self) -> dict[str, Any]:
+        """Return what Debusine asks for from 0.12 on, and refuses before."""
+        if self.generation.architecture_key == "host_architecture":
+            return {}
+        return {"components": ["main"]}
+
+
+@contextlib.contextmanager
+def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
+    """Have a Debusine whose worker offers the backend incus-lxc."""
+    with guest.running(
+        incus, generation.suite, (*_DEBUSINE, *_WORKER)
+    ) as machine:
+        _quieten(machine)
+        for part in ("Makefile", "executor", "virt"):
+            machine.push(_ROOT / part, _CHECKOUT)
+        machine.push(_PACKAGE, _CHECKOUT)
+        machine.push(_SCRIPTS, _CHECKOUT)
+        token = machine.run(f"{_CHECKOUT}/guest/server.sh", debusine.NAME)
+        machine.run(f"{_CHECKOUT}/guest/worker.sh", _CHECKOUT, debusine.NAME)
+        worker = Worker(machine)
+        worker.wait_until_offering()
+        yield Installation(
+            generation,
+            machine,
+            Debusine(machine, token.strip()),
+            worker,
+        )
+
+
+def _quieten(machine: Guest) -> None:
+    """Keep what runs by the clock from running in the middle of a test."""
+    machine.run("systemctl", "stop", "*.timer", "--all")
+
+
+def _architecture() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+
+
+def _repack(tarball: Path, target: Path) -> None:
+    """Pack a tarball as Debusine's own tasks do."""
+    with (
+        subprocess.Popen(
+            ["zstd", "-dc", tarball], stdout=subprocess.PIPE
+        ) as unpacked,
+        target.open("wb") as packed,
+    ):
+        subprocess.run(
+            ["xz", "-T0", "-2"],
+            stdin=unpacked.stdout,
+            stdout=packed,
+            check=True,
+        )

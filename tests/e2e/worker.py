@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker in a guest, as the machine's administrator sees it."""
+
+import json
+import time
+from typing import Any
+
+from tests.e2e.guest import Guest
+
+UNIT = "debusine-worker"
+
+_DROP_IN = "/etc/systemd/system/debusine-worker.service.d/debusine-incus.conf"
+#: Seconds until a worker that was started offers what it can do.
+_LIMIT = 120
+
+#: Run by the server's own Python, which alone knows what workers told it.
+_ASK = """
+import json
+from debusine.db.models import Worker
+worker = Worker.objects.filter(worker_type="external").get()
+told = str(worker.dynamic_metadata_updated_at)
+print(json.dumps([told, worker.dynamic_metadata]))
+"""
+
+
+class Worker:
+    """The only worker of the server in a guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        """Speak to the guest."""
+        self._guest = guest
+
+    def log(self) -> str:
+        """Return what it has logged since the guest was started."""
+        return self._guest.run(
+            "journalctl", f"--unit={UNIT}", "--no-pager", "--output=cat"
+        )
+
+    def restart(self) -> None:
+        """Stop it, and start it again."""
+        self._guest.run("systemctl", "restart", UNIT)
+
+    def kill(self) -> None:
+        """Kill the worker, so that it can do nothing more, and start it."""
+        self._guest.run(
+            *("systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT)
+        )
+        # Whether or not systemd has noticed yet, and restarts it by itself.
+        self._guest.run("systemctl", "restart", UNIT)
+
+    def use_ours(self) -> None:
+        """Have it run the executors under test."""
+        self._guest.run("mv", f"{_DROP_IN}.off", _DROP_IN)
+        self._reload()
+
+    def use_upstreams(self) -> None:
+        """Have it run Debusine's own executors."""
+        self._guest.run("mv", _DROP_IN, f"{_DROP_IN}.off")
+        self._reload()
+
+    def offer(self) -> dict[str, Any]:
+        """Return what it has told the server of itself last."""
+        return dict(self._told()[1])
+
+    def offers_incus(self) -> bool:
+        """Tell whether it offers to run tasks with the backend incus-lxc."""
+        offer = self.offer()
+        return bool(
+            offer.get("executor:incus-lxc:available")  # Debusine 0.11
+            or "worker:executor:incus-lxc" in offer.get("provided_tags", ())
+        )
+
+    def wait_until_offering(self) -> None:
+        """Wait until it offers the backend incus-lxc.
+
+        :raises TimeoutError: it does not
+        """
+        deadline = time.monotonic() + _LIMIT
+        while not self.offers_incus():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.offer()}\n{self.log()}")
+            time.sleep(1)
+
+    def _reload(self) -> None:
+        before = self._told()[0]
+        self._guest.run("systemctl", "daemon-reload")
+        self.restart()
+        deadline = time.monotonic() + _LIMIT
+        while self._told()[0] == before:
+            if time.monotonic() > deadline:
+                raise TimeoutError(self.log())
+            time.sleep(1)
+
+    def _told(self) -> tuple[str, dict[str, Any]]:
+        said = self._guest.run(
+            *("runuser", "-u", "debusine-server", "--"),
+            *("env", "--chdir=/", "debusine-admin", "shell", "--command", _ASK),
+        )
+        told, metadata = json.loads(said.splitlines()[-1])
+        return told, metadata or {}
