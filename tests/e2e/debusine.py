@@ -22,6 +22,9 @@ _SCOPE = "debusine"
 _WORKSPACE = "System"
 #: Seconds for one work request.
 _LIMIT = 900
+#: Seconds until a worker that is idle has begun with one, and tries.
+_PATIENCE = 20
+_ATTEMPTS = 3
 _DEBUG_LOGS = "debusine:work-request-debug-logs"
 
 
@@ -39,6 +42,11 @@ class WorkRequest:
     def number(self) -> int:
         """Its id."""
         return int(self.fields["id"])
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether it waits for a worker."""
+        return bool(self.fields["status"] == "pending")
 
     @property
     def ended(self) -> bool:
@@ -100,17 +108,19 @@ token = {token}
         )
 
     def submit(self, task: str, data: Mapping[str, Any]) -> WorkRequest:
-        """Make a work request."""
+        """Make a work request; return once the worker has begun with it."""
         body = {
             "task_name": task,
             "task_data": data,
             "workspace": _WORKSPACE,
             "event_reactions": {},
         }
-        return WorkRequest(self._ask("POST", "work-request/", body))
+        made = WorkRequest(self._ask("POST", "work-request/", body))
+        return self._begun(made)
 
     def wait(self, request: WorkRequest) -> WorkRequest:
         """Wait for the end of a work request, whatever that is."""
+        request = self._begun(request)
         deadline = time.monotonic() + _LIMIT
         while not request.ended:
             if time.monotonic() > deadline:
@@ -173,6 +183,23 @@ token = {token}
             name: self._guest.run("tail", "-n", "40", f"{target}/{name}")
             for name in names.splitlines()
         }
+
+    def _begun(self, request: WorkRequest) -> WorkRequest:
+        """Wait until the worker has begun with a work request.
+
+        Debusine 0.11 now and then tells a worker of a request before the
+        worker can see it, and never again unless it connects anew.
+        """
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._guest.run("systemctl", "restart", "debusine-worker")
+            deadline = time.monotonic() + _PATIENCE
+            while time.monotonic() < deadline:
+                if not request.pending:
+                    return request
+                time.sleep(0.5)
+                request = self.look(request)
+        raise RequestFailed(f"it is not begun\n{self.evidence(request)}")
 
     def evidence(self, request: WorkRequest) -> str:
         """Return what the worker and the request's debug logs say."""

@@ -18,6 +18,8 @@ import sh
 from incus_testbed import errors
 
 log = logging.getLogger(__name__)
+# sh tells of each command many times over, to whoever logs what we do.
+logging.getLogger("sh").setLevel(logging.WARNING)
 
 #: What lets a user name the incus to talk to, and programs find their files.
 _KEPT = ("HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
