@@ -3,29 +3,15 @@
 
 import argparse
 
-from incus_testbed import __version__
+from incus_testbed.arguments import program
 
 PROGRAM = "debusine-incus"
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    result = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Debusine's testbeds on your own machine.",
-    )
-    result.add_argument("--version", action="version", version=__version__)
-    result.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="say what is done; twice: every command that is run",
-    )
-    result.add_argument("--remote", help="see: incus remote list")
-    result.add_argument("--project", help="see: incus project list")
-    commands = result.add_subparsers(
-        title="commands", metavar="COMMAND", required=True
+    result, commands = program(
+        PROGRAM, "Debusine's testbeds on your own machine."
     )
     _add_pull(commands)
     return result

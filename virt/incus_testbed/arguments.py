@@ -7,13 +7,14 @@ from incus_testbed import __version__, host
 from incus_testbed.diagnosis import OWN_FAILURE
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
-    result = argparse.ArgumentParser(
-        prog="incus-testbed",
-        description="Throw-away Debian testbeds in Incus.",
-    )
-    result.set_defaults(failure_status=1)
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
+
+
+def program(
+    name: str, description: str
+) -> tuple[argparse.ArgumentParser, "_Commands[argparse.ArgumentParser]"]:
+    """Return the parser of a program that uses Incus, and of its commands."""
+    result = argparse.ArgumentParser(prog=name, description=description)
     result.add_argument("--version", action="version", version=__version__)
     result.add_argument(
         "-v",
@@ -27,13 +28,19 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
+    return result, commands
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    result, commands = program(
+        "incus-testbed", "Throw-away Debian testbeds in Incus."
+    )
+    result.set_defaults(failure_status=1)
     _add_image_commands(commands)
     _add_instance_commands(commands)
     _add_machine_commands(commands)
     return result
-
-
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
 
 def _add_image_commands(
