@@ -6,7 +6,6 @@ import argparse
 from incus_testbed import __version__, host
 from incus_testbed.diagnosis import OWN_FAILURE
 
-
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
 
