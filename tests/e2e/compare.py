@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ from tests.e2e.installation import GENERATIONS, Installation, installed
 #: The one of hello-testbed's tests that needs no reboot, no revert and no
 #: system without failed units.
 _TESTS = ["as-user"]
+
+_EXECUTORS = ("Debusine's", "ours")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,14 @@ class Run:
 
 def compare(site: Installation) -> Iterator[Run]:
     """Run the work request with each executor, cold and warm."""
-    worker = site.worker
-    choices: list[tuple[str, Callable[[], None]]] = [
-        ("Debusine's", worker.use_upstreams),
-        ("ours", worker.use_ours),
-    ]
-    for executor, choose in choices:
+    choices = (site.worker.use_upstreams, site.worker.use_ours)
+    for executor, choose in zip(_EXECUTORS, choices, strict=True):
         choose()
         _forget_image(site)
         for start in ("cold", "warm"):
-            yield _run(site, executor, start)
+            run = _run(site, executor, start)
+            print(f"compare: {run}", file=sys.stderr, flush=True)
+            yield run
 
 
 def _run(site: Installation, executor: str, start: str) -> Run:
@@ -94,19 +94,27 @@ def _forget_image(site: Installation) -> None:
 
 
 def table(runs: list[Run]) -> str:
-    """Return the runs as a table."""
+    """Return the runs as a table, those that differ in executor in a row."""
+    found = {(run.debian, run.start, run.executor): run for run in runs}
     rows = [
-        ("Debian", "executor", "start", "image", "total"),
-        *(
-            (
-                *(run.debian, run.executor, run.start),
-                *(f"{run.image:.1f} s", f"{run.total:.1f} s"),
-            )
-            for run in runs
-        ),
+        (
+            "Debian",
+            "start",
+            *(f"image, {who}" for who in _EXECUTORS),
+            *(f"total, {who}" for who in _EXECUTORS),
+        )
     ]
+    for debian, start in dict.fromkeys((run.debian, run.start) for run in runs):
+        pair = [found[debian, start, who] for who in _EXECUTORS]
+        rows.append(
+            (
+                *(debian, start),
+                *(f"{run.image:.1f} s" for run in pair),
+                *(f"{run.total:.1f} s" for run in pair),
+            )
+        )
     return "\n".join(
-        f"{row[0]:8}{row[1]:12}{row[2]:6}{row[3]:>10}{row[4]:>10}"
+        f"{row[0]:8}{row[1]:6}" + "".join(f"{cell:>20}" for cell in row[2:])
         for row in rows
     )
 

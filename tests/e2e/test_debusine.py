@@ -34,6 +34,10 @@ def _debdiff(site: Installation) -> dict[str, object]:
     )
 
 
+def _upload(site: Installation) -> dict[str, object]:
+    return site.task(input={"source_artifact": site.source})
+
+
 def test_worker_offers_our_executor(site: Installation) -> None:
     assert site.worker.offers_incus()
     assert "incus-lxc is available, by debusine_incus" in site.worker.log()
@@ -60,10 +64,7 @@ def test_debdiff(site: Installation) -> None:
 
 
 def test_makesourcepackageupload(site: Installation) -> None:
-    request = site.debusine.complete(
-        "makesourcepackageupload",
-        site.task(input={"source_artifact": site.source}),
-    )
+    request = site.debusine.complete("makesourcepackageupload", _upload(site))
     result = site.debusine.artifacts(request)["debian:upload"]
     assert "hello-testbed_1_source.changes" in site.debusine.files(result)
     assert site.guest.instances() == []
@@ -85,7 +86,7 @@ def test_sbuild(site: Installation) -> None:
 
 def _in_the_middle(site: Installation) -> str:
     """Have a task run; return the name of its instance."""
-    site.debusine.submit("debdiff", _debdiff(site))
+    site.debusine.submit("makesourcepackageupload", _upload(site))
     _wait_for("instance", lambda: bool(site.guest.instances()), 120)
     (name,) = site.guest.instances()
     return name
