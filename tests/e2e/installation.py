@@ -37,8 +37,9 @@ _WORKER = (
     *("sbuild", "xz-utils", "zstd"),
 )
 
-#: What Debusine's tasks expect in an environment.
-_ENVIRONMENT = ("dpkg-dev",)
+#: What Debusine's tasks expect in an environment; systemd-resolved is for its
+#: own executor, which has no other name resolution.
+_ENVIRONMENT = ("dpkg-dev", "systemd-resolved")
 
 
 @dataclass(frozen=True)
