@@ -29,15 +29,17 @@ _DEBUSINE = (
     *("debusine-client", "debusine-server", "debusine-worker"),
     *("dbconfig-no-thanks", "nginx-light", "postgresql", "redis-server"),
 )
-#: What README.md says that a worker needs, and the programs of its tasks.
+#: What README.md says that a worker needs, the programs of its tasks, and
+#: dpkg-dev, for the source package.
 _WORKER = (
-    *("autopkgtest", "btrfs-progs", "dnsmasq-base", "incus", "make"),
-    *("nftables", "python3-debian", "python3-rich", "python3-sh", "sbuild"),
-    *("xz-utils", "zstd"),
+    *("autopkgtest", "btrfs-progs", "dnsmasq-base", "dpkg-dev", "incus"),
+    *("make", "nftables", "python3-debian", "python3-rich", "python3-sh"),
+    *("sbuild", "xz-utils", "zstd"),
 )
 
-#: What Debusine's tasks expect in an environment.
-_ENVIRONMENT = ("dpkg-dev",)
+#: What Debusine's tasks expect in an environment; systemd-resolved is for its
+#: own executor, which has no other name resolution.
+_ENVIRONMENT = ("dpkg-dev", "systemd-resolved")
 
 
 @dataclass(frozen=True)
