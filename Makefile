@@ -14,7 +14,7 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
-	@echo 'make bench   measure an import beside the one of Debusine'
+	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
@@ -41,6 +41,8 @@ test: linters
 bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
+		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
 
 install:
 	install -d $(DESTDIR)$(PREFIX)/bin $(MODULES)

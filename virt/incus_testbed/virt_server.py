@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _serve_by_virtsubproc(testbed: Testbed) -> None:
-    """Have VirtSubproc call the testbed, and leave to it what it does better."""
+    """Have VirtSubproc call the testbed, but for what is done better here."""
     VirtSubproc.progname = "autopkgtest-virt-incus-testbed"
     VirtSubproc.caller = testbed
     # It would let go of signals before it has closed a testbed.

@@ -75,3 +75,11 @@ def opened(incus: Incus, bookworm: str) -> Iterator[Server]:
 def scratch(opened: Server) -> str:
     """Return the scratch directory of the open testbed."""
     return opened.output("sh", "-c", "echo /tmp/autopkgtest.*")
+
+
+@pytest.fixture
+def nothing_left(incus: Incus) -> Iterator[None]:
+    """See that there are no more instances afterwards than before."""
+    before = names(incus)
+    yield
+    wait_until_gone(incus, before)

@@ -120,5 +120,7 @@ def test_background_process_neither_hangs_nor_dies(opened: Server) -> None:
 def test_output_of_a_background_process_while_the_test_runs(
     opened: Server,
 ) -> None:
-    said = opened.output("sh", "-c", "(sleep 1; echo later) & sleep 2; echo end")
+    said = opened.output(
+        "sh", "-c", "(sleep 1; echo later) & sleep 2; echo end"
+    )
     assert said == "later\nend"

@@ -18,7 +18,9 @@ def test_reboot_keeps_files_and_the_scratch_directory(
 ) -> None:
     server = start(bookworm)
     (scratch,) = server.ask("open")
-    server.execute("sh", "-c", f"echo scratch > {scratch}/file; touch /etc/kept")
+    server.execute(
+        "sh", "-c", f"echo scratch > {scratch}/file; touch /etc/kept"
+    )
     boots = {server.boot()}
     for _ in range(2):
         assert server.ask("reboot") == []
