@@ -16,7 +16,7 @@ help:
 	@echo 'make test    the tests alone'
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
-	@echo 'make bench   measure an import beside the one of Debusine'
+	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
@@ -50,6 +50,8 @@ e2e-compare: linters
 bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
+		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
 
 install:
 	install -d $(DESTDIR)$(PREFIX)/bin $(MODULES)

@@ -107,7 +107,7 @@ def reboot(incus: Incus, name: str) -> None:
 def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
     """Wait until a guest has left the boot ``old`` and is ready in the next.
 
-    :raises errors.BootFailed: it has not after ``timeout`` seconds
+    :raises errors.BootFailed: it has not after ``timeout`` seconds, or is gone
     """
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
@@ -122,6 +122,10 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
                 f"{left:.0f}",
                 limit=left + _MARGIN,
             )
+        except errors.NotFound as error:
+            raise errors.BootFailed(
+                f"{name} is gone: it was powered off instead of rebooted"
+            ) from error
         except errors.TestbedError as error:
             log.debug("%s is between two boots: %s", name, error.brief)
             answer = {}

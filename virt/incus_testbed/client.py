@@ -294,21 +294,28 @@ class Incus:
         *,
         interactive: bool = False,
         failure_status: int = OWN_FAILURE,
+        status_for_255: int = 255,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
         It is the caller's to run: its standard streams and exit status are
         the command's.  The command starts as root, in /root.  Where the
-        command could not be run the status is ``failure_status``, except on a
-        server that is not on this machine and for interactive commands: those
-        are left to incus exec, which has 1, and may lose a short command's
-        output.
+        command could not be run the status is ``failure_status``, and where
+        the command's is 255, ``status_for_255``; except on a server that is
+        not on this machine and for interactive commands: those are left to
+        incus exec, which has 1 and 255, and may lose a short command's output.
         """
         terminal = "--force-interactive" if interactive else "-T"
         local = None if interactive else self._endpoint()
         if local:
-            return local.exec_argv(name, command, failure_status)
+            return local.exec_argv(
+                name, command, failure_status, status_for_255
+            )
         return self.argv("exec", self.target(name), terminal, "--", *command)
+
+    def is_local(self) -> bool:
+        """Tell whether the server's socket is on this machine."""
+        return self._endpoint() is not None
 
     def execute(
         self, name: str, command: Sequence[str], *, timeout: float

@@ -42,7 +42,11 @@ class Endpoint:
     project: str
 
     def exec_argv(
-        self, name: str, command: Sequence[str], failure_status: int
+        self,
+        name: str,
+        command: Sequence[str],
+        failure_status: int,
+        status_for_255: int = 255,
     ) -> list[str]:
         """Return the command line of a session, which says what it does."""
         return [
@@ -50,6 +54,7 @@ class Endpoint:
             f"--socket={self.socket}",
             f"--project={self.project}",
             f"--failure-status={failure_status}",
+            f"--status-for-255={status_for_255}",
             name,
             *command,
         ]

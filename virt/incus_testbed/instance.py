@@ -158,14 +158,16 @@ class Instance:
         as ``status_for_255``.  Where it could not be run the status is
         ``failure_status``, with the exceptions of Incus.exec_argv().
         """
-        wrapped = script.command(
-            "exec.sh", str(status_for_255), *command, shell=shell
-        )
+        # A shell that stays to replace a status would keep signals from the
+        # command: where the host's side can do it, it does.
+        inside = 255 if self._incus.is_local() else status_for_255
+        wrapped = script.command("exec.sh", str(inside), *command, shell=shell)
         return self._incus.exec_argv(
             self.name,
             wrapped,
             interactive=interactive,
             failure_status=failure_status,
+            status_for_255=status_for_255,
         )
 
     def exec(
@@ -224,8 +226,15 @@ class Instance:
     def restart(self) -> None:
         """Reboot the guest and wait until it is ready again."""
         old = self.probe()["boot"]
-        boot.reboot(self._incus, self.name)
+        self.reboot()
         self.wait_reboot(old)
+
+    def reboot(self) -> None:
+        """Have the guest reboot, without waiting for it.
+
+        :raises errors.NotRunning: it is not running
+        """
+        boot.reboot(self._incus, self.name)
 
     def wait_reboot(self, old: str, timeout: float = boot.LIMIT) -> None:
         """Wait until the guest has left a boot and is ready in the next.

@@ -227,7 +227,9 @@ def detach(argv: Sequence[str]) -> None:
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
     return shlex.join(
-        word if len(word) <= _SHOWN_LENGTH else f"{word.split()[0]} ..."
+        word
+        if len(word) <= _SHOWN_LENGTH and "\n" not in word
+        else f"{word.split(maxsplit=1)[0]} ..."
         for word in argv
     )
 

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -87,8 +87,6 @@ class Testbed:
 
     def hook_open(self) -> None:
         """Launch the instance and wait until tests can run in it."""
-        # VirtSubproc lets go of signals when it has closed a testbed.
-        catch_signals()
         with _bombing():
             if self._name and self._delete_existing:
                 Instance(self._incus, self._name).delete()
@@ -136,6 +134,14 @@ class Testbed:
         with _bombing():
             return {"boot": self._open_instance().probe()["boot"]}
 
+    def reboot(self) -> None:
+        """Have the guest reboot, in place of VirtSubproc's three seconds' nap.
+
+        VirtSubproc calls this between the two hooks that are beside it.
+        """
+        with _bombing():
+            self._open_instance().reboot()
+
     def hook_wait_reboot(self, *, boot: str) -> None:
         """Wait until the instance runs and is ready in another boot."""
         with _bombing():
@@ -158,8 +164,8 @@ class Testbed:
                         stdout=tty,
                         stderr=tty,
                     )
-            except OSError as error:
-                adtlog.error(f"There is no terminal for a shell: {error}")
+            except (OSError, ValueError) as error:
+                adtlog.error(f"There can be no shell: {error}")
 
     def hook_debug_fail(self) -> str:
         """Return what helps to find out why the testbed failed."""
@@ -230,8 +236,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         delete_existing=arguments.delete_existing,
         arguments=arguments.launch_arguments,
     )
-    VirtSubproc.progname = "autopkgtest-virt-incus-testbed"
-    VirtSubproc.caller = testbed
+    _serve_by_virtsubproc(testbed)
     interruption = None
     try:
         VirtSubproc.ok()
@@ -241,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         interruption = caught
     finally:
         # VirtSubproc cleans up an open testbed, but not one being opened.
+        _ignore_signals()
         try:
             testbed.remove()
         except errors.TestbedError as failure:
@@ -251,6 +257,33 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+def _serve_by_virtsubproc(testbed: Testbed) -> None:
+    """Have VirtSubproc call the testbed, but for what is done better here."""
+    VirtSubproc.progname = "autopkgtest-virt-incus-testbed"
+    VirtSubproc.caller = testbed
+    # It would let go of signals before it has closed a testbed.
+    VirtSubproc.signal_list = []
+    VirtSubproc.reboot_testbed = testbed.reboot
+    VirtSubproc.copyupdown_internal = _copying_or_failing(
+        VirtSubproc.copyupdown_internal
+    )
+
+
+def _copying_or_failing(
+    copy: Callable[[str, list[str], bool], None],
+) -> Callable[[str, list[str], bool], None]:
+    """Have a path that can't be used fail the copy, not the server."""
+
+    def copy_or_fail(command: str, paths: list[str], up: bool) -> None:
+        try:
+            copy(command, paths, up)
+        except (OSError, ValueError) as error:
+            adtlog.error(f"{command} failed: {error}")
+            raise VirtSubproc.FailedCmd(["copy-failed"]) from error
+
+    return copy_or_fail
+
+
 def catch_signals() -> None:
     """Have signals raise Interrupted, so that nothing is left half-way."""
     for number in _SIGNALS:
@@ -259,10 +292,14 @@ def catch_signals() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     del frame
-    # Once is enough: what follows is cleaning up.
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    _ignore_signals()
     raise Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    """Let nothing interrupt what follows: cleaning up."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -88,6 +88,8 @@ def main() -> None:
             request(options, environment, command),
         )
         status = session.run()
+        if status == 255:  # noqa: PLR2004
+            status = int(options.get("status-for-255", status))
     except Failure as failure:
         complain(str(failure))
         status = failure_status

@@ -20,8 +20,10 @@ unset file
 
 status_for_255=$1
 shift
-# In place of this shell, so that signals for it reach the command.
-if [ "$status_for_255" = 255 ]; then exec "$@"; fi
+# A program takes this shell's place, so that signals for it reach it.
+case $status_for_255:$(command -v -- "$1") in
+    255:/*) exec "$@" ;;
+esac
 "$@"
 status=$?
 [ "$status" -ne 255 ] || exit "$status_for_255"

@@ -8,4 +8,4 @@
 
 read -r boot </proc/sys/kernel/random/boot_id
 echo "boot=$boot"
-[ "$boot" != "$1" ] || exec sleep "$2"
+[ "$boot" != "$1" ] || sleep "$2"
