@@ -57,9 +57,15 @@ _PHRASES = (
     ),
     _Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
-        r"|No root device could be found|No storage pool found",
+        r"|No storage pool found",
         errors.NotFound,
         _SETUP,
+    ),
+    _Phrase(
+        r"No root device could be found",
+        errors.NotFound,
+        "The image's profiles give it no disk. Launch it with the profile of"
+        f" testbeds, --profile=debusine. {_SETUP}",
     ),
     _Phrase(
         r"remote [^\n]* doesn't exist",

@@ -66,9 +66,9 @@ class Server:
     def ask(self, command: str, *arguments: str) -> list[str]:
         """Send a command that has to work; return its results."""
         self.send(" ".join([command, *map(quote, arguments)]))
-        keyword, *results = self.reply()
-        assert keyword == "ok", (command, keyword, results)
-        return results
+        reply = self.reply()
+        assert reply[:1] == ["ok"], (command, reply or self.end())
+        return reply[1:]
 
     def try_(self, command: str, *arguments: str) -> str:
         """Send a command; return the first word of the answer."""

@@ -17,6 +17,8 @@ from incus_testbed.instance import Instance
 
 from .conftest import Start
 
+#: Only what incus-testbed imports says itself which profile it wants.
+_PROFILE = "--profile=debusine"
 _NETWORKD = (
     "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 )
@@ -65,7 +67,8 @@ def test_tarball_is_imported_once(
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"", "empty"), (b"not a tarball\n" * 1000, "not a tarball")],
+    [(b"", "empty"), (b"no tarball\n" * 1000, "not an archive")],
+    ids=["empty", "text"],
 )
 def test_file_that_is_no_tarball(
     start: Start, tmp_path: Path, content: bytes, complaint: str
@@ -98,7 +101,7 @@ def test_image_without_bash(start: Start, incus: Incus, bookworm: str) -> None:
         instance.exec(["rm", "/bin/bash"])
         _publish(incus, instance.name, "test/bashless")
     try:
-        _use(start, "test/bashless")
+        _use(start, "test/bashless", _PROFILE)
     finally:
         incus.delete_image("test/bashless")
 
@@ -109,9 +112,21 @@ def test_published_image(start: Start, incus: Incus, bookworm: str) -> None:
         instance.exec(["touch", "/etc/published"])
         _publish(incus, instance.name, "test/published")
     try:
-        _use(start, "test/published")
+        _use(start, "test/published", _PROFILE)
     finally:
         incus.delete_image("test/published")
+
+
+def test_profile_that_is_missing(
+    start: Start, incus: Incus, bookworm: str
+) -> None:
+    with Instance.launch(incus, bookworm, purpose="test") as instance:
+        _publish(incus, instance.name, "test/published")
+    try:
+        said = start("test/published").bomb("open")
+    finally:
+        incus.delete_image("test/published")
+    assert "--profile=debusine" in said
 
 
 def _publish(incus: Incus, name: str, alias: str) -> None:
@@ -142,6 +157,6 @@ def test_plain_image(
     fingerprint = incus.import_image(str(metadata), str(rootfs))
     try:
         incus.create_alias("test/plain", fingerprint)
-        _use(start, "test/plain", "--profile=debusine")
+        _use(start, "test/plain", _PROFILE)
     finally:
         incus.delete_image(fingerprint)

@@ -67,7 +67,7 @@ def test_project(
 
 def test_project_that_is_unknown(start: Start, bookworm: str) -> None:
     said = start("--project", "no-such", bookworm).bomb("open")
-    assert "incus project list" in said
+    assert "not found" in said
 
 
 def test_name(start: Start, incus: Incus, bookworm: str) -> None:
