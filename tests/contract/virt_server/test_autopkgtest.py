@@ -80,9 +80,7 @@ def changes(every_kind: Path, builder: str) -> Path:
     return made
 
 
-def test_source_package(
-    builder: str, every_kind: Path, tmp_path: Path
-) -> None:
+def test_source_package(builder: str, every_kind: Path, tmp_path: Path) -> None:
     """It is built in the testbed; the locale is given by an option."""
     run = autopkgtest(
         *(tmp_path / "output", builder, "--apt-upgrade"),
