@@ -140,7 +140,9 @@ def test_plain_image(
     tmp_path: Path,
 ) -> None:
     """What Incus itself would launch, with nothing of ours in it."""
-    rootfs = _unpacked(system_tarball("bookworm"), tmp_path / "rootfs.tar")
+    rootfs = _unpacked(
+        system_tarball("bookworm", "systemd-resolved"), tmp_path / "rootfs.tar"
+    )
     with tarfile.open(rootfs, "a") as archive:
         link = tarfile.TarInfo(f"./{_NETWORKD}")
         link.type = tarfile.SYMTYPE
