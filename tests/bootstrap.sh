@@ -14,7 +14,7 @@ set -eu
 
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
-python3-debian python3-rich python3-sh python3-yaml'
+python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
 check='dpkg-dev git make python3-debusine python3-hypothesis python3-lxml
 python3-pytest python3-responses python3-venv sbuild shellcheck'
 

@@ -20,13 +20,15 @@ from debusine_incus import arguments as command_line
 from debusine_incus import images, server
 from debusine_incus.arguments import PROGRAM
 from debusine_incus.images import ImageCache
-from incus_testbed import ending, errors, reporting
+from incus_testbed import completion, ending, errors, reporting
 from incus_testbed.client import Incus
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
-    parsed = command_line.parser().parse_args(argv)
+    parser = command_line.parser()
+    completion.answer(parser)
+    parsed = parser.parse_args(argv)
     reporting.configure(
         parsed.verbose,
         program=PROGRAM,

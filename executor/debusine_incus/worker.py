@@ -10,6 +10,7 @@ left, as soon as it has ended.
 
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the worker; return when it ends."""
+    # Its usage message and its journal have it for a name.
+    sys.argv[0] = "debusine-worker"
     # Its start need not wait for Incus, which may not even be up.
     threading.Thread(target=clean_up_after_others, daemon=True).start()
     clean_up_after(BaseExternalTask)

@@ -3,7 +3,7 @@
 
 import argparse
 
-from incus_testbed import __version__, host
+from incus_testbed import __version__, completion, host
 from incus_testbed.diagnosis import OWN_FAILURE
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
@@ -58,11 +58,13 @@ def _add_image_commands(
     command.add_argument(
         "--alias", required=True, help="name of the image: artifact/ID"
     )
-    command.add_argument("--artifact-id", metavar="ID")
+    command.add_argument(
+        "--artifact-id", metavar="ID", help="its number in Debusine"
+    )
     command.add_argument("--codename", help="such as trixie")
     command.add_argument("--vendor", help="such as debian")
     command.add_argument("--architecture", help="such as amd64")
-    command.add_argument("--description")
+    command.add_argument("--description", help="shown by 'incus image list'")
     command.add_argument(
         "--generator",
         metavar="FILE",
@@ -77,7 +79,7 @@ def _add_image_commands(
 
     command = commands.add_parser("remove", help="remove an imported image")
     command.set_defaults(function="remove")
-    command.add_argument("alias", metavar="ALIAS")
+    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
 
 
 def _add_instance_commands(
@@ -115,6 +117,11 @@ def _add_instance_commands(
     command.add_argument(
         "--dry-run", action="store_true", help="say it, don't do it"
     )
+    command.add_argument(
+        "--all-projects",
+        action="store_true",
+        help="in every project, not only the current one",
+    )
 
 
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
@@ -126,7 +133,7 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
         default=[],
         help="hand this to 'incus launch'; may be repeated",
     )
-    command.add_argument("alias", metavar="ALIAS")
+    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
 
 
 def _add_machine_commands(

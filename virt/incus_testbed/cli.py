@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from incus_testbed import arguments as command_line
-from incus_testbed import collect, ending, errors, host, reporting
+from incus_testbed import collect, completion, ending, errors, host, reporting
 from incus_testbed.client import Incus
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from incus_testbed import virt_server  # noqa: PLC0415
 
         virt_server.main(words)
-    parsed = command_line.parser().parse_args(words)
+    parser = command_line.parser()
+    completion.answer(parser)
+    parsed = parser.parse_args(words)
     reporting.configure(parsed.verbose)
     incus = Incus(project=parsed.project, remote=parsed.remote)
     return ending.status(
@@ -184,15 +186,20 @@ def _launched(
 
 def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
     act = collect.find if arguments.dry_run else collect.collect
-    garbage = act(incus)
     verb = "would be removed" if arguments.dry_run else "removed"
+    projects = incus.projects() if arguments.all_projects else [incus.project]
+    for project in projects:
+        _tell(act(Incus(project=project, remote=incus.remote)), verb)
+    return 0
+
+
+def _tell(garbage: collect.Garbage, verb: str) -> None:
     for record in garbage.instances:
         print(f"instance {record.name}: {verb}")
     for image in garbage.images:
         print(f"unfinished image {image.fingerprint[:12]}: {verb}")
     for name in garbage.claims:
         print(f"{name}: {verb}")
-    return 0
 
 
 # -- this machine

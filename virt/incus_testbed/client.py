@@ -65,7 +65,7 @@ class Incus:
     def _targets(self) -> list[str]:
         return [self.target()] if self.remote else []
 
-    # -- server, network, storage, profiles
+    # -- server, projects, network, storage, profiles
 
     def server(self) -> dict[str, Any]:
         """Return what the server says of itself: GET /1.0."""
@@ -83,6 +83,13 @@ class Incus:
         if completed.status != 0:
             raise diagnosis.error(argv, completed)
         return completed.stdout
+
+    def projects(self) -> list[str]:
+        """Return the names of the projects that this user may see."""
+        projects = self._json(
+            "project", "list", *self._targets(), "--format=json"
+        )
+        return [project["name"] for project in projects]
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""

@@ -14,7 +14,7 @@ admin() {
 
 cd "$1"
 make install
-install -D -m 644 executor/debusine-worker.conf \
+install -D -m 644 executor/debusine-incus.conf \
     /etc/systemd/system/debusine-worker.service.d/debusine-incus.conf
 adduser debusine-worker incus-admin
 incus-testbed setup

@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from shlex import join
 
-from incus_testbed import errors
+from incus_testbed import errors, process
 from incus_testbed.client import Incus
-from incus_testbed.host import machine, network, pool, profile, server
+from incus_testbed.host import (
+    machine,
+    network,
+    pool,
+    profile,
+    server,
+    service,
+)
 from incus_testbed.host.requirement import Finding, Requirement, State
 
 __all__ = [
@@ -123,7 +130,7 @@ def _plan(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
     finding = need.check()
     if finding.state is State.FAILED and not finding.fix:
         raise _unmet(need, finding)
-    yield from (tuple(incus.argv(*words)) for words in finding.fix)
+    yield from (_aimed(incus, argv) for argv in finding.fix)
 
 
 def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
@@ -139,14 +146,34 @@ def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
         if finding.state is not State.FAILED:
             return
         try:
-            for words in finding.fix:
-                yield tuple(incus.argv(*words))
-                incus.run(*words, timeout=_COMMAND_LIMIT)
+            for argv in finding.fix:
+                yield _aimed(incus, argv)
+                _run(incus, argv)
         except errors.TestbedError as error:
             failure = error
         finding = need.check()
     if finding.state is State.FAILED:
         raise failure or _unmet(need, finding)
+
+
+def _aimed(incus: Incus, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command line for the project of this client."""
+    program, *words = argv
+    return tuple(incus.argv(*words)) if program == "incus" else argv
+
+
+def _run(incus: Incus, argv: tuple[str, ...]) -> None:
+    program, *words = argv
+    if program == "incus":
+        incus.run(*words, timeout=_COMMAND_LIMIT)
+        return
+    completed = process.run(argv, timeout=_COMMAND_LIMIT)
+    if completed.status != 0:
+        raise errors.CommandFailed(
+            f"'{join(argv)}' failed",
+            details=completed.stderr,
+            resolution="Run this as root.",
+        )
 
 
 def _requirements(
@@ -164,7 +191,7 @@ def _requirements(
             Requirement("user ids", machine.check_ids),
         ]
     basics.append(Requirement("Incus server", partial(server.check, incus)))
-    return basics, [
+    objects = [
         Requirement(
             f"network {names.network}",
             partial(network.check, incus, names.network, local=local),
@@ -184,10 +211,14 @@ def _requirements(
             ),
         ),
     ]
+    # Last: a service that is let in looks at what there is when it starts.
+    if local:
+        objects += service.requirements()
+    return basics, objects
 
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
-    commands = [join(incus.argv(*words)) for words in finding.fix]
+    commands = [join(_aimed(incus, argv)) for argv in finding.fix]
     advice = [finding.advice] if finding.advice else []
     return Report(need.name, finding, (*commands, *advice))
 

@@ -33,7 +33,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     if local and subnet.has_only_ipv6():
         settings["ipv6.address"] = subnet.unique_local(name)
         settings["ipv6.nat"] = "true"
-    words = ("network", "create", incus.target(name))
+    words = ("incus", "network", "create", incus.target(name))
     return Finding(
         state=State.FAILED,
         detail="it does not exist",

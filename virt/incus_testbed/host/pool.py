@@ -88,7 +88,7 @@ def _absent(incus: Incus, name: str, *words: str) -> Finding:
     return Finding(
         state=State.FAILED,
         detail="it does not exist",
-        fix=(("storage", "create", incus.target(name), *words),),
+        fix=(("incus", "storage", "create", incus.target(name), *words),),
     )
 
 

@@ -27,7 +27,7 @@ def check(incus: Incus, name: str, *, network: str, pool: str) -> Finding:
             state=State.FAILED,
             detail="it does not exist",
             fix=(
-                ("profile", "create", target),
+                ("incus", "profile", "create", target),
                 *_changes(target, {}, {}, wanted),
             ),
         )
@@ -58,7 +58,7 @@ def _changes(
     lines = config.get("raw.lxc", "").splitlines()
     if RAW_LXC not in ("".join(line.split()) for line in lines):
         value = "\n".join([*lines, RAW_LXC])
-        yield ("profile", "set", target, f"raw.lxc={value}")
+        yield ("incus", "profile", "set", target, f"raw.lxc={value}")
     for name, settings in wanted.items():
         yield from _device_changes(
             target, name, present.get(name, {}), settings
@@ -76,7 +76,7 @@ def _device_changes(
         for key, value in wanted.items()
         if present.get(key) != value and key != "type"
     ]
-    device = ("profile", "device")
+    device = ("incus", "profile", "device")
     if present.get("type") == wanted["type"]:
         if different:
             yield (*device, "set", target, name, *different)

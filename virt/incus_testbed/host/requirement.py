@@ -19,9 +19,9 @@ class State(Enum):
 class Finding:
     """What a check saw.
 
-    ``fix`` holds the incus commands (without the word incus) that meet the
-    requirement; ``advice`` is for what a person has to do instead, with the
-    very command to type.
+    ``fix`` holds the commands that meet the requirement; incus is aimed at
+    the right project by who runs it.  ``advice`` is for what a person has to
+    do instead, with the very command to type.
     """
 
     state: State
