@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .runs import PACKAGES, autopkgtest
+from .server import environment
 
 _GREETING = "--env=GREETING=hello  'world'"
 _EVERY_KIND = {
@@ -58,6 +59,9 @@ def changes(every_kind: Path, builder: str) -> Path:
     """Return the .changes of a build by sbuild in a testbed."""
     if not shutil.which("sbuild"):
         pytest.skip("sbuild is not installed")
+    # By itself it looks for programs in the system's own folders only.
+    configuration = every_kind.parent / "sbuildrc"
+    configuration.write_text("$path = $ENV{PATH};\n1;\n")
     done = subprocess.run(
         [
             *("sbuild", "--chroot-mode=autopkgtest", "--dist=bookworm"),
@@ -67,6 +71,7 @@ def changes(every_kind: Path, builder: str) -> Path:
             *("--no-run-piuparts", "--no-run-autopkgtest", every_kind),
         ],
         cwd=every_kind.parent,
+        env=environment(SBUILD_CONFIG=str(configuration)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
