@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .runs import PACKAGES, autopkgtest
+from .server import environment
 
 _GREETING = "--env=GREETING=hello  'world'"
 _EVERY_KIND = {
@@ -58,6 +59,9 @@ def changes(every_kind: Path, builder: str) -> Path:
     """Return the .changes of a build by sbuild in a testbed."""
     if not shutil.which("sbuild"):
         pytest.skip("sbuild is not installed")
+    # By itself it looks for programs in the system's own folders only.
+    configuration = every_kind.parent / "sbuildrc"
+    configuration.write_text("$path = $ENV{PATH};\n1;\n")
     done = subprocess.run(
         [
             *("sbuild", "--chroot-mode=autopkgtest", "--dist=bookworm"),
@@ -67,6 +71,7 @@ def changes(every_kind: Path, builder: str) -> Path:
             *("--no-run-piuparts", "--no-run-autopkgtest", every_kind),
         ],
         cwd=every_kind.parent,
+        env=environment(SBUILD_CONFIG=str(configuration)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -108,7 +113,16 @@ def test_changes_with_packages_that_sbuild_made(
     assert "rebooting testbed after setup commands" in run.said
 
 
-def test_unbuilt_tree(bookworm: str, tmp_path: Path) -> None:
+def test_unbuilt_tree(builder: str, tmp_path: Path) -> None:
+    run = autopkgtest(
+        *(tmp_path / "output", builder, "--apt-upgrade"),
+        *(PACKAGES / "every-kind", "--test-name=build-needed"),
+    )
+    assert run.results == {"build-needed": "PASS"}, run.said[-5000:]
+    assert run.status == 0
+
+
+def test_built_tree(bookworm: str, tmp_path: Path) -> None:
     """Of tests as root and user, a reboot, and a broken system."""
     run = autopkgtest(
         *(tmp_path / "output", bookworm, "--apt-upgrade"),
@@ -123,21 +137,9 @@ def test_unbuilt_tree(bookworm: str, tmp_path: Path) -> None:
     assert run.status == 0
 
 
-def test_built_tree(bookworm: str, tmp_path: Path) -> None:
-    tree = tmp_path / "every-kind"
-    shutil.copytree(PACKAGES / "every-kind", tree)
-    (tree / "made").write_text("built\n")
-    run = autopkgtest(
-        *(tmp_path / "output", bookworm, "-B", f"{tree}//"),
-        "--test-name=build-needed",
-    )
-    assert run.results == {"build-needed": "PASS"}, run.said[-5000:]
-    assert run.status == 0
-
-
 def test_every_end_of_a_test(bookworm: str, tmp_path: Path) -> None:
     run = autopkgtest(
-        *(tmp_path / "output", bookworm, "--timeout-test=10"),
+        *(tmp_path / "output", bookworm, "--skip-test=sleeps"),
         *("--no-built-binaries", PACKAGES / "odd-ends"),
     )
     failed = "FAIL non-zero exit status"
@@ -156,7 +158,6 @@ def test_every_end_of_a_test(bookworm: str, tmp_path: Path) -> None:
         "odd.name_1+2-3": "PASS",
         "environment": "PASS",
         "stderr-not-allowed": "FAIL stderr: to-stderr",
-        "sleeps": "FAIL timed out",
     }, run.said[-5000:]
     assert run.status == 6  # a test failed and another was skipped
     flood = hashlib.sha256((run.output / "flood-stdout").read_bytes())
@@ -168,12 +169,20 @@ def test_every_end_of_a_test(bookworm: str, tmp_path: Path) -> None:
     assert artifact.read_text() == "kept\n"
 
 
+def test_that_takes_too_long(bookworm: str, tmp_path: Path) -> None:
+    run = autopkgtest(
+        *(tmp_path / "output", bookworm, "--timeout-test=3"),
+        *(PACKAGES / "odd-ends", "--test-name=sleeps"),
+    )
+    assert run.results == {"sleeps": "FAIL timed out"}, run.said[-5000:]
+
+
 def test_build_that_takes_too_long(
     builder: str, every_kind: Path, tmp_path: Path
 ) -> None:
     run = autopkgtest(
         *(tmp_path / "output", builder, "--timeout-build=1", every_kind),
-        "--test-name=build-needed",
+        *("--apt-upgrade", "--test-name=build-needed"),
     )
     assert run.status in {12, 16}, run.said[-3000:]
     assert "timed out" in run.said
