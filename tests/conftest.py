@@ -14,6 +14,9 @@ from incus_testbed.image.store import Store
 from tests import daemon, images
 from tests.sandbox import Sandbox, sandbox
 
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INOTIFY_WANTED = 1024
+
 _VIRT = Path(__file__).resolve().parent.parent / "virt"
 
 
@@ -64,6 +67,21 @@ def incus(incus_environment: object) -> Incus:
     """Return a client of the Incus under test."""
     del incus_environment
     return Incus()
+
+
+@pytest.fixture(scope="module")
+def room_for_many() -> Iterator[None]:
+    """Have the kernel let many guests of one user id watch files.
+
+    Each systemd wants about a dozen of what a bare machine has 128 of.
+    """
+    before = _INOTIFY.read_text()
+    raised = int(before) < _INOTIFY_WANTED
+    if raised:
+        _INOTIFY.write_text(f"{_INOTIFY_WANTED}\n")
+    yield
+    if raised:
+        _INOTIFY.write_text(before)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,11 @@ from tests.e2e.installation import (
     scope="module", params=GENERATIONS, ids=[each.suite for each in GENERATIONS]
 )
 def site(
-    request: pytest.FixtureRequest, incus_environment: object
+    request: pytest.FixtureRequest,
+    incus_environment: object,
+    room_for_many: None,
 ) -> Iterator[Installation]:
     """Give a Debusine with this software on its worker."""
-    del incus_environment
+    del incus_environment, room_for_many
     with installed(Incus(), request.param) as installation:
         yield installation
