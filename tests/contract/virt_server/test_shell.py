@@ -24,18 +24,19 @@ class Terminal:
         if self.pid == 0:
             os.execvp(argv[0], argv)  # noqa: S606
         self.said = ""
+        self._seen = 0
 
     def wait_for(self, text: str) -> None:
-        """Read until the program has said this, from now on."""
-        seen = len(self.said)
+        """Read until the program has said this, after what was waited for."""
         deadline = time.monotonic() + _LIMIT
-        while text not in self.said[seen:]:
+        while text not in self.said[self._seen :]:
             left = max(0, deadline - time.monotonic())
             ready, _, _ = select.select([self._descriptor], [], [], left)
             assert ready, self.said[-2000:]
             self.said += os.read(self._descriptor, 4096).decode(
                 errors="replace"
             )
+        self._seen = self.said.index(text, self._seen) + len(text)
 
     def type(self, text: str) -> None:
         """Type a line."""
