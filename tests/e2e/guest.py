@@ -75,6 +75,12 @@ class Guest:
                 str(source), target, mode=source.stat().st_mode & 0o777
             )
 
+    def pull(self, source: str, directory: Path) -> Path:
+        """Copy a file of the guest into a directory; return its path there."""
+        target = directory / Path(source).name
+        self._instance.files.pull(source, str(target))
+        return target
+
     def instances(self) -> list[str]:
         """Return the names of the instances in the guest's own Incus."""
         listed = self.run("incus", "list", "--all-projects", "--format=json")
@@ -86,8 +92,9 @@ def running(
     incus: Incus, suite: str, packages: Sequence[str]
 ) -> Iterator[Guest]:
     """Have a guest that runs a Debian with these packages."""
-    alias = f"e2e/{suite}"
-    with images.build(suite, packages).open("rb") as tarball:
+    path = images.build(suite, packages)
+    alias = f"e2e/{path.name.partition('.')[0]}"
+    with path.open("rb") as tarball:
         Store(incus).add(tarball, alias)
     with Instance.launch(
         incus, alias, purpose="end-to-end tests", arguments=_NESTING
