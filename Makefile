@@ -16,8 +16,10 @@ help:
 	@echo 'make test    the tests alone'
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
+	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
+	@echo 'make deb     build the Debian packages, into ..'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
 
@@ -42,7 +44,10 @@ test: linters
 
 # Here, having no Incus is a failure too.
 e2e: linters
-	CI=true $(PYTHON) -m pytest tests/e2e
+	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
+
+package-check: linters
+	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_packages.py
 
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
@@ -59,6 +64,9 @@ install:
 	cp -rT virt/incus_testbed $(MODULES)/incus_testbed
 	cp -rT executor/debusine_incus $(MODULES)/debusine_incus
 
+deb:
+	dpkg-buildpackage -us -uc -b
+
 format: linters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
@@ -71,4 +79,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare bench install format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare package-check bench install deb format linters clean
