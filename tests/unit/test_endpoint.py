@@ -155,10 +155,11 @@ def test_commands_go_through_the_socket_where_there_is_one(
     for name, value in configure(_REMOTES, INCUS_REMOTE="near").items():
         monkeypatch.setenv(name, value)
     argv = Incus().exec_argv("i", ["a", "b"], failure_status=7)
-    assert argv[-6:] == [
+    assert argv[-7:] == [
         "--socket=/near",
         "--project=p",
         "--failure-status=7",
+        "--status-for-255=255",
         "i",
         "a",
         "b",
