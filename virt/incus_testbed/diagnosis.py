@@ -89,7 +89,8 @@ _PHRASES = (
         errors.AlreadyExists,
     ),
     _Phrase(
-        r"is not running|already stopped|isn't running|VM agent isn't",
+        r"is not running|already stopped|isn't running|VM agent isn't"
+        r"|Failed to retrieve PID of executing child",  # it went down meanwhile
         errors.NotRunning,
     ),
     _Phrase(
