@@ -16,6 +16,7 @@ import pytest
 from debusine.tasks.executors.base import InstanceInterface
 
 from incus_testbed.client import Incus
+from incus_testbed.instance import Instance
 
 from . import upstream
 from .guest import Guest
@@ -73,7 +74,7 @@ def _removed_at_the_end(incus: Incus) -> Iterator[None]:
     yield
     for record in incus.instances():
         if record.name not in before:
-            incus.delete(record.name)
+            Instance(incus, record.name).delete()  # or it goes by itself
 
 
 @contextlib.contextmanager
