@@ -79,9 +79,7 @@ class GuestCommand:
             options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if input is not None:
             if options.get("stdin") is not None:
-                raise ValueError(
-                    "stdin and input arguments may not both be used."
-                )
+                raise ValueError("give a command stdin or input, not both")
             options["stdin"] = subprocess.PIPE
         key = secrets.token_hex(8)
         streams = 1 if _is_one_place(options) else 2
