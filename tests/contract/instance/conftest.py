@@ -38,8 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     known = upstream.INSTALLED in upstream.VERSIONS
     for item in items:
-        if instead := upstream.instead(item.name):
-            item.add_marker(pytest.mark.xfail(strict=known, reason=instead))
+        if difference := upstream.difference(item.name):
+            item.add_marker(
+                pytest.mark.xfail(
+                    strict=known and not difference.by_chance,
+                    reason=difference.instead,
+                )
+            )
 
 
 @pytest.fixture(scope="session", params=_IMPLEMENTATIONS)

@@ -168,18 +168,10 @@ def powered_off(
         ["systemctl", "poweroff", "--no-block", "--force"], run_as_root=True
     )
     deadline = time.monotonic() + 30
-    while name in _running(incus):
+    while name in _names(incus):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return instance
-
-
-def _running(incus: Incus) -> set[str]:
-    return {
-        record.name
-        for record in incus.instances()
-        if record.status == "Running"
-    }
 
 
 def test_run_in_a_guest_that_powered_itself_off(
