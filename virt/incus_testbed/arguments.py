@@ -2,6 +2,8 @@
 """The command line of incus-testbed: commands, options and their help."""
 
 import argparse
+import math
+import re
 
 from incus_testbed import __version__, completion, host
 from incus_testbed.diagnosis import OWN_FAILURE
@@ -110,8 +112,9 @@ def _add_instance_commands(
     command = commands.add_parser(
         "gc",
         help="remove what processes that are gone have left",
-        description="Remove instances, unfinished images and claims on images"
-        " whose owner, a process of this machine, is gone. Safe at any time.",
+        description="Remove what a process of this machine has left that is"
+        " gone: instances, unfinished images, claims on images, lock files."
+        " Safe at any time.",
     )
     command.set_defaults(function="gc")
     command.add_argument(
@@ -122,6 +125,42 @@ def _add_instance_commands(
         action="store_true",
         help="in every project, not only the current one",
     )
+    command.add_argument(
+        "--keep",
+        metavar="N",
+        type=_count,
+        default=math.inf,
+        help="of images that can be made again, remove those not used for"
+        " longest until N are left",
+    )
+    command.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        default=math.inf,
+        help="or until they are no larger in sum; such as 20GiB",
+    )
+    command.add_argument(
+        "-f", "--format", choices=("text", "json"), default="text"
+    )
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    """Read a size, in bytes or with one of Incus's own suffixes."""
+    found = re.fullmatch(r"(\d+)(?:([kMGT])(i?)B)?", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size such as 20GiB or 500MB"
+        )
+    number, prefix, binary = found.groups()
+    factor = 1024 if binary else 1000
+    return int(number) * int(factor ** " kMGT".index(prefix or " "))
 
 
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from incus_testbed import arguments as command_line
 from incus_testbed import collect, completion, ending, errors, host, reporting
 from incus_testbed.client import Incus
+from incus_testbed.image import eviction
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
@@ -185,21 +186,36 @@ def _launched(
 
 
 def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
-    act = collect.find if arguments.dry_run else collect.collect
-    verb = "would be removed" if arguments.dry_run else "removed"
     projects = incus.projects() if arguments.all_projects else [incus.project]
-    for project in projects:
-        _tell(act(Incus(project=project, remote=incus.remote)), verb)
+    pieces = [
+        {"project": project, "kind": kind, "name": name}
+        for project in projects
+        for kind, name in _garbage(
+            Incus(project=project, remote=incus.remote), arguments
+        )
+    ]
+    if arguments.format == "json":
+        print(json.dumps(pieces, indent=2))
+        return 0
+    verb = "would be removed" if arguments.dry_run else "removed"
+    for piece in pieces:
+        print(f"{piece['kind']} {piece['name']}: {verb}")
     return 0
 
 
-def _tell(garbage: collect.Garbage, verb: str) -> None:
-    for record in garbage.instances:
-        print(f"instance {record.name}: {verb}")
-    for image in garbage.images:
-        print(f"unfinished image {image.fingerprint[:12]}: {verb}")
-    for name in garbage.claims:
-        print(f"{name}: {verb}")
+def _garbage(
+    incus: Incus, arguments: argparse.Namespace
+) -> Iterator[tuple[str, str]]:
+    """Yield what each piece of garbage is, and its name."""
+    act = collect.find if arguments.dry_run else collect.collect
+    yield from act(incus).pieces()
+    for image in eviction.evict(
+        incus,
+        keep=arguments.keep,
+        max_bytes=arguments.max_size,
+        dry_run=arguments.dry_run,
+    ):
+        yield "image", " ".join(image.aliases) or image.fingerprint
 
 
 # -- this machine

@@ -3,9 +3,11 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from incus_testbed import errors
+from incus_testbed import errors, lock
 from incus_testbed.client import Incus
 from incus_testbed.image import claim, labels
 from incus_testbed.instance import OWNER_KEY, Instance
@@ -19,12 +21,25 @@ log = logging.getLogger(__name__)
 class Garbage:
     """What an owner that is gone has left.
 
-    ``claims`` are names of claims (image/claim.py), ``images`` unnamed.
+    ``claims`` are names of claims (image/claim.py), ``images`` unnamed,
+    ``locks`` files of locks (lock.py), which are the user's and not Incus's.
     """
 
     instances: tuple[InstanceRecord, ...]
     images: tuple[Image, ...]
     claims: tuple[str, ...]
+    locks: tuple[Path, ...]
+
+    def pieces(self) -> Iterator[tuple[str, str]]:
+        """Yield of each piece, in words, what it is and its name."""
+        for record in self.instances:
+            yield "instance", record.name
+        for image in self.images:
+            yield "unfinished image", image.fingerprint
+        for name in self.claims:
+            yield "claim", name
+        for path in self.locks:
+            yield "lock file", str(path)
 
 
 def find(incus: Incus) -> Garbage:
@@ -39,6 +54,7 @@ def find(incus: Incus) -> Garbage:
             for each in claim.on(image)
             if not each.stands()
         ),
+        locks=tuple(lock.abandoned()),
     )
 
 
@@ -57,6 +73,8 @@ def collect(incus: Incus) -> Garbage:
         Instance(incus, record.name).delete()
     for image in garbage.images:
         _remove(incus, image)
+    for path in garbage.locks:
+        lock.remove_abandoned(path)
     return garbage
 
 

@@ -43,6 +43,28 @@ def held(
         os.close(descriptor)
 
 
+def abandoned() -> list[Path]:
+    """Return the files of this user's locks that nobody holds."""
+    return [path for path in _folder().iterdir() if _is_free(path)]
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove such a file, unless somebody holds the lock by now."""
+    if (descriptor := _try(path)) is not None:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _is_free(path: Path) -> bool:
+    """Tell whether nobody holds a lock; a holder of a moment is no harm."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
 def _try(path: Path) -> int | None:
     """Return an open, locked file of this path, or None if that is taken."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

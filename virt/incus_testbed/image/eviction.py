@@ -2,6 +2,7 @@
 """Making room: images that can be made again, and that nobody uses, go."""
 
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime
 
@@ -17,21 +18,28 @@ log = logging.getLogger(__name__)
 _BASE_IMAGE = "volatile.base_image"
 
 
-def evict(incus: Incus, *, keep: int, max_bytes: int) -> list[Image]:
+def evict(
+    incus: Incus,
+    *,
+    keep: float = math.inf,
+    max_bytes: float = math.inf,
+    dry_run: bool = False,
+) -> list[Image]:
     """Remove evictable images, those first that were not used for longest.
 
     At most ``keep`` of them, of ``max_bytes`` in sum as they are in Incus's
-    store, stay, and those that are in use.  Returns what was removed.  Other
-    processes may use and evict images at the same time.
+    store, stay, and those that are in use.  Returns what was removed, or with
+    ``dry_run`` what would be now.  Other processes may use and evict images
+    at the same time.
     """
+    remove = _is_unused if dry_run else remove_unused
     kept = sorted(filter(labels.is_evictable, incus.images()), key=_last_use)
     removed = []
     for image in kept.copy():
         size = sum(each.size for each in kept)
         if len(kept) <= keep and size <= max_bytes:
             break
-        if remove_unused(incus, image, labels.is_evictable):
-            log.info("removed %s to make room", " ".join(image.aliases))
+        if remove(incus, image, labels.is_evictable):
             kept.remove(image)
             removed.append(image)
     return removed
@@ -47,12 +55,13 @@ def remove_unused(
     """
     fingerprint = image.fingerprint
     try:
-        if not _is_free(incus, fingerprint, may_go):  # spares others a wait
+        if not _is_unused(incus, image, may_go):  # spares others a wait
             return False
         name = claim.stake(incus, fingerprint, Kind.REMOVAL)
         try:
-            free = _is_free(incus, fingerprint, may_go)
+            free = _is_unused(incus, image, may_go)
             if free:
+                log.info("removing %s to make room", " ".join(image.aliases))
                 incus.delete_image(fingerprint)
         finally:
             claim.drop(incus, name)
@@ -61,18 +70,19 @@ def remove_unused(
     return free
 
 
-def _is_free(
-    incus: Incus, fingerprint: str, may_go: Callable[[Image], bool]
+def _is_unused(
+    incus: Incus, image: Image, may_go: Callable[[Image], bool]
 ) -> bool:
     """Tell whether an image may go, as it is now, and nobody uses it.
 
     :raises errors.NotFound: it is gone
     """
-    for image in incus.images():
-        if image.fingerprint == fingerprint:
+    fingerprint = image.fingerprint
+    for found in incus.images():
+        if found.fingerprint == fingerprint:
             return (
-                may_go(image)
-                and not claim.stands(image, Kind.USE)
+                may_go(found)
+                and not claim.stands(found, Kind.USE)
                 and not any(
                     record.config.get(_BASE_IMAGE) == fingerprint
                     for record in incus.instances()
