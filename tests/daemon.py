@@ -51,11 +51,27 @@ class DaemonError(Exception):
 class Daemon:
     """An Incus that answers.
 
-    ``private`` is true where it was started here, for us alone.
+    ``private`` is true where it was started here, for us alone; ``process``
+    is then what keeps it running.
     """
 
     environment: dict[str, str]
     private: bool
+    process: int = 0
+
+    def incusd(self) -> int:
+        """Return the process of a private incusd."""
+        (namespaces,) = _children(self.process)
+        (incusd,) = (
+            child
+            for child in _children(namespaces)
+            if Path(f"/proc/{child}/cmdline").read_bytes() == b"incusd\0"
+        )
+        return incusd
+
+    def kill(self) -> None:
+        """Kill incusd, and nothing that it has started; it comes back."""
+        os.kill(self.incusd(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -75,8 +91,18 @@ def running(keep: str = "") -> Iterator[Daemon]:
             "No Incus answers, and only root can start one.\n"
             "Start Incus and join the group incus-admin, or run this as root."
         )
-    with _home(keep) as (home, lock), _started(home, lock) as environment:
-        yield Daemon(environment=environment, private=True)
+    with private(keep) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def private(keep: str = "") -> Iterator[Daemon]:
+    """Start an Incus whether one is running or not; stop it at the end.
+
+    :raises DaemonError: it can't be started
+    """
+    with _home(keep) as (home, lock), _started(home, lock) as daemon:
+        yield daemon
 
 
 def is_running() -> bool:
@@ -184,8 +210,8 @@ def _home(keep: str) -> Iterator[tuple[Path, IO[str]]]:
 
 
 @contextlib.contextmanager
-def _started(home: Path, lock: IO[str]) -> Iterator[dict[str, str]]:
-    """Run incusd, which inherits the lock; give its clients' environment."""
+def _started(home: Path, lock: IO[str]) -> Iterator[Daemon]:
+    """Run incusd, which inherits the lock."""
     state = home / "incus"
     state.mkdir(mode=0o711, exist_ok=True)
     environment = {"INCUS_DIR": str(state)}
@@ -199,11 +225,16 @@ def _started(home: Path, lock: IO[str]) -> Iterator[dict[str, str]]:
             process = _spawn(home, lock, environment)
             _wait_until_answering(process, home, environment)
         lock.close()
-        yield environment
+        yield Daemon(environment=environment, private=True, process=process.pid)
     finally:
         lock.close()
         _stop(process, environment)
         wait_until_free(home)
+
+
+def _children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(word) for word in listed.split()]
 
 
 def _spawn(

@@ -14,11 +14,20 @@ if [ "$(stat --file-system --format=%T /sys/fs/cgroup)" != cgroup2fs ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
 
-incusd &
-daemon=$!
 trap 'kill -TERM $daemon' TERM
 
-# The trap ends a wait; wait also reaps the orphans that come to process 1.
-while kill -0 $daemon 2>/dev/null; do
-    wait $daemon || :
+# As systemd would, start it anew where it was killed, which tests do, and
+# from then on also where it fails.
+killed=
+status=137
+while [ $status = 137 ] || [ "$killed" ] && [ $status != 0 ]; do
+    incusd &
+    daemon=$!
+    # The trap ends a wait; wait also reaps the orphans that come to process 1.
+    while kill -0 $daemon 2>/dev/null; do
+        status=0
+        wait $daemon || status=$?
+    done
+    [ $status = 0 ] || echo "incusd ended with status $status"
+    if [ $status = 137 ]; then killed=yes; else sleep 1; fi
 done

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An Incus that may be killed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.field import Field
+from tests.faults.field import field as prepared
+
+
+@pytest.fixture(scope="package")
+def field(
+    bookworm_tarball: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Field]:
+    """Give operations to cut short."""
+    if os.geteuid() != 0 and not os.environ.get("CI"):
+        pytest.skip("only root can start a private Incus")
+    with prepared(bookworm_tarball, tmp_path_factory.mktemp("faults")) as made:
+        yield made

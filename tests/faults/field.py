@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An Incus that may be killed, and operations to cut short on it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image.store import Store
+from tests.daemon import Daemon, private
+from tests.faults.census import Census
+from tests.faults.crash import Crash, Kill, crash, whole
+from tests.faults.ground import Ground
+from tests.faults.operation import Operation, operations
+from tests.sandbox import sandbox
+
+_VIRT = Path(__file__).resolve().parents[2] / "virt"
+_IMAGE = "faults/image"
+_IMPORTED = "faults/imported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Operations, and the seconds that each takes when left alone.
+
+    Instances are of ``image``.
+    """
+
+    daemon: Daemon
+    pool: str
+    ground: Ground
+    image: str
+    operations: tuple[Operation, ...]
+    seconds: dict[str, float]
+
+    def crash(
+        self, operation: Operation, *, moment: float, kill: Kill
+    ) -> Crash:
+        """Cut an operation short and look around."""
+        self.clear()
+        return crash(self.ground, operation, moment=moment, kill=kill)
+
+    def kill_daemon(self, _: int) -> None:
+        """Kill incusd, whatever process uses it."""
+        self.daemon.kill()
+
+    def clear(self) -> None:
+        """Have the next import import."""
+        with contextlib.suppress(errors.NotFound):
+            Store(self.ground.incus).remove(_IMPORTED)
+
+    def census(self) -> Census:
+        """Count what there is."""
+        return Census.take(self.daemon, self.pool)
+
+
+@contextlib.contextmanager
+def field(tarball: Path, folder: Path) -> Iterator[Field]:
+    """Have an Incus of our own, as the environment's default."""
+    with private() as daemon, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("INCUS_PROJECT", raising=False)
+        for name, value in daemon.environment.items():
+            patch.setenv(name, value)
+        with sandbox(f"f{os.getpid()}") as mine:
+            patch.setenv("INCUS_PROJECT", mine.project)
+            patch.setenv("PATH", str(_VIRT), prepend=os.pathsep)
+            patch.setenv("PYTHONPATH", str(_VIRT), prepend=os.pathsep)
+            yield _prepared(daemon, mine.names.pool, tarball, folder)
+
+
+def _prepared(daemon: Daemon, pool: str, tarball: Path, folder: Path) -> Field:
+    """Import the image, and take the time of each operation."""
+    with tarball.open("rb") as source:
+        Store(Incus()).add(source, _IMAGE)
+    result = Field(
+        daemon=daemon,
+        pool=pool,
+        ground=Ground.make(Incus(), folder, frozenset({_IMAGE, _IMPORTED})),
+        image=_IMAGE,
+        operations=operations(
+            tarball=tarball, imported=_IMPORTED, image=_IMAGE, folder=folder
+        ),
+        seconds={},
+    )
+    for operation in result.operations:
+        result.clear()
+        done = whole(result.ground, operation)
+        result.seconds[operation.name] = done.seconds
+    return result
