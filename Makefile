@@ -17,6 +17,7 @@ help:
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
+	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make deb     build the Debian packages, into ..'
@@ -52,6 +53,9 @@ package-check: linters
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
 
+soak: linters
+	$(PYTHON) -m tests.faults.soak
+
 bench: linters
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
@@ -79,4 +83,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare package-check bench install deb format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare package-check soak bench install deb format linters clean

@@ -28,6 +28,9 @@ while [ $status = 137 ] || [ "$killed" ] && [ $status != 0 ]; do
         status=0
         wait $daemon || status=$?
     done
-    [ $status = 0 ] || echo "incusd ended with status $status"
-    if [ $status = 137 ]; then killed=yes; else sleep 1; fi
+    case $status in
+        0) ;;
+        137) killed=yes ;;
+        *) echo "incusd ended with status $status"; sleep 1 ;;
+    esac
 done

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.sandbox import sandbox
 _VIRT = Path(__file__).resolve().parents[2] / "virt"
 _IMAGE = "faults/image"
 _IMPORTED = "faults/imported"
+#: Seconds that Incus and its pool may take to clear up.
+_REST = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,15 @@ class Field:
     def census(self) -> Census:
         """Count what there is."""
         return Census.take(self.daemon, self.pool)
+
+    def grown(self, before: Census) -> list[str]:
+        """Say what there is more of, once all had time to go away."""
+        deadline = time.monotonic() + _REST
+        while grown := before.grown(self.census()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        return grown
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def cycles(field: Field, count: int) -> list[str]:
             instance.run(["true"], check=True)
             instance.stop()
     field.ground.settle()
-    grown = before.grown(field.census())
+    grown = field.grown(before)
     if _open() > mine:
         grown.append(f"descriptors here: {mine} before, {_open()} after")
     return grown
@@ -110,7 +110,7 @@ def stampede(field: Field, seconds: float) -> tuple[int, list[str]]:
     return len(said), [
         *filter(None, said),
         *broken,
-        *before.grown(field.census()),
+        *field.grown(before),
     ]
 
 

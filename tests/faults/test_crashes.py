@@ -10,7 +10,7 @@ from tests.faults import soak
 from tests.faults.crash import Kill, alone, spread, whole, with_session
 from tests.faults.field import Field
 
-_MOMENTS = 3
+_MOMENTS = 2
 
 _each_operation = pytest.mark.parametrize(
     "number", range(4), ids=["import", "run", "life", "virt-server"]
