@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An Incus server in memory, behind the same command lines.
 
-It knows networks, pools and profiles: what host setup works on.
+It knows networks, pools and profiles, what host setup works on; no images.
 tests/contract runs one suite on it and on a real Incus.
 """
 
@@ -24,6 +24,7 @@ class FakeIncus(Incus):
         self.version = "6.0.4"
         self.drivers = drivers
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
+            "image": {},
             "network": {"eth0": _object("eth0", type="physical")},
             "storage": {},
             "profile": {"default": _profile("default")},

@@ -4,7 +4,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
+from incus_testbed.host import Names
 from incus_testbed.image.store import Store
 from tests.daemon import Daemon, private
 from tests.faults.census import Census
@@ -31,13 +32,14 @@ _REST = 60
 class Field:
     """Operations, and the seconds that each takes when left alone.
 
-    Instances are of ``image``.
+    Instances are of ``image``, ``imported`` is what the first one imports.
     """
 
     daemon: Daemon
-    pool: str
+    names: Names
     ground: Ground
     image: str
+    imported: str
     operations: tuple[Operation, ...]
     seconds: dict[str, float]
 
@@ -48,6 +50,11 @@ class Field:
         self.clear()
         return crash(self.ground, operation, moment=moment, kill=kill)
 
+    @property
+    def importing(self) -> Sequence[str]:
+        """The words after incus-testbed that import."""
+        return self.operations[0].argv[3:]
+
     def kill_daemon(self, _: int) -> None:
         """Kill incusd, whatever process uses it."""
         self.daemon.kill()
@@ -55,11 +62,11 @@ class Field:
     def clear(self) -> None:
         """Have the next import import."""
         with contextlib.suppress(errors.NotFound):
-            Store(self.ground.incus).remove(_IMPORTED)
+            Store(self.ground.incus).remove(self.imported)
 
     def census(self) -> Census:
         """Count what there is."""
-        return Census.take(self.daemon, self.pool)
+        return Census.take(self.daemon, self.names.pool)
 
     def grown(self, before: Census) -> list[str]:
         """Say what there is more of, once all had time to go away."""
@@ -82,18 +89,21 @@ def field(tarball: Path, folder: Path) -> Iterator[Field]:
             patch.setenv("INCUS_PROJECT", mine.project)
             patch.setenv("PATH", str(_VIRT), prepend=os.pathsep)
             patch.setenv("PYTHONPATH", str(_VIRT), prepend=os.pathsep)
-            yield _prepared(daemon, mine.names.pool, tarball, folder)
+            yield _prepared(daemon, mine.names, tarball, folder)
 
 
-def _prepared(daemon: Daemon, pool: str, tarball: Path, folder: Path) -> Field:
+def _prepared(
+    daemon: Daemon, names: Names, tarball: Path, folder: Path
+) -> Field:
     """Import the image, and take the time of each operation."""
     with tarball.open("rb") as source:
         Store(Incus()).add(source, _IMAGE)
     result = Field(
         daemon=daemon,
-        pool=pool,
+        names=names,
         ground=Ground.make(Incus(), folder, frozenset({_IMAGE, _IMPORTED})),
         image=_IMAGE,
+        imported=_IMPORTED,
         operations=operations(
             tarball=tarball, imported=_IMPORTED, image=_IMAGE, folder=folder
         ),

@@ -6,6 +6,7 @@ raised as the kinds of errors.py; what they mean is the caller's to decide.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,8 +40,12 @@ class Incus:
         return f"{self.remote}:{name}" if self.remote else name
 
     def argv(self, *words: str) -> list[str]:
-        """Return the command line of an incus command for this project."""
-        project = [f"--project={self.project}"] if self.project else []
+        """Return the command line of an incus command for this project.
+
+        The query command knows no project and refuses the option.
+        """
+        aimed = self.project and words[0] != "query"
+        project = [f"--project={self.project}"] if aimed else []
         return ["incus", *project, *words]
 
     def run(
@@ -77,12 +82,17 @@ class Incus:
         return self._query("/1.0/metrics").decode()
 
     def _query(self, path: str) -> bytes:
-        # The query command knows no project and refuses the option.
-        argv = ["incus", "query", self.target(path)]
-        completed = process.run(argv, timeout=REQUEST_LIMIT)
-        if completed.status != 0:
-            raise diagnosis.error(argv, completed)
-        return completed.stdout
+        return self.run("query", self.target(path))
+
+    def current_project(self) -> str:
+        """Return the name of the project that this is aimed at.
+
+        Of a remote that was named without a project, it is the usual one.
+        """
+        named = self.project or os.environ.get("INCUS_PROJECT")
+        if named or self.remote:
+            return named or "default"
+        return self.run("project", "get-current").decode().strip()
 
     def projects(self) -> list[str]:
         """Return the names of the projects that this user may see."""

@@ -28,19 +28,42 @@ _SETUP = "Make what is missing: incus-testbed setup"
 
 @dataclass(frozen=True)
 class _Phrase:
+    """What a message means; ``brief`` says it where Incus is long-winded."""
+
     pattern: str
     kind: type[errors.TestbedError]
     resolution: str = ""
+    brief: str = ""
 
 
 #: The first that matches wins, so the narrow ones stand first.
 _PHRASES = (
     _Phrase(
+        r"no space left on device|disk quota exceeded|not enough space",
+        errors.NoSpace,
+        "Free space: 'incus-testbed gc --keep 0' removes what nobody owns or"
+        " uses, 'incus-testbed images' lists the rest.",
+        brief="There is no space left for this in Incus",
+    ),
+    _Phrase(
+        r"Unpack failed",
+        errors.BadImage,
+        "Remove it and import it again: incus-testbed remove ALIAS",
+        brief="Incus can't unpack the image: it is damaged",
+    ),
+    _Phrase(
         r"daemon doesn't appear to be started|connection refused"
-        r"|Daemon is shutting down|unable to connect to: "
-        r"|unexpected EOF|connection reset by peer|: EOF$",
+        r"|dial unix [^\n]*no such file|unable to connect to: ",
         errors.DaemonDown,
         f"Start it: systemctl start incus. {_DOCTOR}",
+        brief="No Incus daemon answers",
+    ),
+    _Phrase(
+        r"Daemon is shutting down|unexpected EOF|connection reset by peer"
+        r"|: EOF$",
+        errors.DaemonDown,
+        f"Look why: journalctl --unit=incus. {_DOCTOR}",
+        brief="The Incus daemon has gone away",
     ),
     _Phrase(
         r"don't have the needed permissions|not authorized|Forbidden"
@@ -48,12 +71,6 @@ _PHRASES = (
         errors.Denied,
         "Run as root, or have an admin add you to the group incus-admin"
         " (adduser USER incus-admin) and log in again.",
-    ),
-    _Phrase(
-        r"no space left on device|disk quota exceeded|not enough space",
-        errors.NoSpace,
-        "Free space: 'incus-testbed images' lists the images,"
-        " 'incus-testbed gc' removes what nobody owns.",
     ),
     _Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
@@ -117,9 +134,10 @@ def error(
     command = " ".join(argv[:_SHOWN_WORDS])
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
+            first = f"incus: {said.splitlines()[0]}"
             return phrase.kind(
-                f"incus: {said.splitlines()[0]}",
-                details=f"(from '{command}')",
+                phrase.brief or first,
+                details=f"{first if phrase.brief else ''}\n(from '{command}')",
                 resolution=phrase.resolution,
             )
     how = (

@@ -13,6 +13,7 @@ from shlex import join
 from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host import (
+    images,
     machine,
     network,
     pool,
@@ -210,6 +211,7 @@ def _requirements(
                 pool=names.pool,
             ),
         ),
+        Requirement("images", partial(images.check, incus, names.profile)),
     ]
     # Last: a service that is let in looks at what there is when it starts.
     if local:
