@@ -2,6 +2,7 @@
 """Who may remove which image when: real processes on a real Incus."""
 
 import io
+import json
 import os
 import random
 import signal
@@ -170,6 +171,25 @@ def test_lease_keeps_an_image_until_it_is_released(incus: Incus) -> None:
     held.release()
     with pytest.raises(errors.NotFound):
         lease.take(incus, "tiny/a")
+
+
+def test_gc_keeps_images_within_bounds(cli: Cli, incus: Incus) -> None:
+    for name in "abc":
+        add(incus, name)
+    add(incus, "hand", Labels())
+    foreseen = json.loads(
+        cli.output("gc", "--keep=1", "--dry-run", "--format=json")
+    )
+    assert tiny(incus) == {"a", "b", "c", "hand"}
+    assert [piece["name"] for piece in foreseen] == ["tiny/a", "tiny/b"]
+    done = json.loads(cli.output("gc", "--keep=1", "--format=json"))
+    assert done == foreseen
+    assert cli.output("gc", "--max-size=1kB") == "image tiny/c: removed\n"
+    assert cli.output("gc", "--keep=0", "--max-size=1GiB") == ""
+    assert tiny(incus) == {"hand"}
+    wrong = cli.run("gc", "--max-size=big")
+    assert wrong.returncode == 2
+    assert "'big' is no size such as 20GiB" in wrong.stderr
 
 
 def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:

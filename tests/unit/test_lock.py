@@ -95,3 +95,17 @@ def test_unusable_folder_is_said(
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     with pytest.raises(errors.Denied, match="XDG_CACHE_HOME"):
         lock.held("x", timeout=0).__enter__()
+
+
+def test_what_a_dead_holder_left_is_removed() -> None:
+    holder = _python(_HOLD)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    assert not lock.abandoned()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    (path,) = lock.abandoned()
+    with lock.held("x", timeout=1):
+        assert not lock.abandoned()
+        lock.remove_abandoned(path)
+        assert path.exists()
