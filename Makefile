@@ -16,6 +16,7 @@ help:
 	@echo 'make test    the tests alone'
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
+	@echo 'make test-in SUITE=sid  the tests, or TESTS=... of them, in another Debian'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make bench   measure imports and testbeds beside those of others'
@@ -46,6 +47,10 @@ test: linters
 # Here, having no Incus is a failure too.
 e2e: linters
 	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
+
+# For instance: make test-in SUITE=sid TESTS=tests/contract
+test-in: linters
+	$(PYTHON) -m tests.e2e.elsewhere $(SUITE) $(TESTS)
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_packages.py
@@ -83,4 +88,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare package-check soak bench install deb format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare test-in package-check soak bench install deb format linters clean

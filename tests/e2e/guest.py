@@ -64,6 +64,13 @@ class Guest:
             )
         return done.stdout
 
+    def show(self, *argv: str) -> int:
+        """Run a command that takes its time, and shows what it does.
+
+        Returns its status.
+        """
+        return self._instance.exec(argv, stdin=subprocess.DEVNULL).returncode
+
     def push(self, source: Path, directory: str) -> None:
         """Copy a file or a tree into a directory of the guest, as root's."""
         target = f"{directory}/{source.name}"

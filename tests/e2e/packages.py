@@ -29,7 +29,7 @@ def build(incus: Incus, suite: str, directory: Path) -> Packages:
     :raises errors.CommandFailed: they can't be built, or differ
     """
     source = directory / "source.tar"
-    _pack(source)
+    pack(source)
     with guest.running(incus, suite, _build_dependencies()) as machine:
         machine.push(source, "/root")
         machine.push(_SCRIPT, "/root")
@@ -42,7 +42,7 @@ def build(incus: Incus, suite: str, directory: Path) -> Packages:
     return Packages(files, lintian)
 
 
-def _pack(target: Path) -> None:
+def pack(target: Path) -> None:
     """Pack what git knows of the tree, and what it doesn't ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],

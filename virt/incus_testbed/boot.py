@@ -86,6 +86,8 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
             f" {readiness.network!r}, after {timeout:.0f} s at most"
         )
         raise _failure(incus, name, why)
+    if readiness.network == "nameless":
+        log.warning("%s has a network, but no name server to ask", name)
     if readiness.failed_units:
         log.warning(
             "%s is %s: failed units: %s",

@@ -19,6 +19,7 @@ from typing import NoReturn
 from incus_testbed import errors, removal, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
 
@@ -69,6 +70,7 @@ class Testbed:
         self._name = name
         self._delete_existing = delete_existing
         self._arguments = arguments
+        self._imported = ""
         self._instance: Instance | None = None
         self._normal_user = ""
 
@@ -90,13 +92,7 @@ class Testbed:
         with _bombing():
             if self._name and self._delete_existing:
                 Instance(self._incus, self._name).delete()
-            self._instance = Instance.launch(
-                self._incus,
-                self._alias(),
-                purpose="autopkgtest",
-                name=self._name,
-                arguments=self._arguments,
-            )
+            self._instance = self._launched()
             try:
                 self._instance.wait_ready()
                 guest = self._instance.probe()
@@ -176,11 +172,33 @@ class Testbed:
             raise errors.NotRunning("The testbed is not open")
         return self._instance
 
-    def _alias(self) -> str:
-        """Return the image's alias, after importing it if it is a file."""
+    def _launched(self) -> Instance:
+        """Launch an instance; of a file, import it first.
+
+        An image of a file may be removed for space between the two.
+        """
         path = Path(self._image)
         if not path.is_file():
-            return self._image
+            return self._launched_of(self._image)
+        try:
+            if self._imported:
+                return self._launched_of(self._imported)
+        except errors.NotFound:
+            log.info("%s is gone again", self._imported)
+        self._imported = self._import(path)
+        return self._launched_of(self._imported)
+
+    def _launched_of(self, alias: str) -> Instance:
+        return Instance.launch(
+            self._incus,
+            alias,
+            purpose="autopkgtest",
+            name=self._name,
+            arguments=self._arguments,
+        )
+
+    def _import(self, path: Path) -> str:
+        """Import a tarball, if need be; return the image's alias."""
         try:
             file = path.open("rb")
         except OSError as error:
@@ -191,7 +209,12 @@ class Testbed:
             alias = content_alias(source)
             size = reporting.size_of(source)
             with reporting.progress(f"Importing {path.name}", size) as update:
-                Store(self._incus).add(source, alias, progress=update)
+                Store(self._incus).add(
+                    source,
+                    alias,
+                    label=Labels(evictable=True),
+                    progress=update,
+                )
         return alias
 
     def _let_go(self) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from incus_testbed.client import Incus
+from incus_testbed.image import eviction
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
+from incus_testbed.records import Image
 
 from .conftest import Start
 
@@ -63,6 +65,28 @@ def test_tarball_is_imported_once(
     assert counts[0] == counts[1]
     with bookworm_tarball.open("rb") as source:
         Store(incus).remove(content_alias(source))
+
+
+def test_tarballs_image_that_is_gone_is_imported_again(
+    start: Start, incus: Incus, bookworm_tarball: Path
+) -> None:
+    server = start(str(bookworm_tarball))
+    server.ask("open")
+    server.ask("close")
+    (gone,) = _evicted_once_unused(incus)
+    assert gone.aliases[0].startswith("tarball/")
+    server.ask("open")
+    server.ask("close")
+    server.quit()
+    _evicted_once_unused(incus)
+
+
+def _evicted_once_unused(incus: Incus) -> list[Image]:
+    deadline = time.monotonic() + 60
+    while not (gone := eviction.evict(incus, keep=0)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return gone
 
 
 @pytest.mark.parametrize(
@@ -162,3 +186,30 @@ def test_plain_image(
         _use(start, "test/plain", _PROFILE)
     finally:
         incus.delete_image(fingerprint)
+
+
+def test_image_without_name_server(
+    start: Start, incus: Incus, bookworm: str
+) -> None:
+    """What does not need names is tested there all the same."""
+    with Instance.launch(incus, bookworm, purpose="test") as instance:
+        instance.wait_ready()
+        instance.run(
+            [
+                *("systemctl", "mask", "incus-testbed-resolv.service"),
+                "systemd-resolved.service",
+            ],
+            check=True,
+        )
+        instance.run(
+            ["sh", "-c", "rm /etc/resolv.conf; touch /etc/resolv.conf"],
+            check=True,
+        )
+        _publish(incus, instance.name, "test/nameless")
+    try:
+        server = start("test/nameless", _PROFILE, stderr=subprocess.PIPE)
+        server.ask("open")
+        server.ask("close")
+        assert "no name server" in server.quit().said
+    finally:
+        incus.delete_image("test/nameless")

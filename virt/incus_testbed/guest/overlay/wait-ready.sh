@@ -8,6 +8,7 @@
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
 #   network=online     a default route, and a name server to ask
+#   network=nameless   a default route, and for half a minute no name server
 #   network=none       no network card
 #   network=offline    neither
 # Exits 0 when the system is running or degraded and the network not offline,
@@ -124,14 +125,23 @@ has_server() {
     return 1
 }
 
-# network_state: sets network.
+# network_state: sets network.  Programs that write down name servers may come
+# after those that set routes; an image may also have none.
+routed=
 network_state() {
     if ! has_card; then
         network=none
-    elif has_route && has_server /etc/resolv.conf; then
+    elif ! has_route; then
+        network=offline
+    elif has_server /etc/resolv.conf; then
         network=online
     else
-        network=offline
+        routed=${routed:-$left}
+        if [ "$((routed - left))" -ge 30 ]; then
+            network=nameless
+        else
+            network=offline
+        fi
     fi
 }
 
@@ -159,6 +169,7 @@ echo "state=${state:-starting}"
 echo "failed=${failed% }"
 echo "network=$network"
 case $state-$network in
-running-online | running-none | degraded-online | degraded-none) exit 0 ;;
+running-online | running-nameless | running-none) exit 0 ;;
+degraded-online | degraded-nameless | degraded-none) exit 0 ;;
 esac
 exit 1
