@@ -196,13 +196,9 @@ def test_image_without_name_server(
         instance.wait_ready()
         instance.run(
             [
-                *("systemctl", "mask", "incus-testbed-resolv.service"),
-                "systemd-resolved.service",
+                *("rm", "/etc/resolv.conf"),
+                "/etc/systemd/system/incus-testbed-resolv.service",
             ],
-            check=True,
-        )
-        instance.run(
-            ["sh", "-c", "rm /etc/resolv.conf; touch /etc/resolv.conf"],
             check=True,
         )
         _publish(incus, instance.name, "test/nameless")
