@@ -13,7 +13,7 @@ from typing import Any
 
 from incus_testbed.client import Incus
 from tests import images
-from tests.e2e import debusine, guest
+from tests.e2e import debusine, guest, packages
 from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
 from tests.e2e.worker import Worker
@@ -29,12 +29,12 @@ _DEBUSINE = (
     *("debusine-client", "debusine-server", "debusine-worker"),
     *("dbconfig-no-thanks", "nginx-light", "postgresql", "redis-server"),
 )
-#: What README.md says that a worker needs, the programs of its tasks, and
-#: dpkg-dev, for the source package.
+#: What our packages need, the programs of its tasks, and dpkg-dev, for the
+#: source package.
 _WORKER = (
     *("autopkgtest", "btrfs-progs", "dnsmasq-base", "dpkg-dev", "incus"),
-    *("make", "nftables", "python3-debian", "python3-rich", "python3-sh"),
-    *("sbuild", "xz-utils", "zstd"),
+    *("nftables", "python3-argcomplete", "python3-debian", "python3-rich"),
+    *("python3-sh", "sbuild", "xz-utils", "zstd"),
 )
 
 #: What Debusine's tasks expect in an environment; systemd-resolved is for its
@@ -133,12 +133,18 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
         incus, generation.suite, (*_DEBUSINE, *_WORKER)
     ) as machine:
         _quieten(machine)
-        for part in ("Makefile", "executor", "virt"):
-            machine.push(_ROOT / part, _CHECKOUT)
+        with TemporaryDirectory() as scratch:
+            built = packages.build(incus, generation.suite, Path(scratch))
+            for file in built.files:
+                machine.push(file, f"{_CHECKOUT}/packages")
         machine.push(_PACKAGE, _CHECKOUT)
         machine.push(_SCRIPTS, _CHECKOUT)
         token = machine.run(f"{_CHECKOUT}/guest/server.sh", debusine.NAME)
-        machine.run(f"{_CHECKOUT}/guest/worker.sh", _CHECKOUT, debusine.NAME)
+        machine.run(
+            f"{_CHECKOUT}/guest/worker.sh",
+            f"{_CHECKOUT}/packages",
+            debusine.NAME,
+        )
         worker = Worker(machine)
         worker.wait_until_offering()
         yield Installation(

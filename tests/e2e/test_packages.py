@@ -172,4 +172,4 @@ def test_purge_leaves_the_images_and_nothing_else(
         *("-not", "-name", "incus-testbed-resolv.service", "-print"),
     )
     assert left == ""
-    assert machine.run("systemctl", "--failed", "--quiet") == ""
+    assert "incus-testbed" not in machine.run("systemctl", "--failed")

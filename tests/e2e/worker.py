@@ -9,7 +9,9 @@ from tests.e2e.guest import Guest
 
 UNIT = "debusine-worker"
 
-_DROP_IN = "/etc/systemd/system/debusine-worker.service.d/debusine-incus.conf"
+_DROP_IN = (
+    "/usr/lib/systemd/system/debusine-worker.service.d/debusine-incus.conf"
+)
 #: Seconds until a worker that was started offers what it can do.
 _LIMIT = 120
 
