@@ -12,6 +12,8 @@ admin() {
     (cd / && runuser -u debusine-server -- debusine-admin "$@")
 }
 
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qy update >&2
 apt-get -qy install "$1"/*.deb >&2
 incus-testbed setup
 cat >/etc/debusine/worker/config.ini <<END
