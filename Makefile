@@ -42,7 +42,8 @@ e2e: linters
 	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
 
 package-check: linters
-	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_packages.py
+	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k %) \
+		tests/e2e/test_packages.py
 
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
