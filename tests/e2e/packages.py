@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _SCRIPTS = [
     Path(__file__).with_name("guest") / name for name in ("build.sh", "vary.sh")
 ]
-#: What building takes beside what debian/control asks for; then what builds
-#: otherwise, and what judges the outcome.
-_TOOLS = ("build-essential", "faketime", "lintian", "locales")
+#: What building takes beside what debian/control asks for, and what it takes
+#: to build under other conditions.
+_TOOLS = ("build-essential", "faketime", "locales")
 
 
 class Builder:
@@ -49,15 +49,6 @@ class Builder:
         """Build under other conditions, which vary.sh lists."""
         return self.build("/home/other/somewhere/else", "/build/vary.sh")
 
-    def lintian(self, directory: str) -> str:
-        """Return all that lintian says of the packages built there."""
-        return self._machine.run(
-            *("env", f"--chdir={directory}/source"),
-            *("lintian", "--allow-root", "--fail-on=none"),
-            *("--tag-display-limit=0", "--display-info", "--pedantic"),
-            "--show-overrides",
-        )
-
     def pull(self, directory: str, target: Path) -> list[Path]:
         """Copy what was built there into a directory; return the files."""
         found = self._machine.run(
@@ -80,6 +71,19 @@ def builder(incus: Incus, suite: str) -> Iterator[Builder]:
         for file in (source, *_SCRIPTS):
             machine.push(file, "/build")
         yield Builder(machine)
+
+
+def lintian(incus: Incus, directory: Path) -> str:
+    """Return all that the newest lintian says of what a build has made."""
+    with guest.running(incus, "sid", ("lintian",)) as machine:
+        for file in directory.iterdir():
+            machine.push(file, "/root/built")
+        (changes,) = directory.glob("*.changes")
+        return machine.run(
+            *("lintian", "--allow-root", "--fail-on=none"),
+            *("--tag-display-limit=0", "--display-info", "--pedantic"),
+            *("--show-overrides", f"/root/built/{changes.name}"),
+        )
 
 
 def _pack(target: Path) -> None:
