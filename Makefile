@@ -2,10 +2,6 @@
 
 # Debian's Python modules are needed, whatever python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
-PREFIX := /usr/local
-MODULES = $(DESTDIR)$(PREFIX)/lib/$(shell /usr/bin/python3 -c \
-	'import sys; print("python%d.%d" % sys.version_info[:2])')/dist-packages
-COMMANDS := virt/incus-testbed virt/autopkgtest-virt-incus-testbed executor/debusine-incus
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=")
 
 help:
@@ -20,7 +16,6 @@ help:
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make bench   measure imports and testbeds beside those of others'
-	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make deb     build the Debian packages, into ..'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
@@ -53,7 +48,8 @@ test-in: linters
 	$(PYTHON) -m tests.e2e.elsewhere $(SUITE) $(TESTS)
 
 package-check: linters
-	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_packages.py
+	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k %) \
+		tests/e2e/test_packages.py
 
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
@@ -66,12 +62,6 @@ bench: linters
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
-
-install:
-	install -d $(DESTDIR)$(PREFIX)/bin $(MODULES)
-	install $(COMMANDS) $(DESTDIR)$(PREFIX)/bin
-	cp -rT virt/incus_testbed $(MODULES)/incus_testbed
-	cp -rT executor/debusine_incus $(MODULES)/debusine_incus
 
 deb:
 	dpkg-buildpackage -us -uc -b
@@ -88,4 +78,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare test-in package-check soak bench install deb format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare test-in soak bench deb package-check format linters clean

@@ -23,6 +23,7 @@ class FakeIncus(Incus):
         super().__init__()
         self.version = "6.0.4"
         self.drivers = drivers
+        self.free = 1 << 40
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             "image": {},
             "network": {"eth0": _object("eth0", type="physical")},
@@ -42,6 +43,11 @@ class FakeIncus(Incus):
                 ],
             },
         }
+
+    def free_space(self, pool: str) -> int | None:
+        """Return the same of every pool."""
+        del pool
+        return self.free
 
     def run(
         self,

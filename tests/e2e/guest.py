@@ -20,7 +20,7 @@ _NESTING = (
     "--config=security.privileged=true",
 )
 #: Seconds for one command; it only keeps a hanging one from hanging the run.
-_LIMIT = 600
+_LIMIT = 1800
 
 
 class Guest:

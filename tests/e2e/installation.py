@@ -13,15 +13,14 @@ from typing import Any
 
 from incus_testbed.client import Incus
 from tests import images
-from tests.e2e import debusine, guest
+from tests.e2e import debusine, guest, packages
 from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
-from tests.e2e.worker import Worker
+from tests.e2e.worker import PACKAGES, Worker
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PACKAGE = _ROOT / "tests" / "packages" / "hello-testbed"
+_PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
 _SCRIPTS = Path(__file__).with_name("guest")
-_CHECKOUT = "/root/checkout"
+_FILES = "/root/e2e"
 
 #: Debusine itself.  Its database can't be made before there is a server for
 #: it: dbconfig is told not to try.
@@ -29,12 +28,12 @@ _DEBUSINE = (
     *("debusine-client", "debusine-server", "debusine-worker"),
     *("dbconfig-no-thanks", "nginx-light", "postgresql", "redis-server"),
 )
-#: What README.md says that a worker needs, the programs of its tasks, and
-#: dpkg-dev, for the source package.
+#: What our packages need, the programs of its tasks, and dpkg-dev, for the
+#: source package.
 _WORKER = (
     *("autopkgtest", "btrfs-progs", "dnsmasq-base", "dpkg-dev", "incus"),
-    *("make", "nftables", "python3-debian", "python3-rich", "python3-sh"),
-    *("sbuild", "xz-utils", "zstd"),
+    *("nftables", "python3-argcomplete", "python3-debian", "python3-rich"),
+    *("python3-sh", "sbuild", "xz-utils", "zstd"),
 )
 
 #: What Debusine's tasks expect in an environment; systemd-resolved is for its
@@ -115,8 +114,8 @@ class Installation:
         return self._source("2")
 
     def _source(self, version: str) -> int:
-        tree = f"{_CHECKOUT}/{_PACKAGE.name}"
-        dsc = self.guest.run(f"{_CHECKOUT}/guest/source.sh", tree, version)
+        tree = f"{_FILES}/{_PACKAGE.name}"
+        dsc = self.guest.run(f"{_FILES}/guest/source.sh", tree, version)
         return self.debusine.import_source(dsc.strip())
 
     def _components(self) -> dict[str, Any]:
@@ -133,12 +132,11 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
         incus, generation.suite, (*_DEBUSINE, *_WORKER)
     ) as machine:
         _quieten(machine)
-        for part in ("Makefile", "executor", "virt"):
-            machine.push(_ROOT / part, _CHECKOUT)
-        machine.push(_PACKAGE, _CHECKOUT)
-        machine.push(_SCRIPTS, _CHECKOUT)
-        token = machine.run(f"{_CHECKOUT}/guest/server.sh", debusine.NAME)
-        machine.run(f"{_CHECKOUT}/guest/worker.sh", _CHECKOUT, debusine.NAME)
+        _put_packages(incus, generation.suite, machine)
+        machine.push(_PACKAGE, _FILES)
+        machine.push(_SCRIPTS, _FILES)
+        token = machine.run(f"{_FILES}/guest/server.sh", debusine.NAME)
+        machine.run(f"{_FILES}/guest/worker.sh", PACKAGES, debusine.NAME)
         worker = Worker(machine)
         worker.wait_until_offering()
         yield Installation(
@@ -147,6 +145,20 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
             Debusine(machine, token.strip()),
             worker,
         )
+
+
+def _put_packages(incus: Incus, suite: str, machine: Guest) -> None:
+    """Build our packages, and copy them to where its worker takes them from."""
+    built = "/build/packages"
+    with (
+        TemporaryDirectory() as scratch,
+        packages.builder(incus, suite) as builder,
+    ):
+        # Their tests have been run, and are run by the packages' own.
+        builder.build(built, "env", "DEB_BUILD_OPTIONS=nocheck")
+        for file in builder.pull(built, Path(scratch)):
+            if file.suffix == ".deb":
+                machine.push(file, PACKAGES)
 
 
 def _quieten(machine: Guest) -> None:

@@ -1,72 +1,113 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Debian packages of this tree, built in a clean Debian."""
 
+import contextlib
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from debian.deb822 import Deb822, PkgRelation
 
 from incus_testbed.client import Incus
 from tests.e2e import guest
+from tests.e2e.guest import Guest
 
-_ROOT = Path(__file__).resolve().parents[2]
-_SCRIPT = Path(__file__).with_name("guest") / "build.sh"
+ROOT = Path(__file__).resolve().parents[2]
+
+_SCRIPTS = [
+    Path(__file__).with_name("guest") / name for name in ("build.sh", "vary.sh")
+]
+#: What building takes beside what debian/control asks for, and what it takes
+#: to build under other conditions.
+_TOOLS = ("build-essential", "faketime", "locales")
 
 
-@dataclass(frozen=True)
-class Packages:
-    """Binary packages, and what lintian says of them."""
+class Builder:
+    """A machine that has the source of this tree, and all to build it."""
 
-    files: tuple[Path, ...]
-    lintian: str
+    def __init__(self, machine: Guest) -> None:
+        """Use a machine that has both."""
+        self._machine = machine
 
+    def build(self, directory: str, *conditions: str) -> dict[str, str]:
+        """Build below a directory; return packages' names and SHA-256 sums.
 
-def build(incus: Incus, suite: str, directory: Path) -> Packages:
-    """Build the packages twice, in a Debian of that suite, into a directory.
+        The conditions are a command that runs another.
 
-    :raises errors.CommandFailed: they can't be built, or differ
-    """
-    source = directory / "source.tar"
-    pack(source)
-    with guest.running(incus, suite, _build_dependencies()) as machine:
-        machine.push(source, "/root")
-        machine.push(_SCRIPT, "/root")
-        lintian = machine.run("/root/build.sh", "/root/source.tar")
-        files = tuple(
-            machine.pull(path, directory)
-            for path in machine.run("find", "/root/built").splitlines()
-            if path.endswith(".deb")
+        :raises errors.CommandFailed: they can't be built; details hold the
+            end of the log
+        """
+        said = self._machine.run(
+            *conditions, "/build/build.sh", "/build/source.tar", directory
         )
-    return Packages(files, lintian)
+        lines = (line.split() for line in said.splitlines())
+        return {name: digest for digest, name in lines}
+
+    def build_otherwise(self) -> dict[str, str]:
+        """Build under other conditions, which vary.sh lists."""
+        return self.build("/home/other/somewhere/else", "/build/vary.sh")
+
+    def pull(self, directory: str, target: Path) -> list[Path]:
+        """Copy what was built there into a directory; return the files."""
+        found = self._machine.run(
+            *("find", directory, "-maxdepth", "1", "-type", "f")
+        )
+        return [self._machine.pull(path, target) for path in found.splitlines()]
+
+
+@contextlib.contextmanager
+def builder(incus: Incus, suite: str) -> Iterator[Builder]:
+    """Have a builder that runs a Debian of that suite."""
+    with (
+        TemporaryDirectory() as scratch,
+        guest.running(
+            incus, suite, (*_TOOLS, *_build_dependencies())
+        ) as machine,
+    ):
+        source = Path(scratch, "source.tar")
+        pack(source)
+        for file in (source, *_SCRIPTS):
+            machine.push(file, "/build")
+        yield Builder(machine)
+
+
+def lintian(incus: Incus, directory: Path) -> str:
+    """Return all that the newest lintian says of what a build has made."""
+    with guest.running(incus, "sid", ("lintian",)) as machine:
+        for file in directory.iterdir():
+            machine.push(file, "/root/built")
+        (changes,) = directory.glob("*.changes")
+        return machine.run(
+            *("lintian", "--allow-root", "--fail-on=none"),
+            *("--tag-display-limit=0", "--display-info", "--pedantic"),
+            *("--show-overrides", f"/root/built/{changes.name}"),
+        )
 
 
 def pack(target: Path) -> None:
     """Pack what git knows of the tree, and what it doesn't ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     with tarfile.open(target, "w") as tar:
         for name in listed.stdout.splitlines():
-            if (_ROOT / name).exists():
-                tar.add(_ROOT / name, name)
+            if (ROOT / name).exists():
+                tar.add(ROOT / name, name)
 
 
-def _build_dependencies() -> tuple[str, ...]:
-    control = Deb822((_ROOT / "debian/control").read_text())
-    wanted = PkgRelation.parse_relations(control["Build-Depends"])
-    names = [alternatives[0]["name"] for alternatives in wanted]
+def _build_dependencies() -> Iterator[str]:
+    control = Deb822((ROOT / "debian/control").read_text())
+    wanted = control["Build-Depends"].strip().removesuffix(",")
     provided = {
         "debhelper-compat": "debhelper",
         "dh-sequence-python3": "dh-python",
     }
-    return (
-        "build-essential",
-        "lintian",
-        *(provided.get(name, name) for name in names),
-    )
+    for alternatives in PkgRelation.parse_relations(wanted):
+        name = alternatives[0]["name"]
+        yield provided.get(name, name)

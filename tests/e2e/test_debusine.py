@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.installation import Installation
+from tests.e2e.worker import program
 
 #: Seconds in which a worker removes what another has left.
 _CLEAN_UP = 30.0
@@ -125,6 +126,16 @@ def _no_way_out(site: Installation) -> Iterator[None]:
 def test_task_can_not_be_configured(site: Installation) -> None:
     site.debusine.complete("debdiff", _debdiff(site), result="failure")
     assert site.guest.instances() == []
+
+
+def test_removing_the_package_gives_upstreams_executor_back(
+    site: Installation,
+) -> None:
+    site.worker.use_upstreams()
+    assert "/usr/bin/debusine-worker" in program(site.guest)
+    site.worker.use_ours()
+    assert "debusine_incus.worker" in program(site.guest)
+    site.worker.wait_until_offering()
 
 
 def test_nothing_is_left(site: Installation) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a bare Debian machine to a test in a testbed, and back."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,14 +10,33 @@ import pytest
 
 from incus_testbed.client import Incus
 from tests import images
-from tests.e2e import guest
+from tests.e2e import guest, packages
 from tests.e2e.guest import Guest
-from tests.e2e.packages import Packages, build
+from tests.e2e.packages import Builder
+from tests.e2e.worker import UNIT, program
 
-_HERE = Path(__file__).resolve()
-_PACKAGE = _HERE.parents[1] / "packages" / "hello-testbed"
+_BACKPORTS = Path(__file__).with_name("guest") / "backports.sh"
+_PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
 _SUITES = ("bookworm", "trixie", "sid")
 _NAMES = ("incus-testbed", "debusine-worker-incus")
+_BUILT = "/build/packages"
+
+_LIST_IMAGES = ("incus", "image", "list", "--format=csv", "--columns=F")
+
+#: Seconds for a worker to say that it is at work.
+_WORKER_LIMIT = 120.0
+#: Seconds for the packages' own tests.
+_TESTS_LIMIT = 1800.0
+
+#: Run by the worker's user: what it would offer, and why not.
+_OFFER = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from debusine_incus.executor import IncusLXCExecutor
+print(IncusLXCExecutor.available())
+"""
+
+pytestmark = pytest.mark.parametrize("suite", _SUITES, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,46 +46,133 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def packages(
-    suite: str,
-    incus_environment: object,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Packages:
-    """Build our packages there."""
+def builder(suite: str, incus_environment: object) -> Iterator[Builder]:
+    """Give a machine to build our packages on."""
     del incus_environment
-    return build(Incus(), suite, tmp_path_factory.mktemp(suite))
+    with packages.builder(Incus(), suite) as machine:
+        yield machine
 
 
 @pytest.fixture(scope="module")
-def machine(suite: str, packages: Packages) -> Iterator[Guest]:
-    """Give a bare machine beside which our packages lie."""
+def sums(builder: Builder) -> dict[str, str]:
+    """Build our packages, with their tests; return their SHA-256 sums."""
+    return builder.build(_BUILT)
+
+
+@pytest.fixture(scope="module")
+def built(
+    builder: Builder,
+    sums: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return the directory with all that the build has made."""
+    del sums
+    directory = tmp_path_factory.mktemp("built")
+    builder.pull(_BUILT, directory)
+    return directory
+
+
+def _bare(suite: str, built: Path) -> Iterator[Guest]:
+    """Have a bare machine beside which our packages lie."""
     with guest.running(Incus(), suite, ()) as bare:
-        for file in packages.files:
+        for file in built.glob("*.deb"):
             bare.push(file, "/root/debs")
         bare.push(_PACKAGE, "/root")
         if suite == "bookworm":
-            bare.push(_HERE.parent / "guest" / "backports.sh", "/root")
-            bare.run("/root/backports.sh")
+            bare.push(_BACKPORTS, "/root")
+            bare.run(f"/root/{_BACKPORTS.name}")
         yield bare
+
+
+@pytest.fixture(scope="module")
+def machine(suite: str, built: Path) -> Iterator[Guest]:
+    """Give the machine that the packages are put on, and stay on."""
+    yield from _bare(suite, built)
+
+
+@pytest.fixture
+def without_incus(suite: str, built: Path) -> Iterator[Guest]:
+    """Give another one, on which Incus is never installed."""
+    yield from _bare(suite, built)
 
 
 def _sh(machine: Guest, script: str) -> str:
     return machine.run("sh", "-euc", f"cd /root\n{script}")
 
 
+def _apt(machine: Guest, words: str) -> str:
+    return _sh(machine, f"DEBIAN_FRONTEND=noninteractive apt-get -qy {words}")
+
+
 @pytest.fixture
 def apt(machine: Guest) -> Callable[[str], str]:
     """Return what runs apt-get."""
-    return lambda words: _sh(
-        machine, f"DEBIAN_FRONTEND=noninteractive apt-get -qy {words}"
+    return lambda words: _apt(machine, words)
+
+
+def _offer(machine: Guest) -> str:
+    """Return what a worker would log of the backend, and whether it works."""
+    return machine.run(
+        *("runuser", "-u", "debusine-worker", "--"),
+        *("env", "--chdir=/", "python3", "-c", _OFFER),
     )
 
 
-pytestmark = pytest.mark.parametrize("suite", _SUITES, indirect=True)
+def test_lintian_has_nothing_to_say(built: Path) -> None:
+    said = packages.lintian(Incus(), built)
+    print(said)
+    # O: overridden, M: what lintian itself takes for none; N: the reasons.
+    assert [line for line in said.splitlines() if line[0] not in "OMN"] == []
 
 
-def test_lintian_has_nothing_to_say(packages: Packages) -> None:
-    assert packages.lintian == ""
+def test_other_conditions_make_the_same(
+    builder: Builder, sums: dict[str, str]
+) -> None:
+    for name, digest in sums.items():
+        print(digest, name)
+    assert builder.build_otherwise() == sums
+
+
+def test_own_tests(suite: str, built: Path, tmp_path: Path) -> None:
+    """Debian's tests of the packages, in a testbed of their own making."""
+    (changes,) = built.glob("*.changes")
+    setup = ["apt-get update"]
+    if suite == "bookworm":
+        setup.insert(0, "/root/backports.sh")
+    done = subprocess.run(
+        [
+            *("autopkgtest", changes, "--summary-file", tmp_path / "summary"),
+            f"--copy={_BACKPORTS}:/root/backports.sh",
+            *(f"--setup-commands={command}" for command in setup),
+            *("--", "incus-testbed", images.build(suite)),
+            *("-c", "security.nesting=true", "-c", "security.privileged=true"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=_TESTS_LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    print((tmp_path / "summary").read_text())
+
+
+def test_without_incus(without_incus: Guest) -> None:
+    _apt(without_incus, "update")
+    _apt(
+        without_incus,
+        "install --no-install-recommends ./debs/incus-testbed_*.deb",
+    )
+    said = _sh(without_incus, "incus-testbed doctor 2>&1 || test $? = 1")
+    assert "Incus server:\n  apt install incus" in said
+    assert "usermod" not in said
+    refused = _sh(without_incus, "incus-testbed setup 2>&1 || test $? = 1")
+    assert "apt install incus" in refused
+    without_incus.run("systemctl", "start", "incus-testbed.service")
+    assert without_incus.run("systemctl", "--failed", "--quiet") == ""
+    _apt(without_incus, "purge incus-testbed")
 
 
 def test_from_bare_machine_to_test(
@@ -80,10 +187,15 @@ def test_from_bare_machine_to_test(
     assert (
         machine.run("incus", "profile", "list", "--format=csv").count("\n") == 1
     )
-    assert "adduser debusine-worker incus-admin" in _sh(
-        machine, "incus-testbed doctor || test $? = 1"
-    )
-    _sh(machine, "incus-testbed setup && incus-testbed doctor")
+    said = _sh(machine, "incus-testbed doctor || test $? = 1")
+    assert "adduser debusine-worker incus-admin" in said
+    offer = _offer(machine)
+    assert "incus-lxc is not available: " in offer
+    assert offer.endswith("False\n")
+
+    said = _sh(machine, "incus-testbed setup && incus-testbed doctor")
+    assert "adduser debusine-worker incus-admin" in said
+    assert _offer(machine).endswith("by debusine_incus\nTrue\n")
     ready = time.monotonic()
     machine.push(images.build(suite), "/root")
     _sh(
@@ -113,15 +225,65 @@ def test_timer_removes_what_was_left(machine: Guest) -> None:
     assert machine.instances() == []
 
 
-def test_worker_starts_with_our_executors_and_gets_its_own_back(
+def test_masked_incus_is_left_alone(machine: Guest) -> None:
+    machine.run("systemctl", "mask", "--now", "incus.service", "incus.socket")
+    machine.run("systemctl", "start", "incus-testbed.service")
+    said = _sh(machine, "incus-testbed doctor || test $? = 1")
+    (advice,) = [line for line in said.splitlines() if "unmask" in line]
+    _sh(machine, f"{advice} && incus-testbed doctor")
+
+
+def test_service_may_do_little(machine: Guest) -> None:
+    said = machine.run(
+        *("systemd-analyze", "security", "--no-pager"),
+        *("--threshold=30", "incus-testbed.service"),
+    )
+    print(said.splitlines()[-1])
+
+
+@pytest.fixture
+def running_worker(machine: Guest) -> None:
+    """Have a worker that waits for a server that is not there."""
+    _sh(
+        machine,
+        "cd /etc/debusine/worker\n"
+        "printf '[General]\\napi-url = http://localhost:1/api\\n' >config.ini\n"
+        "umask 077\n"
+        "echo token >token\n"
+        "chown debusine-worker: token\n"
+        f"systemctl start {UNIT}",
+    )
+    _wait_until_looking_for_its_server(machine)
+
+
+def _wait_until_looking_for_its_server(machine: Guest) -> None:
+    """Wait until the worker's present process has started in earnest."""
+    deadline = time.monotonic() + _WORKER_LIMIT
+    while "Error connecting" not in (said := _said_by_worker(machine)):
+        assert time.monotonic() < deadline, said
+        time.sleep(1)
+
+
+def _said_by_worker(machine: Guest) -> str:
+    return _sh(
+        machine,
+        f"invocation=$(systemctl show --property=InvocationID --value {UNIT})\n"
+        "journalctl --output=cat --no-pager _SYSTEMD_INVOCATION_ID=$invocation",
+    )
+
+
+@pytest.mark.usefixtures("running_worker")
+def test_running_worker_follows_the_package(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
-    ours = machine.run("systemctl", "show", "debusine-worker")
-    assert "debusine_incus.worker" in ours
-    apt("remove debusine-worker-incus")
-    upstreams = machine.run("systemctl", "show", "debusine-worker")
-    assert "path=/usr/bin/debusine-worker ;" in upstreams
-    apt("install ./debs/*.deb")
+    for step, expected in (
+        ("install --reinstall ./debs/*.deb", "debusine_incus.worker"),
+        ("remove debusine-worker-incus", "/usr/bin/debusine-worker"),
+        ("install ./debs/*.deb", "debusine_incus.worker"),
+    ):
+        apt(step)
+        _wait_until_looking_for_its_server(machine)
+        assert expected in program(machine)
 
 
 def test_upgrade_downgrade_reinstall(
@@ -144,32 +306,30 @@ def test_upgrade_downgrade_reinstall(
     ):
         apt(step)
         _sh(machine, "incus-testbed setup && incus-testbed doctor")
-        assert "active" in machine.run(
-            "systemctl", "is-active", "incus-testbed.timer"
-        )
+        for unit in ("incus-testbed.timer", UNIT):
+            assert machine.run("systemctl", "is-active", unit) == "active\n"
 
 
-def test_purge_leaves_the_images_and_nothing_else(
+def test_purge_leaves_the_images_and_says_how_to_remove_them(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
-    before = machine.run("incus", "image", "list", "--format=csv")
-    apt(f"purge {' '.join(_NAMES)}")
-    assert machine.run("incus", "image", "list", "--format=csv") == before
-    assert before
+    image = machine.run(*_LIST_IMAGES)
+    said = apt(f"purge {' '.join(_NAMES)}")
+    assert machine.run(*_LIST_IMAGES) == image
     left = machine.run(
         *("find", "/etc", "/usr/bin", "/usr/lib", "/usr/share", "/var/lib"),
         *("-path", "/var/lib/incus", "-prune", "-o"),
-        *(
-            "(",
-            "-name",
-            "incus-testbed*",
-            "-o",
-            "-name",
-            "*debusine*incus*",
-            ")",
-        ),
+        *("(", "-name", "incus-testbed*", "-o", "-name", "*debusine*incus*"),
         # What makes the machine itself a good guest.
-        *("-not", "-name", "incus-testbed-resolv.service", "-print"),
+        *(")", "-not", "-name", "incus-testbed-resolv.service", "-print"),
     )
     assert left == ""
-    assert machine.run("systemctl", "--failed", "--quiet") == ""
+    assert "incus-testbed" not in machine.run("systemctl", "--failed")
+
+    remedies = [
+        line.strip() for line in said.splitlines() if line.startswith("    ")
+    ]
+    assert "gpasswd --delete debusine-worker incus-admin" in remedies
+    _sh(machine, "\n".join(remedies).replace("FINGERPRINT", image.strip()))
+    for kind in "image", "storage":
+        assert machine.run("incus", kind, "list", "--format=csv") == ""

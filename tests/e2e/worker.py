@@ -9,7 +9,9 @@ from tests.e2e.guest import Guest
 
 UNIT = "debusine-worker"
 
-_DROP_IN = "/etc/systemd/system/debusine-worker.service.d/debusine-incus.conf"
+#: Where our packages lie in its guest.
+PACKAGES = "/root/packages"
+
 #: Seconds until a worker that was started offers what it can do.
 _LIMIT = 120
 
@@ -21,6 +23,15 @@ worker = Worker.objects.filter(worker_type="external").get()
 told = str(worker.dynamic_metadata_updated_at)
 print(json.dumps([told, worker.dynamic_metadata]))
 """
+
+
+def program(guest: Guest) -> str:
+    """Return the command line of the worker that runs; empty if none does."""
+    return guest.run(
+        *("sh", "-euc"),
+        f"pid=$(systemctl show --property=MainPID --value {UNIT})\n"
+        'test "$pid" = 0 || tr "\\0" " " </proc/$pid/cmdline',
+    )
 
 
 class Worker:
@@ -49,14 +60,12 @@ class Worker:
         self._guest.run("systemctl", "restart", UNIT)
 
     def use_ours(self) -> None:
-        """Have it run the executors under test."""
-        self._guest.run("mv", f"{_DROP_IN}.off", _DROP_IN)
-        self._reload()
+        """Install our packages; wait until it runs with them."""
+        self._change_packages(f"install {PACKAGES}/*.deb")
 
     def use_upstreams(self) -> None:
-        """Have it run Debusine's own executors."""
-        self._guest.run("mv", _DROP_IN, f"{_DROP_IN}.off")
-        self._reload()
+        """Remove our package for it; wait until it runs without."""
+        self._change_packages("remove debusine-worker-incus")
 
     def offer(self) -> dict[str, Any]:
         """Return what it has told the server of itself last."""
@@ -81,10 +90,13 @@ class Worker:
                 raise TimeoutError(f"{self.offer()}\n{self.log()}")
             time.sleep(1)
 
-    def _reload(self) -> None:
+    def _change_packages(self, words: str) -> None:
+        """Have apt do something that restarts it; wait until it did."""
         before = self._told()[0]
-        self._guest.run("systemctl", "daemon-reload")
-        self.restart()
+        self._guest.run(
+            *("sh", "-c"),
+            f"DEBIAN_FRONTEND=noninteractive apt-get -qy {words}",
+        )
         deadline = time.monotonic() + _LIMIT
         while self._told()[0] == before:
             if time.monotonic() > deadline:

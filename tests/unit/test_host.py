@@ -62,6 +62,17 @@ def test_a_pool_that_copies_is_a_warning_with_a_way_out() -> None:
     assert "--pool" in finding.advice
 
 
+def test_a_pool_that_is_full_is_a_warning() -> None:
+    incus = FakeIncus()
+    incus.run("storage", "create", "default", "btrfs")
+    incus.free = 100 << 20
+
+    finding = _finding(incus, "storage pool default")
+
+    assert finding.state is host.State.WARNING
+    assert "0.1 GiB" in finding.detail
+
+
 def test_without_a_cloning_driver_setup_makes_a_pool_that_copies() -> None:
     incus = FakeIncus(drivers=["dir"])
 

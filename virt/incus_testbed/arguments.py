@@ -182,7 +182,9 @@ def _add_machine_commands(
         "setup",
         help="make the network, storage pool and profile",
         description="Make what is missing for testbeds: the network, the"
-        " storage pool and the profile. Can be run again at any time.",
+        " storage pool and the profile; let the worker in, where there is one,"
+        " by adding its user to the group incus-admin. Can be run again at any"
+        " time.",
     )
     setup.set_defaults(function="setup")
     setup.add_argument(

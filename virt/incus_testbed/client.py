@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -114,6 +115,15 @@ class Incus:
             "storage", "list", *self._targets(), "--format=json"
         )
         return pools
+
+    def free_space(self, pool: str) -> int | None:
+        """Return how many bytes are free in a pool; None if it has no limit.
+
+        :raises errors.CommandFailed: that depends on the cluster's member
+        """
+        path = f"/1.0/storage-pools/{quote(pool, safe='')}/resources"
+        space = json.loads(self._query(path))["space"]
+        return space["total"] - space["used"] if space.get("total") else None
 
     def profile(self, name: str) -> dict[str, Any]:
         """Return a profile's config, devices and description.

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-#   worker.sh SOURCE NAME
+#   worker.sh DIRECTORY NAME
 #
-# In a guest with Debusine's server NAME: do what README.md says of a worker
-# with this software, from the checkout in SOURCE, and let the worker in.
+# In a guest with Debusine's server NAME: do what README.md says of a worker,
+# with the packages in DIRECTORY, and let the worker in.
 
 set -eu
 
@@ -12,17 +12,14 @@ admin() {
     (cd / && runuser -u debusine-server -- debusine-admin "$@")
 }
 
-cd "$1"
-make install
-install -D -m 644 executor/debusine-incus.conf \
-    /etc/systemd/system/debusine-worker.service.d/debusine-incus.conf
-adduser debusine-worker incus-admin
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qy update >&2
+apt-get -qy install "$1"/*.deb >&2
 incus-testbed setup
 cat >/etc/debusine/worker/config.ini <<END
 [General]
 api-url = http://$2/api
 END
-systemctl daemon-reload
 systemctl restart debusine-worker
 
 timeout 60 sh -c 'until test -s /etc/debusine/worker/token; do sleep 0.2; done'

@@ -180,17 +180,14 @@ def _run(incus: Incus, argv: tuple[str, ...]) -> None:
 def _requirements(
     incus: Incus, names: Names
 ) -> tuple[list[Requirement], list[Requirement]]:
-    """Return the basics, the server last, and the objects in it.
+    """Return the basics, the server last, and what is met once it answers.
 
     They are in the order in which they can be met.
     """
     local = incus.remote in {None, "local"}
     basics = [Requirement("programs", machine.check_programs)]
     if local:
-        basics += [
-            Requirement("kernel limits", machine.check_limits),
-            Requirement("user ids", machine.check_ids),
-        ]
+        basics.append(Requirement("kernel limits", machine.check_limits))
     basics.append(Requirement("Incus server", partial(server.check, incus)))
     objects = [
         Requirement(
@@ -213,9 +210,11 @@ def _requirements(
         ),
         Requirement("images", partial(images.check, incus, names.profile)),
     ]
-    # Last: a service that is let in looks at what there is when it starts.
     if local:
-        objects += service.requirements()
+        # First: Incus gives root its ids when it is installed.  Last: a
+        # service that is let in looks at what there is when it starts.
+        ids = Requirement("user ids", machine.check_ids)
+        objects = [ids, *objects, *service.requirements()]
     return basics, objects
 
 

@@ -9,6 +9,7 @@ from incus_testbed.host.requirement import Finding, State, good
 
 #: Programs that are called here or by incusd, and Debian's package of each.
 _PROGRAMS = {
+    "bzip2": "bzip2",
     "incus": "incus-client",
     "ip": "iproute2",
     "xz": "xz-utils",

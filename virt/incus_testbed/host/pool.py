@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from incus_testbed import process
+from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 
@@ -19,6 +19,8 @@ _LOOP_CONTROL = Path("/dev/loop-control")
 _GIB = 1 << 30
 #: GiB of a pool in a file: the file takes up only what is in use.
 _SMALLEST, _LARGEST = 5, 200
+#: Bytes that an image and an instance of it easily take.
+_ROOM = 2 * _GIB
 
 
 def check(incus: Incus, name: str, *, local: bool) -> Finding:
@@ -32,6 +34,8 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     }
     for pool in incus.pools():
         if pool["name"] == name:
+            if pool["status"] == "Created" and (short := _short(incus, name)):
+                return short
             return _of_present(pool["driver"], pool["status"], supported)
     driver = next((made for made in _MADE if made in supported), "dir")
     if driver != "dir" and local:
@@ -89,6 +93,22 @@ def _absent(incus: Incus, name: str, *words: str) -> Finding:
         state=State.FAILED,
         detail="it does not exist",
         fix=(("incus", "storage", "create", incus.target(name), *words),),
+    )
+
+
+def _short(incus: Incus, name: str) -> Finding | None:
+    """Return what there is to say of a pool that is all but full."""
+    try:
+        free = incus.free_space(name)
+    except errors.CommandFailed:  # a cluster: each member has its own
+        return None
+    if free is None or free >= _ROOM:
+        return None
+    return Finding(
+        state=State.WARNING,
+        detail=f"only {free / _GIB:.1f} GiB are free in it",
+        advice="'incus-testbed images' lists the images, 'incus-testbed gc'"
+        " removes what nobody owns",
     )
 
 

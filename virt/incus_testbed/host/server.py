@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from incus_testbed import errors
+from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 
@@ -13,6 +13,9 @@ from incus_testbed.host.requirement import Finding, State, good
 #: drop a long quiet 'incus exec'.
 _NEEDED = (6, 0)
 _SOUND = (6, 0, 3)
+_INSTALL = "apt install incus; in Debian 12: incus/bookworm-backports"
+#: The second is what starts it; the first, what makes it start at need.
+_UNITS = ("incus.socket", "incus.service")
 
 
 def check(incus: Incus) -> Finding:
@@ -46,12 +49,12 @@ def drivers(incus: Incus) -> list[str]:
 def _of_version(text: str) -> Finding:
     version = tuple(int(number) for number in re.findall(r"\d+", text))
     if version < _NEEDED:
-        return _failed(f"version {text} is too old", _upgrade_advice())
+        return _failed(f"version {text} is too old", _INSTALL)
     if version < _SOUND:
         return Finding(
             state=State.WARNING,
             detail=f"version {text} drops a command that is long quiet",
-            advice=_upgrade_advice(),
+            advice=_INSTALL,
         )
     return good(f"version {text}")
 
@@ -61,10 +64,17 @@ def _failed(detail: str, advice: str) -> Finding:
 
 
 def _start_advice() -> str:
-    if Path("/run/systemd/system").exists():
-        return "systemctl start incus.socket incus.service"
-    return "Start incusd; this machine has no systemd to do it"
+    if not Path("/run/systemd/system").exists():
+        return "Start incusd; this machine has no systemd to do it"
+    units = " ".join(_UNITS)
+    start = f"systemctl start {units}"
+    return {
+        "not-found": _INSTALL,
+        "masked": f"systemctl unmask {units} && {start}",
+    }.get(_load_state(_UNITS[-1]), start)
 
 
-def _upgrade_advice() -> str:
-    return "apt install incus; in Debian 12: incus/bookworm-backports"
+def _load_state(unit: str) -> str:
+    """Return what systemd knows of a unit: loaded, not-found, masked."""
+    argv = ("systemctl", "show", "--property=LoadState", "--value", unit)
+    return process.run(argv, timeout=10).stdout.decode().strip()

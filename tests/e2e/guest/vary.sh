@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+#   vary.sh COMMAND...
+#
+# In a guest: run a command as another user with another home directory, shell
+# and umask, in another language and time zone, more than a year later, and
+# have Debian's tools build with other options.
+
+set -eu
+
+useradd --create-home --shell /bin/bash other
+localedef --inputfile=tr_TR --charmap=UTF-8 tr_TR.UTF-8
+umask 027
+exec runuser -u other -- env -i --chdir=/home/other \
+    HOME=/home/other USER=other SHELL=/bin/bash PATH=/usr/bin:/bin \
+    LC_ALL=tr_TR.UTF-8 LANGUAGE=tr TZ=Pacific/Kiritimati \
+    DEB_BUILD_OPTIONS='nocheck parallel=7' \
+    faketime '+400 days +7 hours' "$@"
