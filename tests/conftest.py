@@ -11,11 +11,8 @@ import pytest
 
 from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from tests import daemon, images
+from tests import daemon, images, room
 from tests.sandbox import Sandbox, sandbox
-
-_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-_INOTIFY_WANTED = 1024
 
 _VIRT = Path(__file__).resolve().parent.parent / "virt"
 
@@ -71,17 +68,9 @@ def incus(incus_environment: object) -> Incus:
 
 @pytest.fixture(scope="module")
 def room_for_many() -> Iterator[None]:
-    """Have the kernel let many guests of one user id watch files.
-
-    Each systemd wants about a dozen of what a bare machine has 128 of.
-    """
-    before = _INOTIFY.read_text()
-    raised = int(before) < _INOTIFY_WANTED
-    if raised:
-        _INOTIFY.write_text(f"{_INOTIFY_WANTED}\n")
-    yield
-    if raised:
-        _INOTIFY.write_text(before)
+    """Have the kernel let many guests run at once."""
+    with room.for_many():
+        yield
 
 
 @pytest.fixture(scope="session")

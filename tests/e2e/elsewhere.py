@@ -14,7 +14,7 @@ from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
-from tests import daemon, sandbox
+from tests import daemon, room, sandbox
 from tests.e2e import guest, packages
 
 _CHECKOUT = "/root/checkout"
@@ -28,6 +28,7 @@ tar -xf /root/source.tar -C {_CHECKOUT}
 def run(suite: str, arguments: list[str]) -> int:
     """Run pytest there; return its status."""
     with (
+        room.for_many(),
         tempfile.TemporaryDirectory() as folder,
         guest.running(Incus(), suite, ("ca-certificates", "git")) as machine,
     ):

@@ -182,9 +182,9 @@ def test_build_that_takes_too_long(
         *(tmp_path / "output", builder, "--timeout-build=1", every_kind),
         *("--apt-upgrade", "--test-name=build-needed"),
     )
-    assert run.status in {12, 16}, run.said[-3000:]
+    assert run.status in {12, 16, 20}, run.said[-3000:]  # 20: 6.0
     assert "timed out" in run.said
-    assert "Traceback" not in run.said
+    assert "incus_testbed/" not in run.said  # no traceback of ours
 
 
 def test_copy_that_takes_too_long(bookworm: str, tmp_path: Path) -> None:
