@@ -14,6 +14,7 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
+	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
@@ -39,8 +40,12 @@ lint: linters
 	.venv/bin/mypy
 	shellcheck $(SCRIPTS)
 
-test: linters
+test: packages
 	$(PYTHON) -m pytest
+
+# In a Debian of another release, with the Incus and autopkgtest that it has.
+check-%: packages
+	$(PYTHON) -m tests.e2e.check $* $(TESTS)
 
 # Here, having no Incus is a failure too.
 e2e: linters
@@ -71,6 +76,9 @@ format: linters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+packages:
+	tests/bootstrap.sh test
+
 linters:
 	tests/bootstrap.sh check
 
@@ -79,4 +87,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare package-check bench install deb format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare package-check bench install deb format packages linters clean
