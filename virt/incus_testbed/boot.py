@@ -93,6 +93,13 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
             readiness.state,
             " ".join(readiness.failed_units),
         )
+    if readiness.network == "nameless":
+        log.warning(
+            "%s can't resolve names: nothing in its image asks for a name"
+            " server. With systemd-resolved in it, or imported by"
+            " 'incus-testbed import', it would have one",
+            name,
+        )
     return readiness
 
 

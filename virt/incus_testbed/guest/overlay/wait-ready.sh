@@ -8,13 +8,17 @@
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
 #   network=online     a default route, and a name server to ask
+#   network=nameless   a default route alone
 #   network=none       no network card
-#   network=offline    neither
+#   network=offline    none of these
 # Exits 0 when the system is running or degraded and the network not offline,
 # 1 otherwise.  Needs a POSIX shell, and of programs readlink, sleep and timeout.
 
 set -u
 limit=$1
+# Seconds for a name server to follow the route.  They come together, unless
+# nothing in the image asks for one.
+grace=10
 
 # remaining: whether time is left; sets left, in whole seconds.
 deadline=
@@ -128,11 +132,26 @@ has_server() {
 network_state() {
     if ! has_card; then
         network=none
-    elif has_route && has_server /etc/resolv.conf; then
+    elif ! has_route; then
+        network=offline
+    elif has_server /etc/resolv.conf; then
         network=online
     else
-        network=offline
+        network=nameless
     fi
+}
+
+# is_pending: whether more of the network is to be expected.
+nameless_since=
+is_pending() {
+    case $network in
+    offline) return 0 ;;
+    nameless)
+        nameless_since=${nameless_since:-$up}
+        [ $((up - nameless_since)) -lt "$grace" ]
+        ;;
+    *) return 1 ;;
+    esac
 }
 
 state=starting
@@ -142,7 +161,7 @@ while remaining; do
     sleep 0.02
 done
 network_state
-while [ "$network" = offline ] && [ "$state" != maintenance ] && remaining; do
+while [ "$state" != maintenance ] && remaining && is_pending; do
     sleep 0.02
     network_state
 done
@@ -159,6 +178,7 @@ echo "state=${state:-starting}"
 echo "failed=${failed% }"
 echo "network=$network"
 case $state-$network in
-running-online | running-none | degraded-online | degraded-none) exit 0 ;;
+*-offline) exit 1 ;;
+running-* | degraded-*) exit 0 ;;
 esac
 exit 1
