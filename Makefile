@@ -10,9 +10,9 @@ help:
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
+	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
-	@echo 'make test-in SUITE=sid  the tests, or TESTS=... of them, in another Debian'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make bench   measure imports and testbeds beside those of others'
@@ -36,16 +36,16 @@ lint: linters
 	.venv/bin/mypy
 	shellcheck $(SCRIPTS)
 
-test: linters
+test: packages
 	$(PYTHON) -m pytest
+
+# In a Debian of another release, with the Incus and autopkgtest that it has.
+check-%: packages
+	$(PYTHON) -m tests.e2e.check $* $(TESTS)
 
 # Here, having no Incus is a failure too.
 e2e: linters
 	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
-
-# For instance: make test-in SUITE=sid TESTS=tests/contract
-test-in: linters
-	$(PYTHON) -m tests.e2e.elsewhere $(SUITE) $(TESTS)
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k %) \
@@ -70,6 +70,9 @@ format: linters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+packages:
+	tests/bootstrap.sh test
+
 linters:
 	tests/bootstrap.sh check
 
@@ -78,4 +81,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare test-in soak bench deb package-check format linters clean
+.PHONY: help demo shell check lint test e2e e2e-compare soak bench deb package-check format packages linters clean

@@ -1,11 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Install what "make demo" or "make check" needs and this machine lacks.
+# Install what "make demo", "make test" or "make check" needs and this machine
+# lacks.
 #
 #   tests/bootstrap.sh demo|test|check
-#
-# test is check without the linters, which don't come from Debian.
 #
 # For Debian 12 and later, as root. Does nothing where nothing is missing.
 # Debian 12 has Incus in backports only: these are added, from the mirror that
@@ -17,7 +16,7 @@ set -eu
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
-check='dpkg-dev git make python3-debusine python3-hypothesis python3-lxml
+test='dpkg-dev git make python3-debusine python3-hypothesis python3-lxml
 python3-pytest python3-responses python3-venv sbuild shellcheck'
 
 # What Debian 12 has too old or not at all.
@@ -189,7 +188,7 @@ linters() {
 
 case ${1-} in
     demo) wanted=$run ;;
-    test | check) wanted="$run $check" ;;
+    test | check) wanted="$run $test" ;;
     *) die "usage: tests/bootstrap.sh demo|test|check" ;;
 esac
 command -v apt-get >/dev/null || die "this is not a Debian machine"

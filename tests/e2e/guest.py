@@ -64,11 +64,8 @@ class Guest:
             )
         return done.stdout
 
-    def show(self, *argv: str) -> int:
-        """Run a command that takes its time, and shows what it does.
-
-        Returns its status.
-        """
+    def watch(self, *argv: str) -> int:
+        """Run a command that says here what it says; return its status."""
         return self._instance.exec(argv, stdin=subprocess.DEVNULL).returncode
 
     def push(self, source: Path, directory: str) -> None:

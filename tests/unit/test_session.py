@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command's output arrives whole or is reported as lost."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from incus_testbed import diagnosis, errors, process
 from incus_testbed.endpoint import Endpoint
-from incus_testbed.session import api, websocket
+from incus_testbed.session import api, streams, websocket
 from incus_testbed.session import document as json_document
 from tests.fake_incusd import (
     BINARY,
@@ -503,3 +504,19 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_output_where_the_kernel_can_not_write_what_goes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unable(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "pwritev", unable)
+    read, write = os.pipe()
+    data = bytes(range(256)) * 20
+    written = streams.put_at_once(write, memoryview(data))
+    assert os.read(read, len(data)) == data[:written]
+    assert 0 < written < len(data)
+    os.close(read)
+    os.close(write)

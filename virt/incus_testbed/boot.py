@@ -86,14 +86,19 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
             f" {readiness.network!r}, after {timeout:.0f} s at most"
         )
         raise _failure(incus, name, why)
-    if readiness.network == "nameless":
-        log.warning("%s has a network, but no name server to ask", name)
     if readiness.failed_units:
         log.warning(
             "%s is %s: failed units: %s",
             name,
             readiness.state,
             " ".join(readiness.failed_units),
+        )
+    if readiness.network == "nameless":
+        log.warning(
+            "%s can't resolve names: nothing in its image asks for a name"
+            " server. With systemd-resolved in it, or imported by"
+            " 'incus-testbed import', it would have one",
+            name,
         )
     return readiness
 

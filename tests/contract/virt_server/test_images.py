@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Images of any provenance: tarballs, Incus' own, without bash, with users."""
 
+import contextlib
 import io
 import json
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -119,42 +120,29 @@ def test_normal_user_is_suggested_once(
         Store(incus).remove(content_alias(source))
 
 
-def test_image_without_bash(start: Start, incus: Incus, bookworm: str) -> None:
+@pytest.fixture(scope="module")
+def published(incus: Incus, bookworm: str) -> Iterator[str]:
+    """Return the alias of an image made of an instance, without bash."""
+    alias = "test/published"
     with Instance.launch(incus, bookworm, purpose="test") as instance:
         instance.wait_ready()
         instance.exec(["rm", "/bin/bash"])
-        _publish(incus, instance.name, "test/bashless")
-    try:
-        _use(start, "test/bashless", _PROFILE)
-    finally:
-        incus.delete_image("test/bashless")
+        incus.run(
+            *("publish", instance.name, "--force", f"--alias={alias}"),
+            "--compression=none",
+            timeout=300,
+        )
+    yield alias
+    incus.delete_image(alias)
 
 
-def test_published_image(start: Start, incus: Incus, bookworm: str) -> None:
-    with Instance.launch(incus, bookworm, purpose="test") as instance:
-        instance.wait_ready()
-        instance.exec(["touch", "/etc/published"])
-        _publish(incus, instance.name, "test/published")
-    try:
-        _use(start, "test/published", _PROFILE)
-    finally:
-        incus.delete_image("test/published")
+def test_published_image_without_bash(start: Start, published: str) -> None:
+    _use(start, published, _PROFILE)
 
 
-def test_profile_that_is_missing(
-    start: Start, incus: Incus, bookworm: str
-) -> None:
-    with Instance.launch(incus, bookworm, purpose="test") as instance:
-        _publish(incus, instance.name, "test/published")
-    try:
-        said = start("test/published").bomb("open")
-    finally:
-        incus.delete_image("test/published")
+def test_profile_that_is_missing(start: Start, published: str) -> None:
+    said = start(published).bomb("open")
     assert "--profile=debusine" in said
-
-
-def _publish(incus: Incus, name: str, alias: str) -> None:
-    incus.run("publish", name, "--force", f"--alias={alias}", timeout=300)
 
 
 def test_plain_image(
@@ -164,16 +152,36 @@ def test_plain_image(
     tmp_path: Path,
 ) -> None:
     """What Incus itself would launch, with nothing of ours in it."""
-    rootfs = _unpacked(
-        system_tarball("bookworm", "systemd-resolved"), tmp_path / "rootfs.tar"
-    )
+    tarball = system_tarball("bookworm", "systemd-resolved")
+    with _plain(incus, tarball, tmp_path) as alias:
+        _use(start, alias, _PROFILE)
+
+
+def test_plain_image_without_a_name_server(
+    start: Start, incus: Incus, bookworm_tarball: Path, tmp_path: Path
+) -> None:
+    """It has a route, and nothing that would ask for more."""
+    with _plain(incus, bookworm_tarball, tmp_path) as alias:
+        server = start(alias, _PROFILE)
+        server.ask("open")
+        assert server.execute("test", "-e", "/etc/resolv.conf").returncode == 1
+        server.ask("close")
+        said = server.quit().said
+    assert "can't resolve names" in said
+    assert "systemd-resolved" in said
+
+
+@contextlib.contextmanager
+def _plain(incus: Incus, tarball: Path, folder: Path) -> Iterator[str]:
+    """Have a system as an image of Incus' own kind, with networkd enabled."""
+    rootfs = _unpacked(tarball, folder / "rootfs.tar")
     with tarfile.open(rootfs, "a") as archive:
         link = tarfile.TarInfo(f"./{_NETWORKD}")
         link.type = tarfile.SYMTYPE
         link.linkname = "/lib/systemd/system/systemd-networkd.service"
         archive.addfile(link)
     architecture = incus.server()["environment"]["architectures"][0]
-    metadata = tmp_path / "metadata.tar"
+    metadata = folder / "metadata.tar"
     with tarfile.open(metadata, "w") as archive:
         document = {
             "architecture": architecture,
@@ -183,29 +191,6 @@ def test_plain_image(
     fingerprint = incus.import_image(str(metadata), str(rootfs))
     try:
         incus.create_alias("test/plain", fingerprint)
-        _use(start, "test/plain", _PROFILE)
+        yield "test/plain"
     finally:
         incus.delete_image(fingerprint)
-
-
-def test_image_without_name_server(
-    start: Start, incus: Incus, bookworm: str
-) -> None:
-    """What does not need names is tested there all the same."""
-    with Instance.launch(incus, bookworm, purpose="test") as instance:
-        instance.wait_ready()
-        instance.run(
-            [
-                *("rm", "/etc/resolv.conf"),
-                "/etc/systemd/system/incus-testbed-resolv.service",
-            ],
-            check=True,
-        )
-        _publish(incus, instance.name, "test/nameless")
-    try:
-        server = start("test/nameless", _PROFILE, stderr=subprocess.PIPE)
-        server.ask("open")
-        server.ask("close")
-        assert "no name server" in server.quit().said
-    finally:
-        incus.delete_image("test/nameless")

@@ -2,6 +2,7 @@
 """A command's streams and signals, between websockets and this process."""
 
 import _signal  # type: ignore[import-not-found]
+import errno
 import os
 import select
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 #: A pipe that poll() calls writable takes this much without blocking.
 _PIPE_CHUNK = select.PIPE_BUF
 
+#: What says that a descriptor, or the kernel (before 6.4), can't be asked to
+#: take only what goes at once.
+_UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
+
 #: The parts of st_mode (inode(7)) that tell a regular file.
 _FILE_TYPE, _REGULAR_FILE = 0o170000, 0o100000
 
@@ -31,6 +36,26 @@ _FORWARDED = (
 )
 
 
+def is_regular_file(fd: int) -> bool:
+    """Tell whether a descriptor is of a regular file."""
+    return os.fstat(fd).st_mode & _FILE_TYPE == _REGULAR_FILE
+
+
+def put_file(fd: int, data: memoryview) -> int:
+    """Write to a regular file; return how much."""
+    return os.write(fd, data[:CHUNK])
+
+
+def put_at_once(fd: int, data: memoryview) -> int:
+    """Write what goes without blocking to what is writable; return how much."""
+    try:
+        return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+        return os.write(fd, data[:_PIPE_CHUNK])
+
+
 class Output:
     """Standard output or error: from a websocket to a file descriptor."""
 
@@ -38,8 +63,7 @@ class Output:
         """Carry what comes on the websocket to the descriptor."""
         self._websocket = websocket
         self._fd = fd
-        file = os.fstat(fd).st_mode & _FILE_TYPE == _REGULAR_FILE
-        self._chunk = CHUNK if file else _PIPE_CHUNK
+        self._put = put_file if is_regular_file(fd) else put_at_once
         self._writable = select.poll()
         self._writable.register(fd, select.POLLOUT)
         self._unwritten: list[memoryview] = []
@@ -79,7 +103,7 @@ class Output:
         try:
             while self._unwritten and self._writable.poll(0):
                 piece = self._unwritten[0]
-                written = os.write(self._fd, piece[: self._chunk])
+                written = self._put(self._fd, piece)
                 if written < len(piece):
                     self._unwritten[0] = piece[written:]
                 else:

@@ -8,14 +8,17 @@
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
 #   network=online     a default route, and a name server to ask
-#   network=nameless   a default route, and for half a minute no name server
+#   network=nameless   a default route alone
 #   network=none       no network card
-#   network=offline    neither
+#   network=offline    none of these
 # Exits 0 when the system is running or degraded and the network not offline,
 # 1 otherwise.  Needs a POSIX shell, and of programs readlink, sleep and timeout.
 
 set -u
 limit=$1
+# Seconds for a name server to follow the route.  They come together, unless
+# nothing in the image asks for one.
+grace=30
 
 # remaining: whether time is left; sets left, in whole seconds.
 deadline=
@@ -125,9 +128,7 @@ has_server() {
     return 1
 }
 
-# network_state: sets network.  Programs that write down name servers may come
-# after those that set routes; an image may also have none.
-routed=
+# network_state: sets network.
 network_state() {
     if ! has_card; then
         network=none
@@ -136,13 +137,21 @@ network_state() {
     elif has_server /etc/resolv.conf; then
         network=online
     else
-        routed=${routed:-$left}
-        if [ "$((routed - left))" -ge 30 ]; then
-            network=nameless
-        else
-            network=offline
-        fi
+        network=nameless
     fi
+}
+
+# is_pending: whether more of the network is to be expected.
+nameless_since=
+is_pending() {
+    case $network in
+    offline) return 0 ;;
+    nameless)
+        nameless_since=${nameless_since:-$up}
+        [ $((up - nameless_since)) -lt "$grace" ]
+        ;;
+    *) return 1 ;;
+    esac
 }
 
 state=starting
@@ -152,7 +161,7 @@ while remaining; do
     sleep 0.02
 done
 network_state
-while [ "$network" = offline ] && [ "$state" != maintenance ] && remaining; do
+while [ "$state" != maintenance ] && remaining && is_pending; do
     sleep 0.02
     network_state
 done
@@ -169,7 +178,7 @@ echo "state=${state:-starting}"
 echo "failed=${failed% }"
 echo "network=$network"
 case $state-$network in
-running-online | running-nameless | running-none) exit 0 ;;
-degraded-online | degraded-nameless | degraded-none) exit 0 ;;
+*-offline) exit 1 ;;
+running-* | degraded-*) exit 0 ;;
 esac
 exit 1

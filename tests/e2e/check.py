@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the tests in another Debian, with the Incus and autopkgtest it has.
+
+    python3 -m tests.e2e.check SUITE [ARGUMENT...]
+
+What is committed here is tested in a guest that runs SUITE.  The arguments go
+to pytest: without any it runs all tests that need no Debusine server.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from tests import daemon, images, room, sandbox
+from tests.e2e import guest
+from tests.e2e.guest import Guest
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CHECKOUT = "/root/checkout"
+
+
+def check(machine: Guest, *arguments: str) -> int:
+    """Run pytest on this checkout in a machine; return its exit status."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tarball = Path(scratch, "checkout.tar")
+        subprocess.run(
+            ["git", "archive", f"--output={tarball}", "HEAD"],
+            cwd=_ROOT,
+            check=True,
+        )
+        machine.push(tarball, "/root")
+    machine.run("mkdir", _CHECKOUT)
+    machine.run("tar", "-xf", "/root/checkout.tar", "-C", _CHECKOUT)
+    machine.run(f"{_CHECKOUT}/tests/bootstrap.sh", "test")
+    return machine.watch(
+        *("env", f"--chdir={_CHECKOUT}", "CI=true"),
+        *("/usr/bin/python3", "-m", "pytest", *arguments),
+    )
+
+
+def main() -> int:
+    """Run the command line; give the exit status, which is pytest's."""
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    suite, *arguments = sys.argv[1:]
+    signal.signal(signal.SIGTERM, daemon.on_sigterm)
+    try:
+        with daemon.running() as incus:
+            os.environ.update(incus.environment)
+            with sandbox.sandbox(str(os.getpid())) as mine:
+                os.environ["INCUS_PROJECT"] = mine.project
+                with (
+                    room.for_many(),
+                    guest.running(Incus(), suite, ()) as machine,
+                ):
+                    return check(machine, *(arguments or ["-v"]))
+    except (
+        daemon.DaemonError,
+        images.ImageError,
+        errors.TestbedError,
+    ) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
