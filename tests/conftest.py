@@ -18,8 +18,13 @@ _VIRT = Path(__file__).resolve().parent.parent / "virt"
 
 
 def pytest_configure() -> None:
-    """Have SIGTERM end a run as Ctrl-C does: fixtures are torn down."""
+    """Have SIGTERM end a run as Ctrl-C does: fixtures are torn down.
+
+    What nohup or a shell's & has had ignored is what tests are about.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
