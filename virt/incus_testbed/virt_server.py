@@ -175,18 +175,17 @@ class Testbed:
     def _launched(self) -> Instance:
         """Launch an instance; of a file, import it first.
 
-        An image of a file may be removed for space between the two.
+        An image of a file may be removed for space before it is launched.
         """
         path = Path(self._image)
         if not path.is_file():
             return self._launched_of(self._image)
+        self._imported = self._imported or self._import(path)
         try:
-            if self._imported:
-                return self._launched_of(self._imported)
+            return self._launched_of(self._imported)
         except errors.NotFound:
             log.info("%s is gone again", self._imported)
-        self._imported = self._import(path)
-        return self._launched_of(self._imported)
+            return self._launched_of(self._import(path))
 
     def _launched_of(self, alias: str) -> Instance:
         return Instance.launch(

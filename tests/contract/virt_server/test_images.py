@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from incus_testbed.image import eviction
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
 from incus_testbed.records import Image
+from incus_testbed.virt_server import Testbed
 
 from .conftest import Start
 
@@ -79,6 +81,27 @@ def test_tarballs_image_that_is_gone_is_imported_again(
     server.ask("open")
     server.ask("close")
     server.quit()
+    _evicted_once_unused(incus)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_tarballs_image_that_goes_before_it_is_launched(
+    incus: Incus, bookworm_tarball: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Store.add
+    gone: list[Image] = []
+
+    def add_and_lose_once(*arguments: Any, **options: Any) -> object:
+        added = add(*arguments, **options)
+        if not gone:
+            gone.extend(_evicted_once_unused(incus))
+        return added
+
+    monkeypatch.setattr(Store, "add", add_and_lose_once)
+    testbed = Testbed(incus, str(bookworm_tarball))
+    testbed.hook_open()
+    testbed.remove()
+    assert gone
     _evicted_once_unused(incus)
 
 
