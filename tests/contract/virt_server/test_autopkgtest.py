@@ -36,8 +36,8 @@ def builder(image: Callable[..., str]) -> str:
     It has all that autopkgtest and the tests of every-kind would install.
     """
     return image(
-        *("bookworm", "apt-utils", "build-essential", "debhelper", "dbus"),
-        "libpam-systemd",
+        *("bookworm", "apt-utils", "build-essential", "dbus", "debhelper"),
+        *("fakeroot", "libpam-systemd"),
     )
 
 
