@@ -42,7 +42,7 @@ def test_core_stands_alone(package: str) -> None:
 
 def test_each_foreign_thing_has_one_door() -> None:
     assert _importers("sh") == {"process.py"}
-    assert _importers("VirtSubproc") == {"virt_server.py"}
+    assert _importers("VirtSubproc") == {"protocol.py"}
     assert _containing(
         r"(?m)^[^#\"`]*\bsubprocess\.(run|Popen|call|check)\("
     ) == {"process.py"}

@@ -21,8 +21,6 @@ def _text(page: Path) -> str:
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
 def test_every_option_is_told(page: Path) -> None:
-    if "virt_server" in page.read_text():
-        pytest.importorskip("incus_testbed.virt_server")
     module, function = page.read_text().split("\n")[0].split()[1].split(":")
     parser = getattr(importlib.import_module(module), function)()
 

@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if _is_for_virt_server(words):
         # Here, because it needs autopkgtest, and nothing else does.
-        from incus_testbed import virt_server  # noqa: PLC0415
+        from incus_testbed.virt_server import program  # noqa: PLC0415
 
-        virt_server.main(words)
+        program.main(words)
     parser = command_line.parser()
     completion.answer(parser)
     parsed = parser.parse_args(words)

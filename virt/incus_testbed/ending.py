@@ -5,10 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
-from incus_testbed import errors, reporting
+from incus_testbed import errors, reporting, signals
 
 
 def status(
@@ -22,16 +21,13 @@ def status(
     That is what ``act`` returns, ``failure_status`` after an error, which is
     printed, or 128 + N after signal N.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    signals.catch(_leave, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         result = act()
         sys.stdout.flush()
     except errors.TestbedError as failure:
         reporting.error(failure, program=program)
         return failure_status
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader has left; Python must not complain of it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,7 +35,6 @@ def status(
     return result
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _leave(number: int) -> NoReturn:
     """Leave through all context managers, which clean up."""
-    del frame
     raise SystemExit(128 + number)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import sh
 
-from incus_testbed import errors
+from incus_testbed import errors, signals
 
 log = logging.getLogger(__name__)
 # sh tells of each command many times over, to whoever logs what we do.
@@ -66,38 +66,28 @@ def run(
         command = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
-    try:
-        # Typed from sh 2.4 on, and with types that change from then on.
-        running: Any = command(
-            *argv[1:],
-            _in=io.BytesIO(stdin),
-            _out=stdout,
-            _err=stderr,
-            _env=environment(),
-            _tty_in=False,
-            _tty_out=False,
-            _new_session=True,
-            _ok_code=list(range(256)),
-            _bg=True,
-            _bg_exc=False,
-        )
-    except sh.ForkException:  # it was there a moment ago: an upgrade
-        raise missing_program(argv[0]) from None
     # sh's own _timeout looks only ten times a second, also for the end of a
     # program that took a millisecond.
     expired = threading.Event()
-    timer = threading.Timer(timeout, _expire, (running, expired))
-    timer.daemon = True
-    timer.start()
+    running: Any = None
+    timer = None
     try:
+        with signals.held():
+            running = _started(command, argv[1:], stdin, stdout, stderr)
+        timer = threading.Timer(timeout, _expire, (running, expired))
+        timer.daemon = True
+        timer.start()
         running.wait()
+    except sh.ForkException:  # it was there a moment ago: an upgrade
+        raise missing_program(argv[0]) from None
     except sh.ErrorReturnCode:  # died of a signal
         pass
     except BaseException:
         _kill(running)
         raise
     finally:
-        timer.cancel()
+        if timer:
+            timer.cancel()
     if expired.is_set():
         raise timed_out(argv, timeout)
     return Completed(
@@ -108,12 +98,37 @@ def run(
     )
 
 
+# Typed from sh 2.4 on, and with types that change from then on.
+def _started(
+    command: Any,
+    arguments: Sequence[str],
+    stdin: bytes,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+) -> Any:
+    return command(
+        *arguments,
+        _in=io.BytesIO(stdin),
+        _out=stdout,
+        _err=stderr,
+        _env=environment(),
+        _tty_in=False,
+        _tty_out=False,
+        _new_session=True,
+        _ok_code=list(range(256)),
+        _bg=True,
+        _bg_exc=False,
+    )
+
+
 def _expire(running: Any, expired: threading.Event) -> None:
     expired.set()
     _kill(running)
 
 
 def _kill(running: Any) -> None:
+    if running is None:  # asked for its truth, it would be waited for
+        return
     with contextlib.suppress(OSError):
         running.kill_group()
 
@@ -134,27 +149,37 @@ def stream(
     :raises errors.MissingProgram: argv[0] is not on PATH
     """
     log.debug("%s", shown(argv))
+    child = None
     try:
-        child = subprocess.Popen(
-            argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment(),
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    try:
+        with signals.held():
+            child = _popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
         yield child
     finally:
-        if child.poll() is None:
-            child.kill()
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        child.wait()
+        if child:
+            _end(child)
+
+
+def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    try:
+        return subprocess.Popen(argv, env=environment(), **options)
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    if child.poll() is None:
+        child.kill()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    child.wait()
 
 
 def call(
@@ -185,22 +210,26 @@ def interact(
     exception, the command gets SIGTERM and ``grace`` seconds to clear up.
     """
     log.debug("%s", shown(argv))
+    child = None
     try:
-        started = subprocess.Popen(argv, env=environment(), **options)
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    with started as child:
-        try:
-            output, said = child.communicate(input, timeout=timeout)
-        except BaseException:
-            child.terminate()
-            try:
-                # What it still writes must not keep it from ending.
-                child.communicate(timeout=grace)
-            except (subprocess.TimeoutExpired, ValueError):
-                child.kill()
-            raise
+        with signals.held():
+            child = _popen(argv, **options)
+        output, said = child.communicate(input, timeout=timeout)
+    except BaseException:
+        if child:
+            _ask_to_end(child, grace)
+        raise
     return subprocess.CompletedProcess(argv, child.returncode, output, said)
+
+
+def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
+    with child:
+        child.terminate()
+        try:
+            # What it still writes must not keep it from ending.
+            child.communicate(timeout=grace)
+        except (subprocess.TimeoutExpired, ValueError):
+            child.kill()
 
 
 def detach(argv: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from incus_testbed.image import eviction
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
 from incus_testbed.records import Image
-from incus_testbed.virt_server import Testbed
+from incus_testbed.virt_server.testbed import Testbed
 
 from .conftest import Start
 

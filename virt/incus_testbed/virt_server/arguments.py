@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of the virt server, with the options of virt-incus."""
+
+import argparse
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    result = argparse.ArgumentParser(
+        prog="autopkgtest-virt-incus-testbed",
+        description="autopkgtest virtualisation server on Incus",
+        epilog="Use it as: autopkgtest PACKAGE -- incus-testbed IMAGE",
+    )
+    result.add_argument(
+        "-d", "--debug", action="store_true", help="say what is done"
+    )
+    result.add_argument(
+        "-r", "--remote", help="use this remote (see: incus remote list)"
+    )
+    result.add_argument(
+        "-p", "--project", help="use this project (see: incus project list)"
+    )
+    result.add_argument("--vm", action="store_true", help=argparse.SUPPRESS)
+    result.add_argument("--name", help="name of the instance")
+    result.add_argument(
+        "--delete-existing",
+        action="store_true",
+        help="with --name: remove an instance that has the name",
+    )
+    result.add_argument(
+        "image",
+        help="an image's alias, such as artifact/42, or the path of a system"
+        " tarball, which is imported first",
+    )
+    result.add_argument(
+        "launch_arguments",
+        metavar="...",
+        nargs=argparse.REMAINDER,
+        help="the rest goes to 'incus launch'",
+    )
+    return result

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The virt server as a program."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from incus_testbed import errors, reporting
+from incus_testbed.client import Incus
+from incus_testbed.virt_server import interruption, protocol
+from incus_testbed.virt_server.arguments import parser
+from incus_testbed.virt_server.interruption import Interrupted
+from incus_testbed.virt_server.testbed import Testbed
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Serve one autopkgtest over standard input and output."""
+    arguments = parser().parse_args(argv)
+    reporting.configure(2 if arguments.debug else 0)
+    testbed = Testbed(
+        Incus(project=arguments.project, remote=arguments.remote),
+        arguments.image,
+        name=arguments.name,
+        delete_existing=arguments.delete_existing,
+        arguments=arguments.launch_arguments,
+    )
+    protocol.call(testbed, debug=arguments.debug)
+    interrupted = None
+    try:
+        protocol.greet()
+        interruption.catch()
+        protocol.serve()
+    except Interrupted as caught:
+        interrupted = caught
+    finally:
+        # VirtSubproc cleans up an open testbed, but not one being opened.
+        interruption.ignore()
+        try:
+            testbed.remove()
+        except errors.TestbedError as failure:
+            reporting.error(failure)
+    if interrupted:
+        interrupted.die()
+    sys.exit(0)
