@@ -124,8 +124,13 @@ def test_temporary_folder(field: Field, options: str, brief: str) -> None:
     )
 
 
-def test_deleted_profile_is_made_again(field: Field) -> None:
+@pytest.mark.parametrize("also_the_network", [False, True])
+def test_deleted_profile_is_made_again(
+    field: Field, also_the_network: bool
+) -> None:
     Incus().run("profile", "delete", "debusine")
+    if also_the_network:  # Incus refuses while a profile names it
+        Incus().run("network", "delete", field.names.network)
     _fails(
         field,
         "No root device could be found",

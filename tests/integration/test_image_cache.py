@@ -294,7 +294,7 @@ def test_processes_that_want_the_same_get_it_imported_once(
 ) -> None:
     file = server.add_artifact(ID, tarball(size=20 << 20))
     children = []
-    for number in range(4):
+    for number in range(8):
         # Locks are kept by user: this is what makes them different ones.
         folder = tmp_path / (str(number) if users == "several users" else "")
         children.append(worker(server, XDG_CACHE_HOME=str(folder)))
@@ -302,7 +302,7 @@ def test_processes_that_want_the_same_get_it_imported_once(
         for child in children:
             assert child.stdout
             assert child.stdout.readline() == f"{ALIAS}\n"
-        assert len(present(incus).claims) == 4
+        assert len(present(incus).claims) == 8
     finally:
         for child in children:
             child.communicate(timeout=_LIMIT)

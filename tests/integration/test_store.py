@@ -127,7 +127,7 @@ def test_removing_one_of_two_names_keeps_the_image(
     assert Store(incus).find(bookworm)
 
 
-def test_two_processes_import_once(
+def test_eight_processes_import_once(
     cli: Cli, incus: Incus, tarball: str
 ) -> None:
     children = [
@@ -139,10 +139,10 @@ def test_two_processes_import_once(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for _ in range(4)
+        for _ in range(8)
     ]
     said = [child.communicate(timeout=300) for child in children]
-    assert [child.returncode for child in children] == [0] * 4, said
+    assert [child.returncode for child in children] == [0] * 8, said
     imported = [output for output, _ in said if "is imported" in output]
     assert len(imported) == 1
     images = [image for image in incus.images() if ALIAS in image.aliases]

@@ -50,6 +50,9 @@ def made(seconds_ago: float) -> int:
         (Kind.REMOVAL, GONE, GRACE + 2, False),
         # What it asked Incus for may be carried out yet.
         (Kind.REMOVAL, GONE, GRACE - 2, True),
+        # The clock was put back by a day since.
+        (Kind.REMOVAL, ALIVE, -86400, True),
+        (Kind.REMOVAL, GONE, -86400, False),
     ],
 )
 def test_claim_stands_while_its_owner_may_act(
