@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import errors
+from incus_testbed import errors, host
 from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
 from incus_testbed.instance import OWNER_KEY, Instance
 from incus_testbed.owner import Owner
 from tests import tiny_system
+from tests.sandbox import Sandbox
 
 from .conftest import Cli
 
@@ -38,7 +39,7 @@ def image(incus: Incus) -> Iterator[None]:
 @pytest.fixture
 def owned(incus: Incus) -> Iterator[Callable[[str], str]]:
     """Make an instance that says whose it is; give its name."""
-    made = []
+    made: list[str] = []
 
     def make(owner: str) -> str:
         name = f"collect-{len(made)}"
@@ -78,13 +79,14 @@ def test_what_somebody_may_own_stays(
 
 
 @pytest.fixture
-def project(incus: Incus) -> Iterator[str]:
-    """Make a project that shares images and profiles with the others."""
+def project(incus: Incus, incus_environment: Sandbox) -> Iterator[str]:
+    """Make a project with the image and a profile."""
     name = f"{os.environ['INCUS_PROJECT']}-2"
-    incus.run(
-        *("project", "create", name),
-        *("--config=features.images=false", "--config=features.profiles=false"),
-    )
+    incus.run("project", "create", name)
+    there = Incus(project=name)
+    for _ in host.setup(there, incus_environment.names):
+        pass
+    Store(there).add(io.BytesIO(tiny_system.tarball()), _IMAGE)
     yield name
     incus.run("project", "delete", name, "--force", stdin=b"yes\n")
 
@@ -93,8 +95,8 @@ def test_project(cli: Cli, incus: Incus, project: str) -> None:
     there = Incus(project=project)
     here = "collect-here"
     for each in (incus, there):
-        each.run("init", "--empty", here, f"--config={OWNER_KEY}={_REBOOTED}")
-    assert here in cli.output("gc", f"--project={project}")
+        each.run("init", _IMAGE, here, f"--config={OWNER_KEY}={_REBOOTED}")
+    assert here in cli.output(f"--project={project}", "gc")
     assert not _names(there)
     assert here in _names(incus)
     assert here in cli.output("gc")
@@ -114,7 +116,7 @@ def test_remote(
     aimed = Cli({**cli.environment, "INCUS_CONF": str(tmp_path)})
     assert aimed.run("gc").returncode == 1
     assert name in _names(incus)
-    assert aimed.output("gc", "--remote=far") == f"instance {name}: removed\n"
+    assert aimed.output("--remote=far", "gc") == f"instance {name}: removed\n"
 
 
 def test_collections_at_once(
