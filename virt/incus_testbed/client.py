@@ -105,6 +105,16 @@ class Incus:
         )
         return pools
 
+    def pool_space(self, name: str) -> tuple[int, int]:
+        """Return how many bytes a storage pool has, and how many are free.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        space = json.loads(self._query(f"/1.0/storage-pools/{name}/resources"))[
+            "space"
+        ]
+        return space["total"], space["total"] - space["used"]
+
     def profile(self, name: str) -> dict[str, Any]:
         """Return a profile's config, devices and description.
 

@@ -2,7 +2,6 @@
 """Compressed streams, in and out, through the programs that know them."""
 
 import contextlib
-import errno
 import os
 import select
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from incus_testbed import errors, process
+from incus_testbed.image import scratch
 from incus_testbed.image.source import CHUNK, Source
 
 _DECOMPRESSORS = (
@@ -24,7 +24,6 @@ _DECOMPRESSORS = (
 _COMPRESSOR = ("zstd", "-q", "-T0", "-1", "-c")
 
 _CUT_SHORT = ("unexpected end", "ends unexpectedly", "premature end")
-_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
 def decompressor(head: bytes) -> tuple[str, ...] | None:
@@ -149,12 +148,8 @@ class Compressor:
 
     def _failure(self) -> errors.TestbedError:
         status, complaint = _end(self._child)
-        if any(sign in complaint for sign in _FULL):
-            return errors.NoSpace(
-                "No space left for the converted image",
-                details=complaint,
-                resolution="Make room, or point TMPDIR at a larger disk.",
-            )
+        if scratch.tells_full(complaint):
+            return scratch.full(complaint)
         return errors.CommandFailed(
             f"zstd failed with status {status}", details=complaint
         )

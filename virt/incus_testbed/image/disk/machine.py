@@ -54,7 +54,7 @@ def survey(disk: Reader) -> Machine:
     for part in parts:
         if ext4.is_ext4(disk.read, part):
             root = Ext4(disk.read, part)
-            if _ROOT_HAS <= root.names("").keys():
+            if root.names("").keys() >= _ROOT_HAS:
                 return _described(disk.size, loader, root)
     return Machine(size=disk.size, boot_loader=loader)
 

@@ -65,7 +65,9 @@ def header(head: bytes) -> Header:
         l1_offset,
         *_,
     ) = _OLD.unpack_from(head)
-    features = _NEW.unpack_from(head, _OLD.size)[0] if version > 2 else 0
+    features = (
+        _NEW.unpack_from(head, _OLD.size)[0] if version >= _VERSION else 0
+    )
     _check_version(version, features)
     if backing:
         raise _refused("has a backing file, without which it is not whole")
@@ -75,13 +77,11 @@ def header(head: bytes) -> Header:
         raise _refused("is encrypted")
     if features & _CORRUPT:
         raise damaged("it is marked as corrupt")
-    clusters = -(-size // (1 << cluster_bits)) if cluster_bits < 64 else 0
-    if (
-        not _LEAST_CLUSTER <= cluster_bits <= _LARGEST_CLUSTER
-        or l1_entries << (cluster_bits - 3) < clusters
-        or l1_offset % (1 << cluster_bits)
-    ):
-        raise damaged("its header makes no sense")
+    if not _LEAST_CLUSTER <= cluster_bits <= _LARGEST_CLUSTER:
+        raise damaged("its clusters' size makes no sense")
+    covered = l1_entries << (2 * cluster_bits - 3)
+    if covered < size or l1_offset % (1 << cluster_bits):
+        raise damaged("its table makes no sense")
     return Header(
         size=size,
         cluster_bits=cluster_bits,

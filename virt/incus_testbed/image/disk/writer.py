@@ -28,7 +28,7 @@ _STRETCH = 16 * CLUSTER
 class Writer:
     """A qcow2 image that grows; clusters of zeros take no room.
 
-    First ``write`` and ``skip``, then ``finish``.  Memory holds one table,
+    First ``write`` and ``skip_to``, then ``finish``.  Memory holds one table,
     of 64 KiB for each 512 MiB of disk, at a time.
     """
 
@@ -49,15 +49,19 @@ class Writer:
         if whole >= _STRETCH:
             self._flush(whole)
 
-    def skip(self, size: int) -> None:
-        """Add zeros."""
+    def skip_to(self, position: int) -> None:
+        """Add zeros up to a position, which is not before what is written.
+
+        :raises errors.BadImage: nothing is as large
+        """
+        size = position - self._cluster * CLUSTER - len(self._pending)
         filling = min(size, -len(self._pending) % CLUSTER)
-        self.write(bytes(filling))
+        self._pending += bytes(filling)
         size -= filling
         if size >= CLUSTER:
             self._flush(len(self._pending))
             self._advance(size // CLUSTER)
-        self.write(bytes(size % CLUSTER))
+        self._pending += bytes(size % CLUSTER)
 
     def finish(self) -> Header:
         """Complete the file; return its header."""
@@ -157,10 +161,12 @@ class Writer:
             blocks, tables = needed, -(-needed // _PER_TABLE)
         place = self._used * CLUSTER
         first = self._used + tables
-        table = _packed((n * CLUSTER for n in range(first, total)))
+        table = _packed(n * CLUSTER for n in range(first, total))
         self._file.write(table.ljust(tables * CLUSTER, b"\0"))
         for block in range(blocks):
-            counted = min(_PER_REFCOUNT_BLOCK, total - block * _PER_REFCOUNT_BLOCK)
+            counted = min(
+                _PER_REFCOUNT_BLOCK, total - block * _PER_REFCOUNT_BLOCK
+            )
             self._file.write((b"\0\1" * counted).ljust(CLUSTER, b"\0"))
         return place, tables
 
