@@ -53,7 +53,6 @@ class Ext4:
         block = self._read(_SUPERBLOCK, 1024)
         (log_size,) = struct.unpack_from("<I", block, 24)
         (self._per_group,) = struct.unpack_from("<I", block, 40)
-        (first,) = struct.unpack_from("<I", block, 20)
         self._count, revision = (
             struct.unpack_from("<I", block, 0)[0],
             struct.unpack_from("<I", block, 76)[0],
@@ -72,7 +71,8 @@ class Ext4:
             raise _damaged("its superblock makes no sense, or is too new")
         self._block = 1024 << log_size
         self._descriptor = descriptor if incompat & _INCOMPAT_64BIT else 32
-        self._descriptors = (first + 1) * self._block
+        # in the block after the superblock's
+        self._descriptors = (_SUPERBLOCK // self._block + 1) * self._block
 
     def names(self, path: str) -> dict[str, int]:
         """Return the names in a directory, and their inodes' numbers.
@@ -96,7 +96,8 @@ class Ext4:
         if stat.S_ISLNK(inode.mode) and inode.size < len(inode.block):
             return inode.block[:size]
         data = bytearray(size)
-        for logical, physical, count in self._stretches(inode):
+        blocks = -(-size // self._block)
+        for logical, physical, count in self._stretches(inode, blocks):
             start = logical * self._block
             length = min(count * self._block, size - start)
             if length > 0:
@@ -154,10 +155,14 @@ class Ext4:
             attributes=raw[extra:],
         )
 
-    def _stretches(self, inode: Inode) -> Iterator[tuple[int, int, int]]:
-        """Yield where a file's blocks are: logical, physical, and count."""
+    def _stretches(
+        self, inode: Inode, blocks: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """Yield where a file's first blocks are: logical, physical, count."""
         if inode.flags & _EXTENTS:
-            yield from self._extents(inode.block, _DEEPEST)
+            # Each but the last in a node is of one block at least.
+            nodes = iter(range(blocks + _DEEPEST))
+            yield from self._extents(inode.block, _DEEPEST, nodes)
             return
         pointers = struct.unpack("<15I", inode.block)
         yield from (
@@ -165,39 +170,42 @@ class Ext4:
         )
         start = 12
         for depth, block in enumerate(pointers[12:], 1):
-            if start * self._block < inode.size:
-                yield from self._indirect(block, start, depth)
+            yield from self._indirect(block, start, depth, blocks)
             start += (self._block // 4) ** depth
 
     def _indirect(
-        self, block: int, start: int, depth: int
+        self, block: int, start: int, depth: int, end: int
     ) -> Iterator[tuple[int, int, int]]:
-        if not block:
+        if not block or start >= end:
             return
         if not depth:
             yield start, block, 1
             return
         count = self._block // 4
-        for n, pointer in enumerate(
-            struct.unpack(
-                f"<{count}I", self._read(block * self._block, self._block)
-            )
-        ):
-            step = count ** (depth - 1)
-            yield from self._indirect(pointer, start + n * step, depth - 1)
+        pointers = struct.unpack(
+            f"<{count}I", self._read(block * self._block, self._block)
+        )
+        step = count ** (depth - 1)
+        for n, pointer in enumerate(pointers):
+            yield from self._indirect(pointer, start + n * step, depth - 1, end)
 
     def _extents(
-        self, node: bytes, deepest: int
+        self, node: bytes, deepest: int, nodes: Iterator[int]
     ) -> Iterator[tuple[int, int, int]]:
+        """Yield a tree's extents; of as many nodes as ``nodes`` has."""
         magic, entries, _, depth = struct.unpack_from("<HHHH", node)
-        if magic != _EXTENT_MAGIC or depth > deepest:
+        if (
+            magic != _EXTENT_MAGIC
+            or depth > deepest
+            or next(nodes, None) is None
+        ):
             raise _damaged("an extent tree makes no sense")
         for offset in range(12, min(12 + 12 * entries, len(node) - 11), 12):
             if depth:
                 low, high = struct.unpack_from("<4xIH", node, offset)
                 block = (high << 32 | low) * self._block
                 yield from self._extents(
-                    self._read(block, self._block), depth - 1
+                    self._read(block, self._block), depth - 1, nodes
                 )
                 continue
             logical, count, high, low = struct.unpack_from(

@@ -21,16 +21,15 @@ _DOT = ord(".")  # of what leads to itself, or up
 _LEAST_16 = 4085
 #: Above every cluster of either.
 _END_16, _END_32 = 0xFFF8, 0x0FFF_FFF8
-#: As many as a file of 4 GiB has in clusters of 512 bytes.
-_MOST_CLUSTERS = 1 << 23
+_SECTORS = {512, 1024, 2048, 4096}
 _LARGEST_FOLDER = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file or folder: where its bytes are, and how many."""
+    """A file or folder: the cluster it begins with, and its size in bytes."""
 
-    stretches: tuple[tuple[int, int], ...]
+    cluster: int
     size: int
     folder: bool
 
@@ -51,7 +50,11 @@ class Fat:
         )
         fat_size = struct.unpack_from("<H", sector, 22)[0]
         large, fat_size_32 = struct.unpack_from("<II", sector, 32)
-        if sector[510:512] != b"\x55\xaa" or not unit or not per_cluster:
+        if (
+            sector[510:512] != b"\x55\xaa"
+            or unit not in _SECTORS
+            or not per_cluster
+        ):
             raise _damaged("it is not a FAT file system")
         self._fat = reserved * unit
         root = self._fat + fats * (fat_size or fat_size_32) * unit
@@ -63,18 +66,17 @@ class Fat:
         self._is_32 = not fat_size
         if not self._is_32 and clusters < _LEAST_16:
             raise _damaged("FAT12 is too small for an EFI system partition")
-        self._root = (
-            self._chain(struct.unpack_from("<I", sector, 44)[0])
-            if self._is_32
-            else ((root, entries * _ENTRY),)
-        )
+        # Of FAT16 it is not made of clusters.
+        self._fixed_root = (root, entries * _ENTRY)
+        first = struct.unpack_from("<I", sector, 44)[0] if self._is_32 else 0
+        self._root = File(cluster=first, size=_LARGEST_FOLDER, folder=True)
 
     def names(self, *path: str) -> dict[str, File]:
         """Return what is in a folder, by name in upper case; empty if absent.
 
         Only what has a name of the old kind, which boot loaders have.
         """
-        folder = File(stretches=self._root, size=0, folder=True)
+        folder = self._root
         for name in path:
             found = self._entries(folder).get(name)
             if not found or not found.folder:
@@ -86,7 +88,7 @@ class Fat:
         """Return bytes of a file, fewer at its end."""
         parts = []
         size = min(size, file.size - offset)
-        for start, length in file.stretches:
+        for start, length in self._stretches(file, offset + size):
             if size > 0 and offset < length:
                 parts.append(
                     self._read(start + offset, min(size, length - offset))
@@ -106,41 +108,33 @@ class Fat:
             high, low, size = struct.unpack("<20xH4xHI", record)
             is_folder = bool(attributes & _DIRECTORY)
             found[name.decode("latin-1")] = File(
-                stretches=self._chain(high << 16 | low)
-                if is_folder or size
-                else (),
-                size=size,
+                cluster=high << 16 | low,
+                size=_LARGEST_FOLDER if is_folder else size,
                 folder=is_folder,
             )
         return found
 
     def _records(self, folder: File) -> Iterator[bytes]:
-        left = _LARGEST_FOLDER
-        for start, length in folder.stretches:
-            data = self._read(start, min(length, left))
-            left -= len(data)
+        for start, length in self._stretches(folder, _LARGEST_FOLDER):
+            data = self._read(start, min(length, _LARGEST_FOLDER))
             for offset in range(0, len(data), _ENTRY):
                 if not data[offset]:
                     return
                 yield data[offset : offset + _ENTRY]
 
-    def _chain(self, cluster: int) -> tuple[tuple[int, int], ...]:
-        """Return the stretches that a chain of clusters makes up."""
+    def _stretches(self, file: File, size: int) -> Iterator[tuple[int, int]]:
+        """Yield places and lengths that hold a file's first bytes."""
+        if file is self._root and not self._is_32:
+            yield self._fixed_root
+            return
         width, end = (4, _END_32) if self._is_32 else (2, _END_16)
-        found: list[tuple[int, int]] = []
-        for _ in range(_MOST_CLUSTERS):
-            if cluster < 2:  # noqa: PLR2004 - the first one
-                break
-            start = self._data + (cluster - 2) * self._cluster
-            if found and sum(found[-1]) == start:
-                found[-1] = (found[-1][0], found[-1][1] + self._cluster)
-            else:
-                found.append((start, self._cluster))
+        cluster = file.cluster
+        for _ in range(-(-size // self._cluster)):
+            if cluster < 2 or cluster >= end:  # noqa: PLR2004 - the first one
+                return
+            yield self._data + (cluster - 2) * self._cluster, self._cluster
             link = self._read(self._fat + cluster * width, width)
             cluster = int.from_bytes(link, "little") & 0x0FFF_FFFF
-            if cluster >= end:
-                return tuple(found)
-        raise _damaged("a chain of clusters has no end")
 
     def _read(self, offset: int, size: int) -> bytes:
         return self._read_disk(self._start + offset, size)

@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 from incus_testbed import errors
+from incus_testbed.image.archive import NONSENSE
 from incus_testbed.image.passage import Passage
 from incus_testbed.image.source import CHUNK
 
@@ -31,7 +32,7 @@ class Packed:
                 errors="surrogateescape",
             )
             member = self._tar.next()
-        except (tarfile.TarError, ValueError, LookupError) as error:
+        except NONSENSE as error:
             raise self._damaged(str(error)) from None
         assert member  # noqa: S101 - its shape was seen before
         self._member = member

@@ -26,6 +26,10 @@ _EXTERNAL = 1 << 2
 #: compression other than zlib's, clusters in parts.
 _REMOVABLE = 1 << 0 | 1 << 3 | 1 << 4
 
+#: A larger disk is taken for a lie, and so is a longer table, as QEMU does.
+LARGEST = 1 << 46
+_MOST_ENTRIES = 1 << 22
+
 _LEAST_CLUSTER, _LARGEST_CLUSTER = 9, 21
 _VERSION = 3
 
@@ -80,8 +84,14 @@ def header(head: bytes) -> Header:
     if not _LEAST_CLUSTER <= cluster_bits <= _LARGEST_CLUSTER:
         raise damaged("its clusters' size makes no sense")
     covered = l1_entries << (2 * cluster_bits - 3)
-    if covered < size or l1_offset % (1 << cluster_bits):
+    if (
+        covered < size
+        or l1_entries > _MOST_ENTRIES
+        or l1_offset & ~OFFSET
+        or l1_offset % (1 << cluster_bits)
+    ):
         raise damaged("its table makes no sense")
+    check_size(size)
     return Header(
         size=size,
         cluster_bits=cluster_bits,
@@ -107,6 +117,15 @@ def new_header(
     )
     refcount_order = 4
     return old + _NEW.pack(0, 0, 0, refcount_order, _OLD.size + _NEW.size)
+
+
+def check_size(size: int) -> None:
+    """Refuse a disk larger than any.
+
+    :raises errors.BadImage: it is
+    """
+    if size > LARGEST:
+        raise errors.BadImage(f"The disk is larger than {LARGEST >> 40} TiB")
 
 
 def damaged(details: str) -> errors.BadImage:

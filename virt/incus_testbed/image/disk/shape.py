@@ -6,6 +6,7 @@ import tarfile
 from typing import Literal
 
 from incus_testbed.image import signature
+from incus_testbed.image.archive import NONSENSE
 from incus_testbed.image.disk import qcow2
 
 #: ``packed`` is an archive that begins with a disk image, of any kind.
@@ -32,7 +33,7 @@ def _begins_with_disk(head: bytes) -> bool:
     try:
         with tarfile.TarFile(fileobj=io.BytesIO(head)) as tar:
             member = tar.next()
-    except (tarfile.TarError, ValueError, LookupError, ArithmeticError):
+    except NONSENSE:
         return False
     if not member or not member.isreg():
         return False

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 from typing import IO
 
-from incus_testbed import errors
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.qcow2 import Header
 
@@ -15,9 +14,6 @@ CLUSTER = 1 << _BITS
 _PER_TABLE = CLUSTER // 8
 _PER_REFCOUNT_BLOCK = CLUSTER // 2
 _SECTOR = 512
-
-#: A larger disk is taken for a lie: its tables would fill memory.
-LARGEST = 1 << 46
 
 _NOTHING = bytes(CLUSTER)
 
@@ -100,10 +96,7 @@ class Writer:
 
     def _advance(self, clusters: int) -> None:
         """Go on over clusters; close each table that they complete."""
-        if (self._cluster + clusters) * CLUSTER > LARGEST:
-            raise errors.BadImage(
-                f"The disk is larger than {LARGEST >> 40} TiB"
-            )
+        qcow2.check_size((self._cluster + clusters) * CLUSTER)
         while clusters:
             step = min(clusters, _PER_TABLE - self._cluster % _PER_TABLE)
             self._cluster += step
