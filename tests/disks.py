@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import images
-from tests.images import ImageError as ImageError
+from tests.images import ImageError
 
 MIB = 1 << 20
 #: Where the partitions are, and how long.

@@ -10,6 +10,7 @@ import pytest
 from incus_testbed.guest import machine
 from incus_testbed.image.convert import convert
 from tests import disks, emulation
+from tests.images import ImageError
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="disks are made for amd64 only"
@@ -39,7 +40,7 @@ def test_boot(suite: str, credential: str, tmp_path: Path) -> None:
         assert any(key.endswith(f":{credential}") for key in told)
         with emulation.booted(image, told) as console:
             console.wait(emulation.STARTED, "login:", timeout=_LIMIT)
-    except disks.ImageError as error:
+    except ImageError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))

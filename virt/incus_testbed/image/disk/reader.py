@@ -51,6 +51,11 @@ class Reader:
         per_table = self._cluster // 8
         last = self._clusters - 1
         for index in range(-(-self._clusters // per_table)):
+            place = self._table_place(index)
+            if not place:
+                continue
+            if place >= end:
+                raise qcow2.damaged(f"it ends early, at byte {end}")
             table = array.array("Q", self._table(index))
             if sys.byteorder == "little":
                 table.byteswap()
@@ -94,9 +99,12 @@ class Reader:
         start = cluster % per_table * 8
         return int.from_bytes(table[start : start + 8], "big")
 
-    def _read_table(self, index: int) -> bytes:
+    def _table_place(self, index: int) -> int:
         entry = self._pread(self._header.l1_offset + 8 * index, 8)
-        place = int.from_bytes(entry, "big") & qcow2.OFFSET
+        return int.from_bytes(entry, "big") & qcow2.OFFSET
+
+    def _read_table(self, index: int) -> bytes:
+        place = self._table_place(index)
         return (
             self._pread(place, self._cluster) if place else bytes(self._cluster)
         )
