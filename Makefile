@@ -57,6 +57,8 @@ bench: linters
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
+		tests.bench.disk_bench
 
 install:
 	install -d $(DESTDIR)$(PREFIX)/bin $(MODULES)

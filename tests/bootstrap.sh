@@ -15,8 +15,9 @@ set -eu
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
-check='dpkg-dev git make python3-debusine python3-hypothesis python3-lxml
-python3-pytest python3-responses python3-venv sbuild shellcheck'
+check='dosfstools dpkg-dev e2fsprogs fdisk git make mtools ovmf python3-debusine
+python3-hypothesis python3-lxml python3-pytest python3-responses python3-venv
+qemu-system-x86 sbuild shellcheck'
 
 # What Debian 12 has too old or not at all.
 backported='incus autopkgtest mmdebstrap python3-debusine'

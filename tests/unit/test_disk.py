@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.image import scratch
 from incus_testbed.image.convert import Conversion, convert
-from incus_testbed.image.disk import machine, partitions, qcow2
+from incus_testbed.image.disk import ext4, machine, partitions, qcow2
 from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
@@ -199,6 +199,33 @@ def test_file_systems(options: dict[str, object]) -> None:
     assert not found.boot_loader.signed
     assert found.has_9p
     assert not found.agent
+
+
+@pytest.mark.skipif(not shutil.which("debugfs"), reason="no e2fsprogs")
+@pytest.mark.parametrize("blocks", ["1024", "4096"])
+@pytest.mark.parametrize(
+    "features", ["extents", "^extents,^64bit", "inline_data"]
+)
+def test_files_are_those_that_debugfs_reads(features: str, blocks: str) -> None:
+    files = system(
+        tiny="x", short="y" * 100, long="0123456789" * 500_000, empty=""
+    )
+    options = {"ext4": ["-b", blocks, "-O", features]}
+    with small_disks.made(files, **options) as disk:
+        image = _Memory(disk.read_bytes())
+        part = partitions.partitions(image.read, image.size)[1]
+        root = ext4.Ext4(image.read, part)
+        for path in files:
+            folder, _, name = path.rpartition("/")
+            inode = root.inode(root.names(folder)[name])
+            shown = subprocess.run(
+                ["debugfs", "-R", f"cat /{path}",
+                 f"{disk}?offset={part.start}"],
+                check=True, capture_output=True,
+            ).stdout  # fmt: skip
+            # debugfs 1.47.0 goes on to the end of what could be inline
+            assert root.content(inode, 1 << 24) == shown[: inode.size]
+            assert shown[: inode.size] == files[path].encode()
 
 
 def test_agent_and_kernel() -> None:
