@@ -107,7 +107,6 @@ def test_system_image_becomes_a_virtual_machines(
         ID,
         packed,
         category="debian:system-image",
-        filename=packed.name,
         image_format="raw",
         boot_mechanism="efi",
     )
