@@ -89,7 +89,11 @@ _PHRASES = (
         errors.AlreadyExists,
     ),
     _Phrase(
-        r"is not running|already stopped|isn't running|VM agent isn't"
+        r"VM agent isn't currently running|Failed to connect to (the )?agent",
+        errors.AgentDown,
+    ),
+    _Phrase(
+        r"is not running|already stopped|isn't running"
         r"|Failed to retrieve PID of executing child",  # it went down meanwhile
         errors.NotRunning,
     ),
@@ -113,8 +117,19 @@ def error(
 
     ``argv`` is what the user would recognise of the command line.
     """
-    said = _message(completed.stderr)
+    how = (
+        f"died of signal {-completed.status}"
+        if completed.status < 0
+        else f"failed with status {completed.status}"
+    )
     command = " ".join(argv[:_SHOWN_WORDS])
+    return of_message(_message(completed.stderr), command, how)
+
+
+def of_message(
+    said: str, command: str, how: str = "failed"
+) -> errors.TestbedError:
+    """Return the error that Incus' own words stand for."""
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
             return phrase.kind(
@@ -122,11 +137,6 @@ def error(
                 details=f"(from '{command}')",
                 resolution=phrase.resolution,
             )
-    how = (
-        f"died of signal {-completed.status}"
-        if completed.status < 0
-        else f"failed with status {completed.status}"
-    )
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )
