@@ -36,11 +36,16 @@ class FakeIncus(Incus):
             "auth": "trusted",
             "environment": {
                 "server_version": self.version,
+                "driver": "lxc",
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],
             },
         }
+
+    def resources(self) -> dict[str, Any]:
+        """Return what the server's machine has."""
+        return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
 
     def run(
         self,

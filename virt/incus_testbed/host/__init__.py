@@ -19,6 +19,7 @@ from incus_testbed.host import (
     profile,
     server,
     service,
+    virtual,
 )
 from incus_testbed.host.requirement import Finding, Requirement, State
 
@@ -45,6 +46,11 @@ class Names:
     network: str = "debusinebr0"
     pool: str = "default"
     profile: str = "debusine"
+
+    @property
+    def machine_profile(self) -> str:
+        """The profile that virtual machines have beside the other."""
+        return f"{self.profile}-vm"
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,10 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
         if report.finding.state is State.FAILED
     ]
     if not lines and driver not in server.drivers(incus):
-        lines.append(f"Incus server: its driver {driver} does not work")
+        if driver != virtual.DRIVER:
+            return [f"Incus server: its driver {driver} does not work"]
+        finding = virtual.check(incus, local=_is_local(incus))
+        lines.append(f"virtual machines: {finding.detail}")
     return lines
 
 
@@ -183,7 +192,7 @@ def _requirements(
 
     They are in the order in which they can be met.
     """
-    local = incus.remote in {None, "local"}
+    local = _is_local(incus)
     basics = [Requirement("programs", machine.check_programs)]
     if local:
         basics += [
@@ -210,11 +219,27 @@ def _requirements(
                 pool=names.pool,
             ),
         ),
+        Requirement(
+            f"profile {names.machine_profile}",
+            partial(
+                profile.check_for_machines,
+                incus,
+                names.machine_profile,
+                pool=names.pool,
+            ),
+        ),
+        Requirement(
+            "virtual machines", partial(virtual.check, incus, local=local)
+        ),
     ]
     # Last: a service that is let in looks at what there is when it starts.
     if local:
         objects += service.requirements()
     return basics, objects
+
+
+def _is_local(incus: Incus) -> bool:
+    return incus.remote in {None, "local"}
 
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:

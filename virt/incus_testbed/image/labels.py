@@ -14,6 +14,8 @@ from incus_testbed.records import Image
 
 #: The profile that instances of an imported image get (SPEC.md).
 PROFILE = "debusine"
+#: And which virtual machines get beside it, for their limits.
+_MACHINE_PROFILE = "debusine-vm"
 
 # Image properties: which alias it was made for, by which process, and from
 # what.
@@ -42,6 +44,12 @@ class Labels:
     architecture: str | None = None
     description: str | None = None
     evictable: bool = False
+
+
+def profiles(image: Image) -> list[str]:
+    """Return the profiles of instances of an image; the last one wins."""
+    more = [_MACHINE_PROFILE] if image.kind == "virtual-machine" else []
+    return [PROFILE, *more]
 
 
 def metadata_tar(

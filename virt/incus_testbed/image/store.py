@@ -221,7 +221,7 @@ class Store:
             for image in self._incus.images()
             if image.fingerprint == fingerprint
         )
-        self._incus.set_image_profiles(image, [labels.PROFILE])
+        self._incus.set_image_profiles(image, labels.profiles(image))
         self._incus.create_alias(alias, fingerprint)
 
 
