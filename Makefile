@@ -17,6 +17,7 @@ help:
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
+	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
 	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make install put it below PREFIX=/usr/local, for the Python of Debian'
 	@echo 'make deb     build the Debian packages, into ..'
@@ -48,6 +49,11 @@ e2e: linters
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_packages.py
+
+# Upstream's instances are not asked: they need other images.
+check-vm:
+	tests/bootstrap.sh vm
+	$(PYTHON) -m tests.vm -- tests/vm/suites.sh
 
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
@@ -81,4 +87,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare package-check bench install deb format linters clean
+.PHONY: help demo shell check check-vm lint test e2e e2e-compare package-check bench install deb format linters clean
