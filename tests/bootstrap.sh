@@ -203,6 +203,7 @@ case ${1-} in
     check) wanted="$run $check" ;;
     vm) wanted=$vm ;;
     list)
+        # shellcheck disable=SC2086 # lists of words
         printf '%s\n' $run $check
         exit
         ;;
