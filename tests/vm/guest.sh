@@ -52,6 +52,7 @@ rm -rf "$kernel/sound" "$kernel/drivers/gpu" "$kernel/drivers/media" \
     "$kernel/drivers/hwmon" "$kernel/drivers/staging" \
     "$kernel/drivers/isdn" "$kernel/drivers/usb" "$kernel/drivers/hid" \
     "$kernel/drivers/input/joystick" "$kernel/drivers/platform" \
+    "$kernel/net/wireless" "$kernel/net/bluetooth" "$kernel/drivers/edac" \
     "$kernel"/drivers/scsi/[a-r]*
 chroot . depmod "$version"
 
@@ -61,7 +62,9 @@ mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/mod" "$initrd/root"
 cp bin/busybox "$initrd/bin/busybox"
 ln -s busybox "$initrd/bin/sh"
 count=10
-for module in virtio_pci virtio_scsi sd_mod ext4; do
+# Those for the agent, too: udev may take minutes until it comes to them.
+for module in virtio_pci virtio_scsi sd_mod ext4 virtio_console 9pnet_virtio \
+    9p vmw_vsock_virtio_transport virtio_net; do
     chroot . modprobe --show-depends --ignore-install \
         --set-version "$version" "$module"
 done | sed -n 's/^insmod //p' | awk '!seen[$1]++' >"$initrd/modules"

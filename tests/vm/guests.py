@@ -21,7 +21,7 @@ _SETTINGS = {
     "raw.apparmor": f"{_DIRECTORY}/** r,",
     "raw.qemu": f"-kernel {_DIRECTORY}/vmlinuz -initrd {_DIRECTORY}/initrd"
     " -append 'root=/dev/sda2 rw console=ttyS0 mitigations=off quiet"
-    " loglevel=3 systemd.show_status=0'",
+    " loglevel=3 systemd.show_status=0 udev.event_timeout=1800'",
 }
 
 
