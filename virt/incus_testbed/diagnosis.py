@@ -89,7 +89,9 @@ _PHRASES = (
         errors.AlreadyExists,
     ),
     _Phrase(
-        r"VM agent isn't currently running|Failed to connect to (the )?agent",
+        r"VM agent isn't currently running|Failed to connect to (the )?agent"
+        # The agent gives the daemon five seconds to take a command's streams.
+        r"|Only running operations can be connected",
         errors.AgentDown,
     ),
     _Phrase(
