@@ -27,8 +27,8 @@ _IMPLEMENTATIONS = {
     "ours": "debusine_incus.instance",
 }
 
-#: Seconds after which a call counts as hanging.
-_LIMIT = 60
+#: Seconds after which a call counts as hanging, and where all is emulated.
+_LIMIT, _EMULATED_LIMIT = 60, 1800
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,15 +58,17 @@ def implementation(
 
 
 @pytest.fixture(autouse=True)
-def _limit() -> Iterator[None]:
+def _limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have a test that hangs fail."""
+    emulated = request.config.getoption("--vm")
+    limit = _EMULATED_LIMIT if emulated else _LIMIT
 
     def give_up(number: int, frame: FrameType | None) -> None:
         del number, frame
-        pytest.fail(f"still not done after {_LIMIT} s")
+        pytest.fail(f"still not done after {limit} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(_LIMIT)
+    signal.alarm(limit)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -114,7 +116,7 @@ class Stubborn:
 def stubborn(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
+    system: str,
 ) -> Iterator[Stubborn]:
     """Give a guest that is being stopped beside the other tests.
 
@@ -122,7 +124,7 @@ def stubborn(
     """
     with (
         ThreadPoolExecutor(1) as pool,
-        _started(implementation, incus, bookworm) as (instance, name),
+        _started(implementation, incus, system) as (instance, name),
     ):
         Guest(incus, name).ask("systemctl mask --runtime halt.target")
         since = time.monotonic()
@@ -138,11 +140,12 @@ def stubborn(
 def _shared(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
-    stubborn: Stubborn,
+    system: str,
+    request: pytest.FixtureRequest,
 ) -> Iterator[tuple[InstanceInterface, Guest]]:
-    del stubborn  # only begun as early as can be
-    with _started(implementation, incus, bookworm) as (instance, name):
+    if not request.config.getoption("--vm"):  # where one at a time is enough
+        request.getfixturevalue("stubborn")  # begun as early as can be
+    with _started(implementation, incus, system) as (instance, name):
         yield instance, Guest(incus, name)
 
 
@@ -162,11 +165,11 @@ def guest(_shared: tuple[InstanceInterface, Guest]) -> Guest:
 def make(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
+    system: str,
 ) -> Iterator[Callable[[], InstanceInterface]]:
     """Return what makes instances, not started, of the test's own."""
     with _removed_at_the_end(incus):
-        yield lambda: implementation(bookworm)
+        yield lambda: implementation(system)
 
 
 @pytest.fixture

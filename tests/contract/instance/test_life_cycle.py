@@ -87,10 +87,10 @@ def test_nothing_works_before_start(
 
 @pytest.fixture(scope="module")
 def stopped(
-    implementation: Callable[[str], InstanceInterface], bookworm: str
+    implementation: Callable[[str], InstanceInterface], system: str
 ) -> InstanceInterface:
     """Return an instance that was used and stopped."""
-    instance = implementation(bookworm)
+    instance = implementation(system)
     instance.start()
     instance.create_user()
     instance.stop()
