@@ -32,8 +32,13 @@ from tests.unit import small_disks
 from tests.unit.small_disks import AGENT, CLOUD_KERNEL, system
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("mcopy", "mkfs.vfat", "sfdisk", "mke2fs"))),
-    reason="mtools, dosfstools, fdisk or e2fsprogs are not installed",
+    not all(
+        map(
+            shutil.which,
+            ("mcopy", "mkfs.vfat", "sfdisk", "mke2fs", "qemu-img"),
+        )
+    ),
+    reason="mtools, dosfstools, fdisk, e2fsprogs or qemu-utils is missing",
 )
 some = settings(
     max_examples=60, deadline=None, suppress_health_check=list(HealthCheck)

@@ -145,6 +145,7 @@ def _machine(root: Path, *absent: str) -> Path:
         "dev/vhost-vsock",
         "usr/bin/chattr",
         "usr/bin/genisoimage",
+        "usr/bin/qemu-img",
         "usr/bin/qemu-system-x86_64",
         "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
         "usr/sbin/sgdisk",
@@ -166,6 +167,7 @@ def _machine(root: Path, *absent: str) -> Path:
         ("dev/kvm", "/dev/kvm"),
         ("dev/vhost-vsock", "vhost_vsock"),
         ("usr/bin/chattr", "apt install e2fsprogs"),
+        ("usr/bin/qemu-img", "apt install qemu-utils "),
         ("usr/bin/qemu-system-x86_64", "apt install qemu-system-x86 "),
         (
             "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",

@@ -20,6 +20,7 @@ from incus_testbed.instance import Instance
 
 from . import upstream
 from .guest import Guest
+from .pace import PACE
 
 #: The modules whose class IncusInstance is asked.
 _IMPLEMENTATIONS = {
@@ -27,8 +28,8 @@ _IMPLEMENTATIONS = {
     "ours": "debusine_incus.instance",
 }
 
-#: Seconds after which a call counts as hanging, and where all is emulated.
-_LIMIT, _EMULATED_LIMIT = 60, 1800
+#: Seconds after which a call counts as hanging.
+_LIMIT = 120 * PACE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,17 +59,15 @@ def implementation(
 
 
 @pytest.fixture(autouse=True)
-def _limit(request: pytest.FixtureRequest) -> Iterator[None]:
+def _limit() -> Iterator[None]:
     """Have a test that hangs fail."""
-    emulated = request.config.getoption("--vm")
-    limit = _EMULATED_LIMIT if emulated else _LIMIT
 
     def give_up(number: int, frame: FrameType | None) -> None:
         del number, frame
-        pytest.fail(f"still not done after {limit} s")
+        pytest.fail(f"still not done after {_LIMIT} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(limit)
+    signal.alarm(_LIMIT)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

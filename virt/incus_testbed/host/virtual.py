@@ -32,9 +32,11 @@ _QEMU = {
         "usr/share/AAVMF/AAVMF_CODE*.fd",
     ),
 }
-#: What Incus runs for virtual machines, and Debian's packages of it: for their
-#: disks on btrfs, for disks that are made larger, and for the agent's CD-ROM.
+#: What Incus runs for virtual machines, and Debian's packages of it: to unpack
+#: their images, for their disks on btrfs, for disks that are made larger, and
+#: for the agent's CD-ROM.
 _PROGRAMS = {
+    ("qemu-img",): "qemu-utils",
     ("chattr",): "e2fsprogs",
     ("sgdisk",): "gdisk",
     ("mkisofs", "genisoimage"): "genisoimage",
