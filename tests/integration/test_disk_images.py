@@ -72,7 +72,7 @@ def test_disk_becomes_a_virtual_machines_image(
     assert image
     assert image.kind == "virtual-machine"
     assert image.architecture == "x86_64"
-    assert image.profiles == ("debusine",)
+    assert image.profiles == ("debusine", "debusine-vm")
     assert image.properties["os"] == "debian"
     assert image.properties["release"] == "trixie"
     assert image.properties["incus-testbed.agent"] == "credentials"
