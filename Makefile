@@ -2,7 +2,7 @@
 
 # Debian's Python modules are needed, whatever python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
-SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=")
+SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
 
 help:
 	@echo 'make demo    see it work: a Debian image, and autopkgtest in it'
@@ -15,6 +15,7 @@ help:
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
+	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
 	@echo 'make bench   measure imports and testbeds beside those of others'
 	@echo 'make deb     build the Debian packages, into ..'
 	@echo 'make format  have ruff lay out the Python files'
@@ -51,6 +52,11 @@ package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k %) \
 		tests/e2e/test_packages.py
 
+# Upstream's instances are not asked: they need other images.
+check-vm:
+	tests/bootstrap.sh vm
+	$(PYTHON) -m tests.vm -- tests/vm/suites.sh
+
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
 
@@ -62,6 +68,8 @@ bench: linters
 		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
 	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
 		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
+		tests.bench.disk_bench
 
 deb:
 	dpkg-buildpackage -us -uc -b
@@ -81,4 +89,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check lint test e2e e2e-compare soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-vm lint test e2e e2e-compare soak bench deb package-check format packages linters clean

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Install what "make demo", "make test" or "make check" needs and this machine
-# lacks.
+# Install what "make demo", "make test", "make check" or "make check-vm" needs
+# and this machine lacks; or list it, for a machine that is yet to be made.
 #
-#   tests/bootstrap.sh demo|test|check
+#   tests/bootstrap.sh demo|test|check|vm|list
 #
 # For Debian 12 and later, as root. Does nothing where nothing is missing.
 # Debian 12 has Incus in backports only: these are added, from the mirror that
@@ -16,12 +16,18 @@ set -eu
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
-test='dpkg-dev faketime git make python3-debusine python3-hypothesis python3-lxml
-python3-pytest python3-responses python3-venv sbuild shellcheck'
+test='dosfstools dpkg-dev e2fsprogs faketime fdisk git make mtools ovmf
+python3-debusine python3-hypothesis python3-lxml python3-pytest
+python3-responses python3-venv qemu-system-x86 sbuild shellcheck'
+# The machine in which virtual machines run has the others.
+vm='debian-archive-keyring dosfstools e2fsprogs fdisk mmdebstrap mtools
+openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'
 
 # What Debian 12 has too old or not at all.
-backported='incus autopkgtest mmdebstrap python3-debusine'
+# QEMU 7.2 has no "migrate" to a file, and was not tried with nested guests.
+backported='incus autopkgtest mmdebstrap python3-debusine qemu-system-x86'
 autopkgtest_needed=5.49~
+qemu_needed=1:10.0~
 
 backports_list=/etc/apt/sources.list.d/debusine-incus-backports
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -55,8 +61,14 @@ missing() {
         version=$(sed -n "s/^$package installed //p" "$log")
         if [ -z "$version" ]; then
             echo "$package"
-        elif [ "$package" = autopkgtest ] && dpkg --compare-versions \
-            "$version" lt-nl "$autopkgtest_needed"; then
+            continue
+        fi
+        case $package in
+            autopkgtest) needed=$autopkgtest_needed ;;
+            qemu-system-x86) needed=$qemu_needed ;;
+            *) continue ;;
+        esac
+        if dpkg --compare-versions "$version" lt "$needed"; then
             echo "$package"
         fi
     done
@@ -189,7 +201,13 @@ linters() {
 case ${1-} in
     demo) wanted=$run ;;
     test | check) wanted="$run $test" ;;
-    *) die "usage: tests/bootstrap.sh demo|test|check" ;;
+    vm) wanted=$vm ;;
+    list)
+        # shellcheck disable=SC2086 # lists of words
+        printf '%s\n' $run $test
+        exit
+        ;;
+    *) die "usage: tests/bootstrap.sh demo|test|check|vm|list" ;;
 esac
 command -v apt-get >/dev/null || die "this is not a Debian machine"
 # shellcheck disable=SC2086

@@ -13,8 +13,18 @@ from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
 from tests import daemon, images, room
 from tests.sandbox import Sandbox, sandbox
+from tests.vm import guests
 
 _VIRT = Path(__file__).resolve().parent.parent / "virt"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know what the tests are to run in."""
+    parser.addoption(
+        "--vm",
+        action="store_true",
+        help="have virtual machines as guests; works in that of tests/vm",
+    )
 
 
 def pytest_configure() -> None:
@@ -115,6 +125,36 @@ def image(
 def bookworm(image: Callable[..., str]) -> str:
     """Return the alias of a plain bookworm."""
     return image("bookworm")
+
+
+@pytest.fixture(scope="session")
+def machine_image(incus: Incus) -> Iterator[Callable[[str], str]]:
+    """Return what imports a disk of tests/vm, and gives its alias.
+
+    ``agent`` has Incus' agent, and ``plain`` has not.
+    """
+    if not guests.are_here():
+        pytest.fail("there is no disk to start. Run: make check-vm")
+    imported = set()
+
+    def import_(name: str) -> str:
+        alias = guests.import_disk(incus, name)
+        imported.add(alias)
+        return alias
+
+    yield import_
+    for alias in imported:
+        Store(incus).remove(alias)
+
+
+@pytest.fixture(scope="session")
+def system(request: pytest.FixtureRequest) -> str:
+    """Return the alias of a plain Debian of the kind that is asked for."""
+    if request.config.getoption("--vm"):
+        alias: str = request.getfixturevalue("machine_image")("agent")
+    else:
+        alias = request.getfixturevalue("bookworm")
+    return alias
 
 
 @pytest.fixture(scope="session")

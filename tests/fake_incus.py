@@ -23,7 +23,7 @@ class FakeIncus(Incus):
         super().__init__()
         self.version = "6.0.4"
         self.drivers = drivers
-        self.free = 1 << 40
+        self.total = self.free = 1 << 40
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             "image": {},
             "network": {"eth0": _object("eth0", type="physical")},
@@ -38,16 +38,21 @@ class FakeIncus(Incus):
             "auth": "trusted",
             "environment": {
                 "server_version": self.version,
+                "driver": "lxc",
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],
             },
         }
 
-    def free_space(self, pool: str) -> int | None:
+    def pool_space(self, name: str) -> tuple[int, int]:
         """Return the same of every pool."""
-        del pool
-        return self.free
+        del name
+        return self.total, self.free
+
+    def resources(self) -> dict[str, Any]:
+        """Return what the server's machine has."""
+        return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
 
     def run(
         self,

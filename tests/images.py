@@ -52,7 +52,7 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
     source = debian_source()
-    options = _apt_options()
+    options = apt_options()
     wanted = sorted({"systemd-sysv", *packages})
     if "https://" in source["URIs"]:
         wanted.append("ca-certificates")
@@ -64,14 +64,14 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
     image = cache / f"{suite}-{digest}.tar.zst"
     with (cache / f"{image.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_fresh(image):
+        if not is_fresh(image):
             _bootstrap(
                 image,
                 suite,
                 text,
                 [f"--include={','.join(wanted)}"]
                 + [f"--aptopt={option}" for option in options]
-                + _key_hooks(source.get("Signed-By", "")),
+                + key_hooks(source.get("Signed-By", "")),
             )
     return image
 
@@ -140,7 +140,7 @@ def stanza(source: dict[str, str], suite: str) -> str:
     )
 
 
-def _apt_options() -> list[str]:
+def apt_options() -> list[str]:
     """Return those of this machine's apt settings that guests need."""
     return [
         line
@@ -149,7 +149,7 @@ def _apt_options() -> list[str]:
     ]
 
 
-def _key_hooks(signed_by: str) -> list[str]:
+def key_hooks(signed_by: str) -> list[str]:
     """Return what brings a local mirror's key into the image."""
     if not signed_by.startswith("/") or signed_by.startswith(_DEBIAN_KEYS):
         return []
@@ -170,7 +170,8 @@ def _output(*argv: str) -> str:
     ).stdout
 
 
-def _is_fresh(image: Path) -> bool:
+def is_fresh(image: Path) -> bool:
+    """Tell whether an image is there and not too old."""
     return image.exists() and time.time() - image.stat().st_mtime < LIFETIME
 
 
@@ -178,7 +179,7 @@ def _bootstrap(
     image: Path, suite: str, stanza: str, options: Sequence[str]
 ) -> None:
     """Make the image; it is there when it is whole."""
-    _say(f"making a minimal {suite} with mmdebstrap")
+    say(f"making a minimal {suite} with mmdebstrap")
     with tempfile.TemporaryDirectory(prefix="debusine-incus-") as scratch:
         source = Path(scratch) / "debian.sources"
         source.write_text(stanza)
@@ -202,7 +203,8 @@ def _bootstrap(
     partial.rename(image)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell the person who waits."""
     print(f"images: {message}", file=sys.stderr, flush=True)
 
 
@@ -215,7 +217,7 @@ def main() -> int:
     try:
         print(build(arguments.suite, arguments.packages))
     except ImageError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     return 0
 

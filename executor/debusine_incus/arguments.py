@@ -33,7 +33,8 @@ def _add_pull(
         metavar="ARTIFACT",
         type=int,
         nargs="?",
-        help="number of a debian:system-tarball artifact",
+        help="number of a debian:system-tarball or debian:system-image"
+        " artifact",
     )
     image.add_argument(
         "--work-request",

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 try:
     from debusine.client.debusine import Debusine
     from debusine.client.models import ArtifactResponse, WorkRequestResponse
-    from debusine.tasks.executors.base import ExecutorImageCategory
 except ImportError as error:
     sys.exit(
         f"debusine-incus: Debusine's client can't be used: {error}\n"
@@ -52,7 +51,7 @@ def _pull(arguments: argparse.Namespace) -> int:
             workspace = workspace or request.workspace
     cache = ImageCache(
         api,
-        ExecutorImageCategory.TARBALL,
+        None,
         workspace,
         incus=Incus(project=arguments.project, remote=arguments.remote),
     )

@@ -161,7 +161,3 @@ class IncusVMExecutor(
 
     image_category = ExecutorImageCategory.IMAGE
     driver = "qemu"
-
-    @classmethod
-    def _obstacles(cls) -> list[str]:
-        return ["disk images can't be imported yet"]

@@ -39,17 +39,19 @@ _UPSTREAM = "debusine_artifact_id"
 
 
 class ImageCache:
-    """Images of one category of artifacts, from one Debusine server."""
+    """Images of artifacts from one Debusine server."""
 
     def __init__(
         self,
         debusine_api: Debusine,
-        image_category: ExecutorImageCategory,
+        image_category: ExecutorImageCategory | None,
         workspace: str | None = None,
         *,
         incus: Incus | None = None,
     ) -> None:
         """Ask this server, on behalf of a workspace where it wants to know.
+
+        Without a category any that can become an image will do.
 
         Debusine 0.11 knows no workspace here; leave it out.
         """
@@ -65,10 +67,12 @@ class ImageCache:
         """
         place = {"workspace": self._workspace} if self._workspace else {}
         artifact = self._api.artifact_get(artifact_id, **place)
-        if artifact.category != self._category.value:
+        wanted = [self._category] if self._category else ExecutorImageCategory
+        names = [category.value for category in wanted]
+        if artifact.category not in names:
             raise ValueError(
                 f"Artifact {artifact_id} is a {artifact.category}, not a"
-                f" {self._category.value}"
+                f" {' or '.join(names)}"
             )
         return artifact
 
@@ -118,6 +122,7 @@ class ImageCache:
         :raises errors.TestbedError: it can't be fetched or become an image
         """
         name, sha256 = alias(artifact.id), checksum(artifact)
+        _check_boot_mechanism(artifact)
         for _ in range(_TRIES):
             self._make_way(name, sha256)
             try:
@@ -236,6 +241,17 @@ def checksum(artifact: ArtifactResponse) -> str:
         raise errors.BadImage(
             f"The server tells no SHA-256 of artifact {artifact.id}"
         ) from None
+
+
+def _check_boot_mechanism(artifact: ArtifactResponse) -> None:
+    """Refuse what would be downloaded in vain."""
+    if artifact.data.get("boot_mechanism", "efi") != "efi":
+        raise errors.BadImage(
+            f"Artifact {artifact.id} boots by"
+            f" {artifact.data['boot_mechanism']}",
+            details="Incus' virtual machines boot by EFI.",
+            resolution="Build the system image with a boot loader for EFI.",
+        )
 
 
 def _label(artifact: ArtifactResponse, evictable: bool) -> Labels:

@@ -40,6 +40,7 @@ from tests.debusine_server import (
     damaged_at,
     held_after,
 )
+from tests.unit import small_disks
 
 ID = 4712
 ALIAS = f"artifact/{ID}"
@@ -92,6 +93,44 @@ def cache(server: DebusineServer, incus: Incus) -> ImageCache:
 def cache_of(server: DebusineServer) -> ImageCache:
     api = Debusine(server.api_url, TOKEN, logger=logging.getLogger("debusine"))
     return ImageCache(api, ExecutorImageCategory.TARBALL)
+
+
+def test_system_image_becomes_a_virtual_machines(
+    server: DebusineServer, incus: Incus, tmp_path: Path
+) -> None:
+    disk = tmp_path / "system.img"
+    small_disks.make(disk, small_disks.system())
+    packed = tmp_path / "image.tar.xz"
+    # as SimpleSystemImageBuild does, with its folder's path
+    subprocess.run(["tar", "-caPf", packed, disk], check=True)
+    server.add_artifact(
+        ID,
+        packed,
+        category="debian:system-image",
+        image_format="raw",
+        boot_mechanism="efi",
+    )
+    api = Debusine(server.api_url, TOKEN, logger=logging.getLogger("debusine"))
+    images = ImageCache(api, ExecutorImageCategory.IMAGE)
+    assert images.download(images.artifact(ID)) == f"artifact/{ID}"
+    image = Store(incus).find(f"artifact/{ID}")
+    assert image
+    assert image.kind == "virtual-machine"
+    # the server's label wins
+    assert image.properties["release"] == "bookworm"
+
+
+def test_bios_image_is_refused_before_it_is_fetched(
+    server: DebusineServer, incus: Incus
+) -> None:
+    del incus
+    server.add_artifact(
+        ID, b"", category="debian:system-image", boot_mechanism="bios"
+    )
+    api = Debusine(server.api_url, TOKEN, logger=logging.getLogger("debusine"))
+    images = ImageCache(api, None)
+    with pytest.raises(ImageImportError, match="boots by bios"):
+        images.download(images.artifact(ID))
 
 
 def worker(

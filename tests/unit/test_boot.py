@@ -85,3 +85,48 @@ def test_failure_to_run_a_command(
             Incus().execute("x", ["true"], timeout=1)
     else:
         assert Incus().execute("x", ["true"], timeout=1) is done
+
+
+class LateIncus(ForgetfulIncus):
+    """A virtual machine whose agent comes late, or never."""
+
+    def __init__(self, late: int) -> None:
+        super().__init__(lost=0)
+        self.late = late
+
+    def execute(
+        self, name: str, command: Sequence[str], *, timeout: float
+    ) -> process.Completed:
+        del timeout
+        self.late -= 1
+        if self.late >= 0:
+            raise errors.AgentDown("VM agent isn't currently running")
+        return process.Completed(
+            argv=(name, *command),
+            status=0,
+            stdout=b"state=running\nnetwork=online\nwhole=yes\n",
+            stderr="",
+        )
+
+    def console_log(self, name: str) -> str:
+        del name
+        return "Kernel panic\n"
+
+
+def test_an_agent_is_waited_for() -> None:
+    assert boot.wait_ready(LateIncus(2), "x", 60).state == "running"
+
+
+def test_an_agent_that_never_comes() -> None:
+    with pytest.raises(errors.BootFailed, match="agent") as caught:
+        boot.wait_ready(LateIncus(1000), "x", 0.5)
+    assert "Kernel panic" in caught.value.details
+
+
+def test_limit_of_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert boot.limit(machine=True) > boot.limit(machine=False)
+    monkeypatch.setenv(boot.LIMIT_VARIABLE, "1200")
+    assert boot.limit(machine=True) == boot.limit(machine=False) == 1200
+    monkeypatch.setenv(boot.LIMIT_VARIABLE, "soon")
+    with pytest.raises(errors.Unsupported, match="soon"):
+        boot.limit(machine=True)

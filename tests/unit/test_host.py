@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is found of a host that is not as it should be."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from incus_testbed import errors, host
-from incus_testbed.host import machine, pool
+from incus_testbed.host import machine, pool, profile, virtual
 from tests.fake_incus import FakeIncus
 
 
@@ -134,3 +136,101 @@ def test_user_ids(tmp_path: Path, table: str | None, state: host.State) -> None:
     assert ("usermod --add-subuids" in finding.advice) == (
         state is host.State.FAILED
     )
+
+
+def _machine(root: Path, *absent: str) -> Path:
+    """Make a file tree of a host that lacks some of what it takes."""
+    for name in (
+        "dev/kvm",
+        "dev/vhost-vsock",
+        "usr/bin/chattr",
+        "usr/bin/genisoimage",
+        "usr/bin/qemu-img",
+        "usr/bin/qemu-system-x86_64",
+        "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
+        "usr/sbin/sgdisk",
+        "usr/share/OVMF/OVMF_CODE_4M.fd",
+    ):
+        if name not in absent:
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("")
+            file.chmod(0o755)
+    (root / "proc").mkdir()
+    (root / "proc/meminfo").write_text("MemTotal:       16000000 kB\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("absent", "word"),
+    [
+        ("dev/kvm", "/dev/kvm"),
+        ("dev/vhost-vsock", "vhost_vsock"),
+        ("usr/bin/chattr", "apt install e2fsprogs"),
+        ("usr/bin/qemu-img", "apt install qemu-utils "),
+        ("usr/bin/qemu-system-x86_64", "apt install qemu-system-x86 "),
+        (
+            "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
+            "qemu-system-modules-spice",
+        ),
+        ("usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ],
+)
+def test_what_keeps_virtual_machines_from_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str, word: str
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    (obstacle,) = virtual.obstacles(_machine(tmp_path, absent))
+    assert word in obstacle.what + obstacle.remedy
+
+
+def test_a_host_for_virtual_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    root = _machine(tmp_path)
+    assert list(virtual.obstacles(root)) == []
+    (root / "proc/meminfo").write_text("MemTotal:       1000000 kB\n")
+    (obstacle,) = virtual.obstacles(root)
+    assert "memory" in obstacle.what
+
+
+def test_a_host_without_virtual_machines_is_as_good() -> None:
+    incus = FakeIncus()
+    list(host.setup(incus))
+
+    assert _finding(incus, "virtual machines").state is host.State.NOTE
+    assert host.obstacles(incus, driver="lxc") == []
+    (reason,) = host.obstacles(incus, driver="qemu")
+    assert "virtual machines: not possible here" in reason
+
+
+@pytest.mark.parametrize(
+    ("memory", "processors", "limits"),
+    [
+        (2, 1, ("1", "1024MiB")),
+        (16, 8, ("4", "4096MiB")),
+        (256, 64, ("4", "8192MiB")),
+    ],
+)
+def test_limits_of_virtual_machines(
+    memory: int, processors: int, limits: tuple[str, str]
+) -> None:
+    found = profile.limits(
+        {"memory": {"total": memory << 30}, "cpu": {"total": processors}}
+    )
+    assert (found["limits.cpu"], found["limits.memory"]) == limits
+
+
+def test_limits_that_an_admin_has_set_stay() -> None:
+    incus = FakeIncus()
+    list(host.setup(incus))
+    name = host.Names().machine_profile
+    incus.run("profile", "set", name, "limits.memory=3GiB")
+    incus.run("profile", "device", "set", name, "root", "size=9GiB")
+
+    assert list(host.setup(incus)) == []
+
+    found = incus.profile(name)
+    assert found["config"]["limits.memory"] == "3GiB"
+    assert found["devices"]["root"]["size"] == "9GiB"

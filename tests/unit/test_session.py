@@ -319,7 +319,8 @@ def test_no_permission(run: Run) -> None:
         ("Project not found", errors.NotFound),
         ("Instance is not running", errors.NotRunning),
         ("Instance is frozen", errors.CommandFailed),
-        ("VM agent isn't currently running", errors.NotRunning),
+        ("VM agent isn't currently running", errors.AgentDown),
+        ("Only running operations can be connected", errors.AgentDown),
         ("User does not have permission: not authorized", errors.Denied),
     ],
 )

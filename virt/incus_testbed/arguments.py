@@ -49,9 +49,10 @@ def _add_image_commands(
 ) -> None:
     command = commands.add_parser(
         "import",
-        help="make an image of a system tarball",
-        description="Make an Incus image of a Debian system tarball. What is"
-        " not given is read from the tarball.",
+        help="make an image of a system tarball or disk",
+        description="Make an Incus image of a Debian system tarball, for"
+        " containers, or of a disk (raw or qcow2), for virtual machines. What"
+        " is not given is read from the file.",
     )
     command.set_defaults(function="import")
     command.add_argument(

@@ -3,6 +3,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from dataclasses import dataclass
 
@@ -12,11 +13,19 @@ from incus_testbed.guest import script
 
 log = logging.getLogger(__name__)
 
-#: Seconds for a container to boot, its network included.
-LIMIT = 120.0
+#: Sets the seconds for a guest to boot, whatever its kind.
+LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
+#: Seconds for a guest to boot, its network included: a container shares a
+#: kernel that runs, a virtual machine brings its firmware and its own.
+_CONTAINER_LIMIT = 120.0
+_MACHINE_LIMIT = 600.0
 
 #: Seconds for a small script of our own in a guest.
 _SCRIPT_LIMIT = 60.0
+#: Seconds between looking for a virtual machine's agent, or this part of the
+#: time it has taken so far; and between saying so.
+_AGENT_PAUSE, _AGENT_SHARE = 0.2, 0.05
+_AGENT_NEWS = 30.0
 #: Seconds for the daemon to hand a script to a guest, beyond its own time.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
@@ -31,6 +40,21 @@ class Readiness:
     state: str
     failed_units: tuple[str, ...]
     network: str
+
+
+def limit(*, machine: bool) -> float:
+    """Return the seconds that a container, or virtual machine, has to boot.
+
+    :raises errors.Unsupported: the environment says something else than that
+    """
+    said = os.environ.get(LIMIT_VARIABLE)
+    if not said:
+        return _MACHINE_LIMIT if machine else _CONTAINER_LIMIT
+    if not said.isdecimal() or not int(said):
+        raise errors.Unsupported(
+            f"{LIMIT_VARIABLE}={said} is not a number of seconds"
+        )
+    return float(said)
 
 
 def ask(
@@ -66,13 +90,10 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         stopped; details hold what its console said
     """
     try:
-        answer = ask(
-            incus,
-            name,
-            "wait-ready.sh",
-            f"{timeout:.0f}",
-            limit=timeout + _MARGIN,
-        )
+        answer = _ask_when_up(incus, name, timeout)
+    except errors.AgentDown as error:
+        why = f"its agent has not answered for {timeout:.0f} s"
+        raise _failure(incus, name, why) from error
     except errors.TestbedError as error:
         raise _failure(incus, name, error.brief) from error
     readiness = Readiness(
@@ -103,6 +124,32 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
     return readiness
 
 
+def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
+    """Ask whether a guest is ready, once there is somebody to ask.
+
+    :raises errors.AgentDown: a virtual machine's agent has not answered in time
+    """
+    began = news = time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        left = max(timeout - waited, 1)
+        try:
+            return ask(
+                incus,
+                name,
+                "wait-ready.sh",
+                f"{left:.0f}",
+                limit=left + _MARGIN,
+            )
+        except errors.AgentDown:
+            if waited > timeout:
+                raise
+        if time.monotonic() - news > _AGENT_NEWS:
+            news = time.monotonic()
+            log.info("%s: no agent yet, after %.0f s", name, waited)
+        time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE))
+
+
 def reboot(incus: Incus, name: str) -> None:
     """Ask a guest's init to reboot, without waiting for it.
 
@@ -116,8 +163,8 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
 
     :raises errors.BootFailed: it has not after ``timeout`` seconds, or is gone
     """
-    deadline = time.monotonic() + timeout
-    while (left := deadline - time.monotonic()) > 0:
+    began = time.monotonic()
+    while (left := began + timeout - time.monotonic()) > 0:
         # In the old boot the script sleeps until the guest goes down, which
         # ends it: no polling while nothing happens.
         try:
@@ -136,6 +183,8 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
         except errors.TestbedError as error:
             log.debug("%s is between two boots: %s", name, error.brief)
             answer = {}
+            if isinstance(error, errors.AgentDown):
+                time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
         if answer.get("boot", old) != old:
             wait_ready(incus, name, max(left, 1))
             return

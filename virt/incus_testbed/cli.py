@@ -13,6 +13,7 @@ from typing import BinaryIO
 from incus_testbed import arguments as command_line
 from incus_testbed import collect, completion, ending, errors, host, reporting
 from incus_testbed.client import Incus
+from incus_testbed.guest import machine
 from incus_testbed.image import eviction
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
@@ -111,10 +112,14 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
         print(json.dumps([_image_facts(image) for image in images], indent=2))
         return 0
     reporting.table(
-        ("ALIAS", "SYSTEM", "ARCHITECTURE", "SIZE", "IMPORTED", "LAST USED"),
+        (
+            *("ALIAS", "TYPE", "SYSTEM", "ARCHITECTURE", "SIZE"),
+            *("IMPORTED", "LAST USED"),
+        ),
         [
             (
                 " ".join(image.aliases),
+                _type(image),
                 f"{image.properties.get('os')}"
                 f" {image.properties.get('release')}",
                 image.architecture,
@@ -128,6 +133,12 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
         ],
     )
     return 0
+
+
+def _type(image: Image) -> str:
+    """Say what an image runs as, and who starts Incus' agent in it."""
+    agent = image.properties.get(machine.AGENT)
+    return f"{image.kind}, agent by {agent}" if agent else image.kind
 
 
 def _image_facts(image: Image) -> dict[str, object]:

@@ -17,6 +17,7 @@ import yaml
 from incus_testbed import diagnosis, endpoint, errors, process, records
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.records import Image, InstanceRecord
+from incus_testbed.session.api import Failure, quoted
 
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
@@ -78,6 +79,11 @@ class Incus:
         server: dict[str, Any] = json.loads(self._query("/1.0"))
         return server
 
+    def resources(self) -> dict[str, Any]:
+        """Return what the server's machine has: GET /1.0/resources."""
+        resources: dict[str, Any] = json.loads(self._query("/1.0/resources"))
+        return resources
+
     def metrics(self) -> str:
         """Return what all instances use, in Prometheus' text format."""
         return self._query("/1.0/metrics").decode()
@@ -116,14 +122,18 @@ class Incus:
         )
         return pools
 
-    def free_space(self, pool: str) -> int | None:
-        """Return how many bytes are free in a pool; None if it has no limit.
+    def pool_space(self, name: str) -> tuple[int, int] | None:
+        """Return how many bytes a storage pool has, and how many are free.
 
+        None if it has no limit.
+
+        :raises errors.NotFound: there is none of that name
         :raises errors.CommandFailed: that depends on the cluster's member
         """
-        path = f"/1.0/storage-pools/{quote(pool, safe='')}/resources"
+        path = f"/1.0/storage-pools/{quote(name, safe='')}/resources"
         space = json.loads(self._query(path))["space"]
-        return space["total"] - space["used"] if space.get("total") else None
+        total = space.get("total")
+        return (total, total - space["used"]) if total else None
 
     def profile(self, name: str) -> dict[str, Any]:
         """Return a profile's config, devices and description.
@@ -145,6 +155,34 @@ class Incus:
                 "image", "list", *self._targets(), "--format=json"
             )
         ]
+
+    def image(self, name: str) -> Image:
+        """Return the image that an alias or a fingerprint stands for.
+
+        :raises errors.NotFound: there is none
+        """
+        local = self._endpoint()
+        if local:
+            return records.image(self._image_record(local, name))
+        for record in self._json(
+            *("image", "list", self.target(), name, "--format=json")
+        ):
+            image = records.image(record)
+            if name in image.aliases or image.fingerprint.startswith(name):
+                return image
+        raise errors.NotFound(f"There is no image {name}")
+
+    def _image_record(self, local: endpoint.Endpoint, name: str) -> Any:
+        """Ask without the incus command, which takes longer than a launch."""
+        word = quoted(name)
+        try:
+            try:
+                alias = local.get(f"images/aliases/{word}", REQUEST_LIMIT)
+            except Failure:
+                return local.get(f"images/{word}", REQUEST_LIMIT)
+            return local.get(f"images/{alias['target']}", REQUEST_LIMIT)
+        except Failure as failure:
+            raise diagnosis.of_message(str(failure), "GET image") from failure
 
     def import_image(self, metadata: str, rootfs: str) -> str:
         """Import a split image from two files; return its fingerprint.
@@ -254,9 +292,12 @@ class Incus:
         *,
         config: Mapping[str, str],
         ephemeral: bool,
+        devices: Mapping[str, Mapping[str, str]] | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         """Create and start an instance; ``arguments`` go to incus launch.
+
+        ``devices`` are had beside those of profiles.
 
         :raises errors.AlreadyExists: the name is taken
         :raises errors.NotFound: there is no such image
@@ -269,6 +310,7 @@ class Incus:
             *settings,
             *(["--ephemeral"] if ephemeral else []),
             *arguments,
+            stdin=_instance_document(devices),
             timeout=IMAGE_LIMIT,
         )
 
@@ -407,3 +449,14 @@ class Incus:
             target,
             timeout=IMAGE_LIMIT,
         )
+
+
+def _instance_document(
+    devices: Mapping[str, Mapping[str, str]] | None,
+) -> bytes:
+    """Return what incus launch reads: it has no option for a new device."""
+    if not devices:
+        return b""
+    return yaml.safe_dump(
+        {"devices": {name: dict(devices[name]) for name in devices}}
+    ).encode()

@@ -106,7 +106,13 @@ _PHRASES = (
         errors.AlreadyExists,
     ),
     _Phrase(
-        r"is not running|already stopped|isn't running|VM agent isn't"
+        r"VM agent isn't currently running|Failed to connect to (the )?agent"
+        # The agent gives the daemon five seconds to take a command's streams.
+        r"|Only running operations can be connected",
+        errors.AgentDown,
+    ),
+    _Phrase(
+        r"is not running|already stopped|isn't running"
         r"|Failed to retrieve PID of executing child",  # it went down meanwhile
         errors.NotRunning,
     ),
@@ -130,8 +136,19 @@ def error(
 
     ``argv`` is what the user would recognise of the command line.
     """
-    said = _message(completed.stderr)
+    how = (
+        f"died of signal {-completed.status}"
+        if completed.status < 0
+        else f"failed with status {completed.status}"
+    )
     command = " ".join(argv[:_SHOWN_WORDS])
+    return of_message(_message(completed.stderr), command, how)
+
+
+def of_message(
+    said: str, command: str, how: str = "failed"
+) -> errors.TestbedError:
+    """Return the error that Incus' own words stand for."""
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
             first = f"incus: {said.splitlines()[0]}"
@@ -140,11 +157,6 @@ def error(
                 details=f"{first if phrase.brief else ''}\n(from '{command}')",
                 resolution=phrase.resolution,
             )
-    how = (
-        f"died of signal {-completed.status}"
-        if completed.status < 0
-        else f"failed with status {completed.status}"
-    )
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from incus_testbed.session import api
+
 #: Where the daemon's socket is, the first that is there, else the last.
 DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
 
@@ -58,6 +60,21 @@ class Endpoint:
             name,
             *command,
         ]
+
+    def get(self, path: str, timeout: float) -> Any:
+        """Return what the server answers to GET, below /1.0.
+
+        :raises api.Failure: it refuses, does not answer, or not in time
+        """
+        target = f"/1.0/{path}?project={api.quoted(self.project)}"
+        try:
+            connection = api.ask(self.socket, target)
+            connection.settimeout(timeout)
+            return api.metadata(api.receive_all(connection))
+        except TimeoutError:
+            raise api.Failure(f"no answer within {timeout:.0f} s") from None
+        except OSError as error:
+            raise api.Failure(f"unexpected EOF: {error}") from None
 
 
 def find(

@@ -45,7 +45,11 @@ class DaemonDown(TestbedError):
 
 
 class NotRunning(TestbedError):
-    """The instance is not running, or its agent does not answer."""
+    """The instance is not running."""
+
+
+class AgentDown(NotRunning):
+    """The agent of a virtual machine does not answer, or not yet."""
 
 
 class Busy(TestbedError):

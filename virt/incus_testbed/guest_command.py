@@ -42,7 +42,8 @@ class GuestCommand:
     """What to run in which guest, as whom, where and with which environment.
 
     ``cwd`` is the guest's, relative to /root; None is the user's home.
-    ``env`` adds to what a login of the user has.
+    ``env`` adds to what a login of the user has.  ``machine``: the guest is a
+    virtual machine.
     """
 
     incus: Incus
@@ -51,6 +52,7 @@ class GuestCommand:
     user: str = "root"
     cwd: Word | None = None
     env: Mapping[str, Word] | None = None
+    machine: bool = False
 
     def run(
         self,
@@ -117,9 +119,10 @@ class GuestCommand:
         ]
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
-        return script.command(
+        command = script.command(
             "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
         )
+        return script.relayed(command) if self.machine else command
 
     def _status(self, key: str) -> int:
         """Return the status that subprocess would, once more is known.

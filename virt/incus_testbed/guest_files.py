@@ -26,12 +26,15 @@ _NAME_LENGTH = 100
 class GuestFiles:
     """The files of a guest; its paths are absolute.
 
+    ``machine``: the guest is a virtual machine.
+
     All methods raise OSError, of the kind that the same on this machine would
     raise, and errors.NotRunning where there is no guest any more.
     """
 
     incus: Incus
     instance: str
+    machine: bool = False
 
     def make_directory(
         self,
@@ -165,7 +168,10 @@ class GuestFiles:
         words = script.command(name, *arguments)
         try:
             done = GuestCommand(
-                incus=self.incus, instance=self.instance, words=words
+                incus=self.incus,
+                instance=self.instance,
+                words=words,
+                machine=self.machine,
             ).run(stdin=stdin, capture_output=True, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise errors.TimedOut(

@@ -15,6 +15,7 @@ from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand, Word
 from incus_testbed.guest_files import GuestFiles
+from incus_testbed.launch import Plan
 from incus_testbed.owner import Owner
 
 if TYPE_CHECKING:
@@ -43,15 +44,23 @@ _REMOVAL_TRIES = 20
 class Instance:
     """One instance; as a context manager, removed on the way out."""
 
-    def __init__(self, incus: Incus, name: str) -> None:
-        """Stand for an instance that exists."""
+    def __init__(
+        self, incus: Incus, name: str, *, machine: bool = False
+    ) -> None:
+        """Stand for an instance that exists; ``machine``: a virtual one."""
         self._incus = incus
         self._name = name
+        self._machine = machine
 
     @property
     def name(self) -> str:
         """The instance's name, which is also its host name."""
         return self._name
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it is a virtual machine, with a kernel of its own."""
+        return self._machine
 
     @classmethod
     def launch(
@@ -66,26 +75,30 @@ class Instance:
     ) -> Self:
         """Create and start an instance of an image, owned by this process.
 
+        The image decides whether it is a container or a virtual machine.
         Without ``name`` a random one is tried until one is free.  A launch
         that fails or is interrupted leaves nothing behind.
 
         :raises errors.NotFound: there is no such image
         :raises errors.AlreadyExists: the given name is taken
         """
+        plan = Plan.of(incus, image, arguments)
         config = {
+            **plan.config,
             OWNER_KEY: str(Owner.current()),
             CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
             PURPOSE_KEY: purpose,
             _LAUNCH_KEY: secrets.token_hex(8),
         }
         for _ in range(_NAME_TRIES):
-            instance = cls(incus, name or _random_name())
+            instance = cls(incus, name or _random_name(), machine=plan.machine)
             try:
                 incus.launch(
                     image,
                     instance.name,
                     config=config,
                     ephemeral=ephemeral,
+                    devices=plan.devices,
                     arguments=arguments,
                 )
             except errors.TestbedError as error:
@@ -119,15 +132,19 @@ class Instance:
     @property
     def files(self) -> GuestFiles:
         """The guest's files."""
-        return GuestFiles(incus=self._incus, instance=self.name)
+        return GuestFiles(
+            incus=self._incus, instance=self.name, machine=self._machine
+        )
 
-    def wait_ready(self, timeout: float = boot.LIMIT) -> boot.Readiness:
+    def wait_ready(self, timeout: float | None = None) -> boot.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
-        :raises errors.BootFailed: it has not after ``timeout`` seconds, or
-            stopped; details hold what its console said
+        Without ``timeout`` it has the seconds that boot.limit() says.
+
+        :raises errors.BootFailed: it has not after that time, or stopped;
+            details hold what its console said
         """
-        return boot.wait_ready(self._incus, self.name, timeout)
+        return boot.wait_ready(self._incus, self.name, self._limit(timeout))
 
     def probe(self) -> dict[str, str]:
         """Return the guest's shell, boot id and first normal user.
@@ -162,6 +179,8 @@ class Instance:
         # command: where the host's side can do it, it does.
         inside = 255 if self._incus.is_local() else status_for_255
         wrapped = script.command("exec.sh", str(inside), *command, shell=shell)
+        if self._machine and not interactive:
+            wrapped = script.relayed(wrapped)
         return self._incus.exec_argv(
             self.name,
             wrapped,
@@ -202,6 +221,7 @@ class Instance:
             user=user,
             cwd=cwd,
             env=env,
+            machine=self._machine,
         ).run(**options)
 
     def make_user(self, name: str) -> int:
@@ -236,13 +256,16 @@ class Instance:
         """
         boot.reboot(self._incus, self.name)
 
-    def wait_reboot(self, old: str, timeout: float = boot.LIMIT) -> None:
+    def wait_reboot(self, old: str, timeout: float | None = None) -> None:
         """Wait until the guest has left a boot and is ready in the next.
 
         :raises errors.BootFailed: it still runs that boot, or none, after
-            ``timeout`` seconds
+            ``timeout`` seconds, as in wait_ready()
         """
-        boot.wait_reboot(self._incus, self.name, old, timeout)
+        boot.wait_reboot(self._incus, self.name, old, self._limit(timeout))
+
+    def _limit(self, timeout: float | None) -> float:
+        return timeout or boot.limit(machine=self._machine)
 
     def evidence(self) -> str:
         """Return the end of what the guest wrote to its console."""

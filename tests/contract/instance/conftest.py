@@ -20,6 +20,7 @@ from incus_testbed.instance import Instance
 
 from . import upstream
 from .guest import Guest
+from .pace import PACE
 
 #: The modules whose class IncusInstance is asked.
 _IMPLEMENTATIONS = {
@@ -28,7 +29,7 @@ _IMPLEMENTATIONS = {
 }
 
 #: Seconds after which a call counts as hanging.
-_LIMIT = 60
+_LIMIT = 120 * PACE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -114,7 +115,7 @@ class Stubborn:
 def stubborn(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
+    system: str,
 ) -> Iterator[Stubborn]:
     """Give a guest that is being stopped beside the other tests.
 
@@ -122,7 +123,7 @@ def stubborn(
     """
     with (
         ThreadPoolExecutor(1) as pool,
-        _started(implementation, incus, bookworm) as (instance, name),
+        _started(implementation, incus, system) as (instance, name),
     ):
         Guest(incus, name).ask("systemctl mask --runtime halt.target")
         since = time.monotonic()
@@ -138,11 +139,12 @@ def stubborn(
 def _shared(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
-    stubborn: Stubborn,
+    system: str,
+    request: pytest.FixtureRequest,
 ) -> Iterator[tuple[InstanceInterface, Guest]]:
-    del stubborn  # only begun as early as can be
-    with _started(implementation, incus, bookworm) as (instance, name):
+    if not request.config.getoption("--vm"):  # where one at a time is enough
+        request.getfixturevalue("stubborn")  # begun as early as can be
+    with _started(implementation, incus, system) as (instance, name):
         yield instance, Guest(incus, name)
 
 
@@ -162,11 +164,11 @@ def guest(_shared: tuple[InstanceInterface, Guest]) -> Guest:
 def make(
     implementation: Callable[[str], InstanceInterface],
     incus: Incus,
-    bookworm: str,
+    system: str,
 ) -> Iterator[Callable[[], InstanceInterface]]:
     """Return what makes instances, not started, of the test's own."""
     with _removed_at_the_end(incus):
-        yield lambda: implementation(bookworm)
+        yield lambda: implementation(system)
 
 
 @pytest.fixture

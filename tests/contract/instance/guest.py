@@ -7,11 +7,13 @@ from pathlib import PurePath
 
 from incus_testbed.client import Incus
 
-_LIMIT = 60
+from .pace import PACE
+
+_LIMIT = 60 * PACE
 #: Seconds in which a command comes to run.
-_STARTING = 20
+_STARTING = 20 * PACE
 #: Seconds in which the kernel is through with killing.
-_DYING = 2
+_DYING = 2 * PACE
 
 
 class Guest:

@@ -12,9 +12,10 @@ import pytest
 from debusine.tasks.executors.base import InstanceInterface
 
 from .guest import Guest
+from .pace import PACE
 
 #: Seconds that a call may take beyond the time limit it was given.
-_SLACK = 20
+_SLACK = 20 * PACE
 
 #: How a command can be hard to end; $1 is how long it sleeps.
 _CLINGING = {
@@ -43,18 +44,19 @@ class _Aborted(Exception):
 
 def test_time_limit(instance: InstanceInterface, mark: str) -> None:
     args = _args('echo out; echo err >&2; sleep "$1"; :', mark)
+    limit = 2 * PACE
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        instance.run(args, timeout=2)
-    assert 2 <= time.monotonic() - started < 2 + _SLACK
+        instance.run(args, timeout=limit)
+    assert limit <= time.monotonic() - started < limit + _SLACK
     error = caught.value
     assert error.cmd == args
-    assert error.timeout == 2
+    assert error.timeout == limit
     assert (error.stdout, error.stderr) == (b"out\n", b"err\n")
 
 
 def test_time_limit_that_is_kept(instance: InstanceInterface) -> None:
-    done = instance.run(["echo", "x"], timeout=30)
+    done = instance.run(["echo", "x"], timeout=30 * PACE)
     assert (done.returncode, done.stdout) == (0, b"x\n")
 
 
@@ -63,7 +65,7 @@ def test_nothing_is_left_after_the_time_limit(
     instance: InstanceInterface, guest: Guest, mark: str, kind: str
 ) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        instance.run(_args(_CLINGING[kind], mark), timeout=1)
+        instance.run(_args(_CLINGING[kind], mark), timeout=PACE)
     assert guest.wait_until_gone(mark) == []
 
 
@@ -72,7 +74,7 @@ def test_nothing_of_roots_is_left_after_the_time_limit(
 ) -> None:
     args = _args(_CLINGING["session"], mark)
     with pytest.raises(subprocess.TimeoutExpired):
-        instance.run(args, run_as_root=True, timeout=1)
+        instance.run(args, run_as_root=True, timeout=PACE)
     assert guest.wait_until_gone(mark) == []
 
 
@@ -82,7 +84,7 @@ def test_a_time_limit_spares_other_commands(
     instance.run(_args('setsid -f sleep "$1" >/dev/null 2>&1', mark))
     before = guest.pids(mark)
     with pytest.raises(subprocess.TimeoutExpired):
-        instance.run(["sleep", "1000"], timeout=1)
+        instance.run(["sleep", "1000"], timeout=PACE)
     assert guest.pids(mark) == before
 
 

@@ -18,10 +18,11 @@ from debusine.tasks.executors.base import (
 from incus_testbed.client import Incus
 
 from .conftest import Stubborn
+from .pace import PACE
 from .test_streams import standard_input
 
 #: Seconds: those that a guest has to shut down, and some for the rest.
-_STOP_LIMIT = 45
+_STOP_LIMIT = 30 + 15 * PACE
 
 _CALLS: dict[str, Callable[[InstanceInterface], Any]] = {
     "run": lambda instance: instance.run(["true"]),
@@ -87,10 +88,10 @@ def test_nothing_works_before_start(
 
 @pytest.fixture(scope="module")
 def stopped(
-    implementation: Callable[[str], InstanceInterface], bookworm: str
+    implementation: Callable[[str], InstanceInterface], system: str
 ) -> InstanceInterface:
     """Return an instance that was used and stopped."""
-    instance = implementation(bookworm)
+    instance = implementation(system)
     instance.start()
     instance.create_user()
     instance.stop()
@@ -167,7 +168,7 @@ def powered_off(
     instance.run(
         ["systemctl", "poweroff", "--no-block", "--force"], run_as_root=True
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * PACE
     while name in _names(incus):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scripts of overlay/ that are run in a guest and answer."""
 
+from collections.abc import Sequence
+
 from incus_testbed.guest import files
 
 #: The last line of what a script answers.
@@ -20,6 +22,14 @@ def command(name: str, *arguments: str, shell: str = "sh") -> list[str]:
     if name.endswith(".pl"):
         return ["perl", "-e", code, *arguments]
     return [shell, "-c", code, name.removesuffix(".sh"), *arguments]
+
+
+def relayed(wrapped: Sequence[str]) -> list[str]:
+    """Return a command whose output ends when it does, whoever keeps it open.
+
+    In containers Incus sees to that by itself.
+    """
+    return command("relay.pl", *wrapped)
 
 
 def question(name: str, *arguments: str) -> list[str]:

@@ -20,8 +20,10 @@ from incus_testbed.host import (
     profile,
     server,
     service,
+    virtual,
 )
 from incus_testbed.host.requirement import Finding, Requirement, State
+from incus_testbed.image import labels
 
 __all__ = [
     "Finding",
@@ -46,6 +48,11 @@ class Names:
     network: str = "debusinebr0"
     pool: str = "default"
     profile: str = "debusine"
+
+    @property
+    def machine_profile(self) -> str:
+        """The profile that virtual machines have beside the other."""
+        return labels.machine_profile(self.profile)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,10 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
         if report.finding.state is State.FAILED
     ]
     if not lines and driver not in server.drivers(incus):
-        lines.append(f"Incus server: its driver {driver} does not work")
+        if driver != virtual.DRIVER:
+            return [f"Incus server: its driver {driver} does not work"]
+        finding = virtual.check(incus, local=_is_local(incus))
+        lines.append(f"virtual machines: {finding.detail}")
     return lines
 
 
@@ -184,7 +194,7 @@ def _requirements(
 
     They are in the order in which they can be met.
     """
-    local = incus.remote in {None, "local"}
+    local = _is_local(incus)
     basics = [Requirement("programs", machine.check_programs)]
     if local:
         basics.append(Requirement("kernel limits", machine.check_limits))
@@ -208,6 +218,18 @@ def _requirements(
                 pool=names.pool,
             ),
         ),
+        Requirement(
+            f"profile {names.machine_profile}",
+            partial(
+                profile.check_for_machines,
+                incus,
+                names.machine_profile,
+                pool=names.pool,
+            ),
+        ),
+        Requirement(
+            "virtual machines", partial(virtual.check, incus, local=local)
+        ),
         Requirement("images", partial(images.check, incus, names.profile)),
     ]
     if local:
@@ -216,6 +238,10 @@ def _requirements(
         ids = Requirement("user ids", machine.check_ids)
         objects = [ids, *objects, *service.requirements()]
     return basics, objects
+
+
+def _is_local(incus: Incus) -> bool:
+    return incus.remote in {None, "local"}
 
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:

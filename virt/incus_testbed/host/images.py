@@ -44,5 +44,8 @@ def check(incus: Incus, profile: str) -> Finding:
 def _settings(image: Image, profile: str) -> str:
     """Return all that can be set of an image, as JSON."""
     return json.dumps(
-        {"profiles": [profile], "properties": dict(image.properties)}
+        {
+            "profiles": labels.profiles(image, profile),
+            "properties": dict(image.properties),
+        }
     )

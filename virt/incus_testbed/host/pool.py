@@ -99,10 +99,10 @@ def _absent(incus: Incus, name: str, *words: str) -> Finding:
 def _short(incus: Incus, name: str) -> Finding | None:
     """Return what there is to say of a pool that is all but full."""
     try:
-        free = incus.free_space(name)
+        space = incus.pool_space(name)
     except errors.CommandFailed:  # a cluster: each member has its own
         return None
-    if free is None or free >= _ROOM:
+    if space is None or (free := space[1]) >= _ROOM:
         return None
     return Finding(
         state=State.WARNING,

@@ -10,6 +10,7 @@ class State(Enum):
     """How far a requirement is met."""
 
     GOOD = "ok"
+    NOTE = "note"  # not every machine has to be able to do it
     WARNING = "warning"  # testbeds work, with the drawback that is named
     FAILED = "failed"
     UNKNOWN = "not checked"

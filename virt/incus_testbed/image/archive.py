@@ -26,8 +26,8 @@ _KINDS: dict[bytes, _Kind] = {
 }
 _TYPES = {kind: typeflag for typeflag, kind in _KINDS.items()}
 
-# What tarfile lets out where a header makes no sense.
-_NONSENSE = (
+#: What tarfile lets out where a header makes no sense.
+NONSENSE = (
     tarfile.TarError,
     ArithmeticError,
     LookupError,
@@ -133,7 +133,7 @@ class Archive:
         """Take what tarfile stumbles over for damage."""
         try:
             yield
-        except _NONSENSE as problem:
+        except NONSENSE as problem:
             raise self._damaged(str(problem)) from None
 
     def _put(self, data: bytes) -> None:

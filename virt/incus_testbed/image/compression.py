@@ -2,7 +2,7 @@
 """Compressed streams, in and out, through the programs that know them."""
 
 import contextlib
-import errno
+import fcntl
 import os
 import select
 import subprocess
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from incus_testbed import errors, process
+from incus_testbed.image import scratch
 from incus_testbed.image.source import CHUNK, Source
 
 _DECOMPRESSORS = (
@@ -24,7 +25,6 @@ _DECOMPRESSORS = (
 _COMPRESSOR = ("zstd", "-q", "-T0", "-1", "-c")
 
 _CUT_SHORT = ("unexpected end", "ends unexpectedly", "premature end")
-_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
 def decompressor(head: bytes) -> tuple[str, ...] | None:
@@ -69,6 +69,9 @@ class _Decompressor:
         self._poll.register(self._stdout, select.POLLIN)
         self._poll.register(self._stdin, select.POLLOUT)
         os.set_blocking(self._stdin.fileno(), False)
+        # A roomier pipe spares changes of process by the ten thousand.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, CHUNK)
 
     def read(self, size: int) -> bytes:
         while True:
@@ -149,12 +152,8 @@ class Compressor:
 
     def _failure(self) -> errors.TestbedError:
         status, complaint = _end(self._child)
-        if any(sign in complaint for sign in _FULL):
-            return errors.NoSpace(
-                "No space left for the converted image",
-                details=complaint,
-                resolution="Make room, or point TMPDIR at a larger disk.",
-            )
+        if scratch.tells_full(complaint):
+            return scratch.full(complaint)
         return errors.CommandFailed(
             f"zstd failed with status {status}", details=complaint
         )

@@ -117,6 +117,10 @@ class Survey:
         self._tree = Tree(paths=_watched(), pattern=_WITH_CONTENT.pattern)
         self._packages: dict[str, Package] = {}
 
+    def watches(self, path: str) -> bool:
+        """Return whether a member at this path matters, or leads to one."""
+        return self._tree.watches(path) or _is_status(path)
+
     def wants_content(self, path: str) -> bool:
         """Return whether a regular file's bytes must be in its Entry."""
         return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
@@ -257,6 +261,7 @@ class Survey:
 
 def _watched() -> Iterator[str]:
     yield from (_INIT, *_SYSTEMD, _RESOLV_CONF, packages.STATUS)
+    yield f"{_INTERFACES}.d"
     for name in ("init", "ifup", "resolvconf", *_DHCP_CLIENTS):
         yield from (f"{prefix}sbin/{name}" for prefix in ("", "usr/"))
         yield from (f"{prefix}bin/{name}" for prefix in ("", "usr/"))

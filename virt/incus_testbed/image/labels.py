@@ -4,8 +4,10 @@
 from dataclasses import dataclass
 
 from incus_testbed import errors
+from incus_testbed.guest import machine as guest_machine
 from incus_testbed.image import metadata
 from incus_testbed.image.convert import Conversion
+from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.facts import Facts
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
@@ -42,19 +44,32 @@ class Labels:
     evictable: bool = False
 
 
+def machine_profile(profile: str = PROFILE) -> str:
+    """Return which one virtual machines have beside it, for their limits."""
+    return f"{profile}-vm"
+
+
+def profiles(image: Image, profile: str = PROFILE) -> list[str]:
+    """Return the profiles of instances of an image; the last one wins."""
+    is_machine = image.kind == "virtual-machine"
+    return [profile, *([machine_profile(profile)] if is_machine else [])]
+
+
 def metadata_tar(
     conversion: Conversion, alias: str, label: Labels, date: int
 ) -> bytes:
     """Return the metadata of an image that this process makes now."""
-    facts = conversion.facts
-    vendor = label.vendor or facts.vendor
-    codename = label.codename or facts.codename
+    facts, machine = conversion.facts, conversion.machine
+    architecture = architecture_of(facts, machine, label)
+    vendor = label.vendor or (facts.vendor if facts else "")
+    codename = label.codename or (facts.codename if facts else "")
     return metadata.metadata_tar(
-        architecture=facts.architecture,
+        architecture=architecture,
         creation_date=date,
         profile=PROFILE,
         description=label.description
-        or f"{vendor} {codename} {facts.architecture} ({alias})",
+        or " ".join(filter(None, (vendor, codename, architecture)))
+        + f" ({alias})",
         vendor=vendor,
         codename=codename,
         artifact_id=label.artifact_id or alias.removeprefix("artifact/"),
@@ -64,12 +79,33 @@ def metadata_tar(
             _SOURCE: conversion.sha256,
             _CREATED: str(date),
             **({EVICTABLE: "true"} if label.evictable else {}),
+            **(guest_machine.properties(machine) if machine else {}),
         },
     )
 
 
+def architecture_of(
+    facts: Facts | None, machine: Machine | None, label: Labels
+) -> str:
+    """Return Debian's name of an image's architecture: what is known best.
+
+    :raises errors.BadImage: it is unknown
+    """
+    if facts:
+        return facts.architecture
+    bootable = machine.boot_loader.architectures if machine else frozenset()
+    if label.architecture in bootable or len(bootable) == 1:
+        return label.architecture or next(iter(bootable))
+    raise errors.BadImage(
+        "The architecture of the disk's system is unknown",
+        details=f"It has boot loaders for {', '.join(sorted(bootable))}, and a"
+        " root file system that can't be read here.",
+        resolution="Say it with --architecture.",
+    )
+
+
 def check_architecture(
-    facts: Facts, label: Labels, supported: list[str]
+    architecture: str, label: Labels, supported: list[str]
 ) -> None:
     """Refuse an image for another machine than labelled, or than there is.
 
@@ -77,7 +113,6 @@ def check_architecture(
 
     :raises errors.BadImage: with both architectures named
     """
-    architecture = facts.architecture
     if label.architecture and label.architecture != architecture:
         raise errors.BadImage(
             f"The image holds {architecture}, not {label.architecture}",

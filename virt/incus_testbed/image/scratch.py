@@ -11,6 +11,8 @@ from typing import IO
 
 from incus_testbed import errors
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextlib.contextmanager
 def file() -> Iterator[IO[bytes]]:
@@ -19,8 +21,7 @@ def file() -> Iterator[IO[bytes]]:
     :raises errors.NoSpace: it could not grow any more
     :raises errors.Denied: no file can be made where it should be
     """
-    # Not /tmp, which is often memory.
-    folder = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+    folder = _folder()
     try:
         unnamed = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     except OSError as error:
@@ -33,12 +34,41 @@ def file() -> Iterator[IO[bytes]]:
         with unnamed:
             yield unnamed
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in _FULL:
             raise
-        raise errors.NoSpace(
-            f"{folder} is full",
-            resolution="Free space, or set TMPDIR to a folder that has some.",
-        ) from error
+        raise full() from error
+
+
+def check_room(file: IO[bytes], size: int) -> None:
+    """Refuse to begin what will not fit where a temporary file is.
+
+    :raises errors.NoSpace: there are less than size bytes
+    """
+    there = os.fstatvfs(file.fileno())
+    free = there.f_bavail * there.f_frsize
+    if free < size:
+        raise full(
+            f"{size / 1e6:.0f} MB are needed, and {free / 1e6:.0f} MB free."
+        )
+
+
+def full(details: str = "") -> errors.NoSpace:
+    """Return the error for a temporary file that finds no room."""
+    return errors.NoSpace(
+        f"No space left for the converted image in {_folder()}",
+        details=details,
+        resolution="Make room, or point TMPDIR at a larger disk.",
+    )
+
+
+def tells_full(message: str) -> bool:
+    """Tell whether a program's message is that a disk is full."""
+    return any(os.strerror(number) in message for number in _FULL)
+
+
+def _folder() -> Path:
+    # Not /tmp, which is often memory.
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
 
 
 def path(unnamed: IO[bytes]) -> str:

@@ -10,14 +10,16 @@ LENGTH = 8192
 
 _DISKS = (
     (0, b"QFI\xfb", "a qcow2 disk image"),
-    (0, b"KDMV", "a VMDK disk image"),
-    (0, b"conectix", "a VHD disk image"),
-    (0, b"vhdxfile", "a VHDX disk image"),
-    (0, b"hsqs", "a squashfs file system"),
     (512, b"EFI PART", "a disk image with a GPT partition table"),
     (4096, b"EFI PART", "a disk image with a GPT partition table"),
     (510, b"\x55\xaa", "a disk image with an MBR"),
     (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+)
+_OTHER_DISKS = (
+    (0, b"KDMV", "a VMDK disk image"),
+    (0, b"conectix", "a VHD disk image"),
+    (0, b"vhdxfile", "a VHDX disk image"),
+    (0, b"hsqs", "a squashfs file system"),
 )
 _OTHERS = (
     (0, b"PK\x03\x04", "a zip archive"),
@@ -59,23 +61,29 @@ def not_a_tarball(head: bytes) -> errors.BadImage:
         return errors.BadImage(
             "The file is empty", resolution="Fetch or make the file anew."
         )
-    if disk := _named(head, _DISKS):
-        return disk_image(f"It seems to be {disk}.")
+    if disk := _named(head, _OTHER_DISKS):
+        return unusable_disk(f"It seems to be {disk}.")
     seems = _named(head, _OTHERS)
     return errors.BadImage(
         "The file is not an archive that tar can read",
         details=f"It seems to be {seems}." if seems else "",
-        resolution="Give a tarball: plain, or packed with "
+        resolution="Give a tarball or a disk image: plain, or packed with "
         "gzip, bzip2, xz or zstd.",
     )
 
 
-def disk_image(details: str) -> errors.BadImage:
-    """Return the error for a disk image that was given as a tarball."""
+def is_disk(head: bytes) -> bool:
+    """Return whether a file begins as a raw disk does, or as qcow2."""
+    return bool(_named(head, _DISKS))
+
+
+def unusable_disk(details: str) -> errors.BadImage:
+    """Return the error for a disk image that nothing here can read."""
     return errors.BadImage(
-        "The file is a disk image, not a system tarball",
+        "The file is a disk image of a kind that can't be used",
         details=details,
-        resolution="Containers are made from a tarball of a root file system.",
+        resolution="Give a raw disk or a qcow2 image, packed or not, by itself:"
+        " qemu-img convert -O qcow2 FILE NEW makes one.",
     )
 
 

@@ -11,8 +11,10 @@ from typing import BinaryIO
 
 from incus_testbed import errors, guest, lock
 from incus_testbed.client import IMAGE_LIMIT, Incus
-from incus_testbed.image import labels, scratch
+from incus_testbed.guest import machine as guest_machine
+from incus_testbed.image import labels, placement, scratch
 from incus_testbed.image.convert import convert
+from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
@@ -80,7 +82,10 @@ class Store:
         generator: bytes | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
-        """Import a system tarball under an alias; tell if that was needed.
+        """Import a tarball or disk under an alias; tell if that was needed.
+
+        A system tarball becomes an image of containers, a disk one of virtual
+        machines: what it is is seen by its content.
 
         False means that the alias holds an image of this very source already,
         perhaps because another process imported it while this one waited.
@@ -178,24 +183,34 @@ class Store:
         architectures = self._incus.server()["environment"]["architectures"]
 
         def additions(facts: Facts) -> list[Entry]:
-            labels.check_architecture(facts, label, architectures)
+            labels.check_architecture(facts.architecture, label, architectures)
             guest.check(facts)
             return guest.customisation(facts, generator=generator)
+
+        def admit(machine: Machine) -> None:
+            labels.check_architecture(
+                labels.architecture_of(machine.facts, machine, label),
+                label,
+                architectures,
+            )
+            placement.check(self._incus, machine.size)
+            _tell(alias, machine)
 
         with scratch.file() as rootfs, scratch.file() as metadata:
             conversion = convert(
                 source,
                 rootfs,
                 additions=additions,
+                admit=admit,
                 date=date,
                 progress=progress,
             )
             _check_whole(conversion.sha256, sha256)
-            rootfs.flush()
+            conversion.rootfs.flush()
             metadata.write(labels.metadata_tar(conversion, alias, label, date))
             metadata.flush()
             fingerprint = self._incus.import_image(
-                scratch.path(metadata), scratch.path(rootfs)
+                scratch.path(metadata), scratch.path(conversion.rootfs)
             )
             return fingerprint, conversion.sha256
 
@@ -206,8 +221,24 @@ class Store:
             for image in self._incus.images()
             if image.fingerprint == fingerprint
         )
-        self._incus.set_image_profiles(image, [labels.PROFILE])
+        self._incus.set_image_profiles(image, labels.profiles(image))
         self._incus.create_alias(alias, fingerprint)
+
+
+def _tell(alias: str, machine: Machine) -> None:
+    """Log what was found on a disk, and what will be done about it."""
+    if machine.facts is None:
+        log.warning(
+            "the disk's root file system can't be read here: %s is taken to"
+            " start Incus' agent, and to set up its network",
+            alias,
+        )
+    found = guest_machine.properties(machine)
+    log.info(
+        "%s: %s",
+        alias,
+        " ".join(f"{key}={found[key]}" for key in sorted(found)),
+    )
 
 
 def check_alias(alias: str) -> None:

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "image",
         help="an image's alias, such as artifact/42, or the path of a system"
-        " tarball, which is imported first",
+        " tarball or disk, which is imported first",
     )
     result.add_argument(
         "launch_arguments",

@@ -43,8 +43,9 @@ class Testbed:
 
     def hook_capabilities(self) -> list[str]:
         """Return what the testbed can do."""
+        machine = self._instance is not None and self._instance.is_machine
         capabilities = [
-            "isolation-container",
+            "isolation-machine" if machine else "isolation-container",
             "reboot",
             "revert",
             "revert-full-system",

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a firmware starts from a disk's EFI system partition."""
+
+import struct
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.image.disk.fat import Fat, File
+
+# What the boot loader of a disk is called, by architecture (UEFI
+# specification 2.10, 3.5.1.1), and Debian's name for that.
+_LOADERS = {
+    "BOOTX64.EFI": "amd64",
+    "BOOTAA64.EFI": "arm64",
+    "BOOTIA32.EFI": "i386",
+    "BOOTARM.EFI": "armhf",
+    "BOOTRISCV64.EFI": "riscv64",
+    "BOOTLOONGARCH64.EFI": "loong64",
+}
+
+#: In the certificate that signs Debian's shim; firmwares know it, and no
+#: other that signs for Debian.
+_SIGNER = b"Microsoft Corporation UEFI CA"
+_MOST_SIGNATURE = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootLoader:
+    """Debian's names of the architectures it is for, and whether it starts
+    where secure boot is on.
+    """  # noqa: D205
+
+    architectures: frozenset[str]
+    signed: bool
+
+
+def boot_loader(esp: Fat) -> BootLoader:
+    """Return what firmware starts from a disk that it does not know.
+
+    :raises errors.BadImage: there is nothing
+    """
+    # Longer names than 8 letters are stored with a short one beside.
+    found = {
+        architecture: file
+        for name, architecture in _LOADERS.items()
+        if (file := esp.names("EFI", "BOOT").get(_short(name)))
+    }
+    if not found:
+        raise errors.BadImage(
+            "The disk holds no boot loader",
+            details="Its EFI system partition has none under /EFI/BOOT.",
+            resolution="Install one there: bootctl --no-variables install, or"
+            " grub-install --removable --no-nvram.",
+        )
+    return BootLoader(
+        architectures=frozenset(found),
+        signed=all(_is_signed(esp, file) for file in found.values()),
+    )
+
+
+def _short(name: str) -> str:
+    stem, _, suffix = name.partition(".")
+    most = 8
+    return name if len(stem) <= most else f"{stem[:6]}~1.{suffix}"
+
+
+def _is_signed(esp: Fat, loader: File) -> bool:
+    """Look into a PE file's certificates (Microsoft's "PE Format")."""
+    start = esp.read(loader, 60, 4)
+    pe = int.from_bytes(start, "little")
+    head = esp.read(loader, pe, 256)
+    magic = head[24:26]
+    # The optional header's data directories, of which the fifth.
+    place = {b"\x0b\x01": 24 + 96 + 32, b"\x0b\x02": 24 + 112 + 32}.get(magic)
+    if not head.startswith(b"PE\0\0") or place is None or len(head) < place + 8:
+        return False
+    offset, size = struct.unpack_from("<II", head, place)
+    return _SIGNER in esp.read(loader, offset, min(size, _MOST_SIGNATURE))

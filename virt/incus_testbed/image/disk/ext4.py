@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of an ext2, ext3 or ext4 file system (Linux's Documentation/
+filesystems/ext4), as they are on the disk: the journal is left alone.
+"""  # noqa: D205
+
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.image.disk.partitions import Partition, Read
+
+_SUPERBLOCK = 1024
+_MAGIC = b"\x53\xef"
+_ROOT = 2
+
+_INCOMPAT_META_BG = 0x10
+_INCOMPAT_64BIT = 0x80
+_INCOMPAT_ENCRYPT = 0x10000
+
+_EXTENTS = 0x80000
+_INLINE_DATA = 0x1000_0000
+_EXTENT_MAGIC = 0xF30A
+_DEEPEST = 5
+_UNWRITTEN = 0x8000
+
+_LARGEST_DIRECTORY = 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inode:
+    """A file of any kind; ``mode`` as stat(2) has it, ``size`` in bytes."""
+
+    mode: int
+    size: int
+    flags: int
+    block: bytes
+    #: What follows the fixed part: attributes, among them inline data.
+    attributes: bytes
+
+
+class Ext4:
+    """A file system in a partition.
+
+    :raises errors.BadImage: (by every method) it is damaged
+    """
+
+    def __init__(self, read: Read, partition: Partition) -> None:
+        """Read from an image for which ``is_ext4``."""
+        self._read_disk = read
+        self._start = partition.start
+        block = self._read(_SUPERBLOCK, 1024)
+        (log_size,) = struct.unpack_from("<I", block, 24)
+        (self._per_group,) = struct.unpack_from("<I", block, 40)
+        self._count, revision = (
+            struct.unpack_from("<I", block, 0)[0],
+            struct.unpack_from("<I", block, 76)[0],
+        )
+        self._inode_size = (
+            struct.unpack_from("<H", block, 88)[0] if revision else 128
+        )
+        (incompat,) = struct.unpack_from("<I", block, 96)
+        (descriptor,) = struct.unpack_from("<H", block, 254)
+        if (
+            log_size > 6  # noqa: PLR2004 - blocks of 64 KiB
+            or not self._per_group
+            or not 128 <= self._inode_size <= 65536  # noqa: PLR2004
+            or incompat & (_INCOMPAT_META_BG | _INCOMPAT_ENCRYPT)
+        ):
+            raise _damaged("its superblock makes no sense, or is too new")
+        self._block = 1024 << log_size
+        self._descriptor = descriptor if incompat & _INCOMPAT_64BIT else 32
+        # in the block after the superblock's
+        self._descriptors = (_SUPERBLOCK // self._block + 1) * self._block
+
+    def names(self, path: str) -> dict[str, int]:
+        """Return the names in a directory, and their inodes' numbers.
+
+        Symbolic links on the way are not followed; empty if there is no such
+        directory.
+        """
+        inode = self.inode(_ROOT)
+        for name in filter(None, path.split("/")):
+            number = self._children(inode).get(name)
+            if number is None:
+                return {}
+            inode = self.inode(number)
+        return self._children(inode)
+
+    def content(self, inode: Inode, most: int) -> bytes:
+        """Return a file's first bytes, or where a symbolic link leads to."""
+        size = min(inode.size, most)
+        if inode.flags & _INLINE_DATA:
+            return (inode.block + _inline(inode.attributes))[:size]
+        if stat.S_ISLNK(inode.mode) and inode.size < len(inode.block):
+            return inode.block[:size]
+        data = bytearray(size)
+        blocks = -(-size // self._block)
+        for logical, physical, count in self._stretches(inode, blocks):
+            start = logical * self._block
+            length = min(count * self._block, size - start)
+            if length > 0:
+                data[start : start + length] = self._read(
+                    physical * self._block, length
+                )
+        return bytes(data)
+
+    def _children(self, inode: Inode) -> dict[str, int]:
+        if not stat.S_ISDIR(inode.mode):
+            return {}
+        data = self.content(inode, _LARGEST_DIRECTORY)
+        parts = (
+            [data[4:60], data[60:]]
+            if inode.flags & _INLINE_DATA
+            else [
+                data[start : start + self._block]
+                for start in range(0, len(data), self._block)
+            ]
+        )
+        found = {
+            name: number for part in parts for name, number in _entries(part)
+        }
+        return {
+            name: number
+            for name, number in found.items()
+            if name not in {".", ".."}
+        }
+
+    def inode(self, number: int) -> Inode:
+        """Return a file by its number."""
+        if not 0 < number <= self._count:
+            raise _damaged(f"there is no inode {number}")
+        group, index = divmod(number - 1, self._per_group)
+        place = self._descriptors + group * self._descriptor
+        record = self._read(place, self._descriptor)
+        (table,) = struct.unpack_from("<I", record, 8)
+        if self._descriptor >= 64:  # noqa: PLR2004 - it has upper halves
+            table |= struct.unpack_from("<I", record, 0x28)[0] << 32
+        raw = self._read(
+            table * self._block + index * self._inode_size, self._inode_size
+        )
+        mode, low = struct.unpack_from("<H2xI", raw)
+        (flags,) = struct.unpack_from("<I", raw, 0x20)
+        (high,) = struct.unpack_from("<I", raw, 0x6C)
+        extra = 128 + (
+            struct.unpack_from("<H", raw, 128)[0] if len(raw) > 128 else 0  # noqa: PLR2004
+        )
+        return Inode(
+            mode=mode,
+            # of directories it was something else, long ago
+            size=low | (high << 32 if stat.S_ISREG(mode) else 0),
+            flags=flags,
+            block=raw[0x28 : 0x28 + 60],
+            attributes=raw[extra:],
+        )
+
+    def _stretches(
+        self, inode: Inode, blocks: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """Yield where a file's first blocks are: logical, physical, count."""
+        if inode.flags & _EXTENTS:
+            # Each but the last in a node is of one block at least.
+            nodes = iter(range(blocks + _DEEPEST))
+            yield from self._extents(inode.block, _DEEPEST, nodes)
+            return
+        pointers = struct.unpack("<15I", inode.block)
+        yield from (
+            (n, block, 1) for n, block in enumerate(pointers[:12]) if block
+        )
+        start = 12
+        for depth, block in enumerate(pointers[12:], 1):
+            yield from self._indirect(block, start, depth, blocks)
+            start += (self._block // 4) ** depth
+
+    def _indirect(
+        self, block: int, start: int, depth: int, end: int
+    ) -> Iterator[tuple[int, int, int]]:
+        if not block or start >= end:
+            return
+        if not depth:
+            yield start, block, 1
+            return
+        count = self._block // 4
+        pointers = struct.unpack(
+            f"<{count}I", self._read(block * self._block, self._block)
+        )
+        step = count ** (depth - 1)
+        for n, pointer in enumerate(pointers):
+            yield from self._indirect(pointer, start + n * step, depth - 1, end)
+
+    def _extents(
+        self, node: bytes, deepest: int, nodes: Iterator[int]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Yield a tree's extents; of as many nodes as ``nodes`` has."""
+        magic, entries, _, depth = struct.unpack_from("<HHHH", node)
+        if (
+            magic != _EXTENT_MAGIC
+            or depth > deepest
+            or next(nodes, None) is None
+        ):
+            raise _damaged("an extent tree makes no sense")
+        for offset in range(12, min(12 + 12 * entries, len(node) - 11), 12):
+            if depth:
+                low, high = struct.unpack_from("<4xIH", node, offset)
+                block = (high << 32 | low) * self._block
+                yield from self._extents(
+                    self._read(block, self._block), depth - 1, nodes
+                )
+                continue
+            logical, count, high, low = struct.unpack_from(
+                "<IHHI", node, offset
+            )
+            if count <= _UNWRITTEN:
+                yield logical, high << 32 | low, count
+
+    def _read(self, offset: int, size: int) -> bytes:
+        return self._read_disk(self._start + offset, size)
+
+
+def is_ext4(read: Read, partition: Partition) -> bool:
+    """Tell whether a partition holds a file system of this family."""
+    return read(partition.start + _SUPERBLOCK + 56, 2) == _MAGIC
+
+
+def _entries(data: bytes) -> Iterator[tuple[str, int]]:
+    """Yield names and inode numbers of one block of a directory."""
+    offset = 0
+    while offset + 8 <= len(data):
+        number, length, name = struct.unpack_from("<IHB", data, offset)
+        if length < 8:  # noqa: PLR2004 - an entry's header
+            return
+        if number and name:
+            yield (
+                data[offset + 8 : offset + 8 + name].decode(
+                    errors="surrogateescape"
+                ),
+                number,
+            )
+        offset += length
+
+
+def _inline(attributes: bytes) -> bytes:
+    """Return what inline data did not fit beside the block pointers."""
+    if attributes[:4] != b"\0\0\2\xea":
+        return b""
+    entries = attributes[4:]
+    offset = 0
+    while offset + 16 <= len(entries) and entries[offset]:
+        length, index, place, _, size = struct.unpack_from(
+            "<BBHII", entries, offset
+        )
+        name = entries[offset + 16 : offset + 16 + length]
+        if index == 7 and name == b"data":  # noqa: PLR2004 - "system."
+            return entries[place : place + size]
+        offset += (16 + length + 3) // 4 * 4
+    return b""
+
+
+def _damaged(details: str) -> errors.BadImage:
+    return errors.BadImage(
+        "The disk's root file system is damaged",
+        details=f"{details[:1].upper()}{details[1:]}.",
+        resolution="Make the image anew, or check it with e2fsck.",
+    )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files with short names on a FAT file system, where firmware looks for them.
+
+After Microsoft's "FAT: General Overview of On-Disk Format", FAT16 and FAT32.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.image.disk.partitions import Partition, Read
+
+_ENTRY = 32
+_DIRECTORY = 0x10
+_LABEL = 0x08  # parts of long names have it, too
+_FREE = 0xE5
+_DOT = ord(".")  # of what leads to itself, or up
+
+#: What has fewer clusters is FAT12.
+_LEAST_16 = 4085
+#: Above every cluster of either.
+_END_16, _END_32 = 0xFFF8, 0x0FFF_FFF8
+_SECTORS = {512, 1024, 2048, 4096}
+_LARGEST_FOLDER = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file or folder: the cluster it begins with, and its size in bytes."""
+
+    cluster: int
+    size: int
+    folder: bool
+
+
+class Fat:
+    """A file system in a partition.
+
+    :raises errors.BadImage: (by every method) it is none, or damaged
+    """
+
+    def __init__(self, read: Read, partition: Partition) -> None:
+        """Look at its first sector."""
+        self._read_disk = read
+        self._start = partition.start
+        sector = self._read(0, 512)
+        unit, per_cluster, reserved, fats, entries, count = struct.unpack_from(
+            "<HBHBHH", sector, 11
+        )
+        fat_size = struct.unpack_from("<H", sector, 22)[0]
+        large, fat_size_32 = struct.unpack_from("<II", sector, 32)
+        if (
+            sector[510:512] != b"\x55\xaa"
+            or unit not in _SECTORS
+            or not per_cluster
+        ):
+            raise _damaged("it is not a FAT file system")
+        self._fat = reserved * unit
+        root = self._fat + fats * (fat_size or fat_size_32) * unit
+        self._data = root + entries * _ENTRY
+        self._cluster = per_cluster * unit
+        clusters = ((count or large) * unit - self._data) // self._cluster
+        # As Linux tells it; by the number of clusters, as firmwares do, what
+        # mkfs.vfat -F 32 makes of a small partition is none.
+        self._is_32 = not fat_size
+        if not self._is_32 and clusters < _LEAST_16:
+            raise _damaged("FAT12 is too small for an EFI system partition")
+        # Of FAT16 it is not made of clusters.
+        self._fixed_root = (root, entries * _ENTRY)
+        first = struct.unpack_from("<I", sector, 44)[0] if self._is_32 else 0
+        self._root = File(cluster=first, size=_LARGEST_FOLDER, folder=True)
+
+    def names(self, *path: str) -> dict[str, File]:
+        """Return what is in a folder, by name in upper case; empty if absent.
+
+        Only what has a name of the old kind, which boot loaders have.
+        """
+        folder = self._root
+        for name in path:
+            found = self._entries(folder).get(name)
+            if not found or not found.folder:
+                return {}
+            folder = found
+        return self._entries(folder)
+
+    def read(self, file: File, offset: int, size: int) -> bytes:
+        """Return bytes of a file, fewer at its end."""
+        parts = []
+        size = min(size, file.size - offset)
+        for start, length in self._stretches(file, offset + size):
+            if size > 0 and offset < length:
+                parts.append(
+                    self._read(start + offset, min(size, length - offset))
+                )
+                size -= len(parts[-1])
+            offset = max(offset - length, 0)
+        return b"".join(parts)
+
+    def _entries(self, folder: File) -> dict[str, File]:
+        found = {}
+        for record in self._records(folder):
+            attributes = record[11]
+            if record[0] in {_FREE, _DOT} or attributes & _LABEL:
+                continue
+            stem, suffix = record[:8].rstrip(), record[8:11].rstrip()
+            name = b".".join(filter(None, (stem, suffix)))
+            high, low, size = struct.unpack("<20xH4xHI", record)
+            is_folder = bool(attributes & _DIRECTORY)
+            found[name.decode("latin-1")] = File(
+                cluster=high << 16 | low,
+                size=_LARGEST_FOLDER if is_folder else size,
+                folder=is_folder,
+            )
+        return found
+
+    def _records(self, folder: File) -> Iterator[bytes]:
+        for start, length in self._stretches(folder, _LARGEST_FOLDER):
+            data = self._read(start, min(length, _LARGEST_FOLDER))
+            for offset in range(0, len(data), _ENTRY):
+                if not data[offset]:
+                    return
+                yield data[offset : offset + _ENTRY]
+
+    def _stretches(self, file: File, size: int) -> Iterator[tuple[int, int]]:
+        """Yield places and lengths that hold a file's first bytes."""
+        if file is self._root and not self._is_32:
+            yield self._fixed_root
+            return
+        width, end = (4, _END_32) if self._is_32 else (2, _END_16)
+        cluster = file.cluster
+        for _ in range(-(-size // self._cluster)):
+            if cluster < 2 or cluster >= end:  # noqa: PLR2004 - the first one
+                return
+            yield self._data + (cluster - 2) * self._cluster, self._cluster
+            link = self._read(self._fat + cluster * width, width)
+            cluster = int.from_bytes(link, "little") & 0x0FFF_FFFF
+
+    def _read(self, offset: int, size: int) -> bytes:
+        return self._read_disk(self._start + offset, size)
+
+
+def _damaged(details: str) -> errors.BadImage:
+    return errors.BadImage(
+        "The disk's EFI system partition can't be read",
+        details=f"{details[:1].upper()}{details[1:]}.",
+        resolution="It has to hold a FAT file system with EFI/BOOT.",
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the system on a disk is, as far as it matters to who starts it."""
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.image.disk import efi, ext4
+from incus_testbed.image.disk.efi import BootLoader
+from incus_testbed.image.disk.ext4 import Ext4, Inode
+from incus_testbed.image.disk.fat import Fat
+from incus_testbed.image.disk.partitions import Partition, partitions
+from incus_testbed.image.disk.reader import Reader
+from incus_testbed.image.entry import Entry
+from incus_testbed.image.facts import Facts, Survey
+
+#: More than any file that is looked at has; dpkg's status is the largest.
+_LARGEST_FILE = 16 << 20
+
+_ROOT_HAS = {"etc", "usr", "var"}
+_AGENTS = {"incus-agent.service", "lxd-agent.service"}
+_UNITS = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")
+_MODULES = ("lib/modules", "usr/lib/modules")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A disk's system.
+
+    ``size`` is the disk's, in bytes.  ``facts`` are None where its root file
+    system is none that can be read here; then the rest but for the boot
+    loader is taken to be as it should.  ``agent``: it starts Incus' agent by
+    itself.  ``has_9p``: each of its kernels can read what Incus shares.
+    ``network``: something configures a NIC in a virtual machine.
+    """
+
+    size: int
+    boot_loader: BootLoader
+    facts: Facts | None = None
+    agent: bool = True
+    has_9p: bool = True
+    network: bool = True
+
+
+def survey(disk: Reader) -> Machine:
+    """Read what matters from a disk.
+
+    :raises errors.BadImage: it does not boot by EFI, or is damaged
+    """
+    parts = partitions(disk.read, disk.size)
+    loader = _boot_loader(disk, parts)
+    for part in parts:
+        if ext4.is_ext4(disk.read, part):
+            root = Ext4(disk.read, part)
+            if root.names("").keys() >= _ROOT_HAS:
+                return _described(disk.size, loader, root)
+    return Machine(size=disk.size, boot_loader=loader)
+
+
+def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
+    for part in parts:
+        if part.esp:
+            return efi.boot_loader(Fat(disk.read, part))
+    raise errors.BadImage(
+        "The disk has no EFI system partition",
+        details="Incus' virtual machines boot by EFI, not by a BIOS.",
+        resolution="Make the image with a boot loader for EFI.",
+    )
+
+
+def _described(size: int, loader: BootLoader, root: Ext4) -> Machine:
+    seen = Survey()
+    for entry in _entries(root, seen):
+        seen.visit(entry)
+    facts = seen.facts()
+    return Machine(
+        size=size,
+        boot_loader=loader,
+        facts=facts,
+        agent=any(_AGENTS & root.names(path).keys() for path in _UNITS),
+        has_9p=_has_9p(root),
+        network=_configures_network(facts, root),
+    )
+
+
+def _entries(root: Ext4, seen: Survey) -> Iterator[Entry]:
+    """Yield what a survey wants to see."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        for name, number in root.names(folder).items():
+            path = f"{folder}/{name}".lstrip("/")
+            if not seen.watches(path) and not seen.wants_content(path):
+                continue
+            inode = root.inode(number)
+            yield _entry(root, path, inode, seen.wants_content(path))
+            if stat.S_ISDIR(inode.mode):
+                folders.append(path)
+
+
+def _entry(root: Ext4, path: str, inode: Inode, wanted: bool) -> Entry:
+    mode = inode.mode & 0o7777
+    if stat.S_ISDIR(inode.mode):
+        return Entry(path=path, kind="directory", mode=mode)
+    if stat.S_ISLNK(inode.mode):
+        target = root.content(inode, _LARGEST_FILE).decode(
+            errors="surrogateescape"
+        )
+        return Entry(path=path, kind="symlink", mode=mode, target=target)
+    if not stat.S_ISREG(inode.mode):
+        return Entry(path=path, kind="other", mode=mode)
+    content = root.content(inode, _LARGEST_FILE) if wanted else None
+    return Entry(path=path, kind="file", mode=mode, content=content)
+
+
+def _has_9p(root: Ext4) -> bool:
+    return all(
+        "9p" in root.names(f"{folder}/{kernel}/kernel/fs")
+        for folder in _MODULES
+        for kernel in root.names(folder)
+    )
+
+
+def _configures_network(facts: Facts, root: Ext4) -> bool:
+    """Tell whether a NIC gets its address; its name is udev's there."""
+    if facts.networkd.enabled:
+        return any(
+            name.endswith(".network")
+            for name in root.names("etc/systemd/network")
+        )
+    return facts.network_manager.enabled or bool(
+        re.search(r"(?m)^\s*(auto|allow-\w+)\s.*\b(en|eth)", facts.interfaces)
+    )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An archive that holds one file: a disk image, sparse perhaps."""
+
+import tarfile
+from collections.abc import Callable, Iterator
+
+from incus_testbed import errors
+from incus_testbed.image.archive import NONSENSE
+from incus_testbed.image.passage import Passage
+from incus_testbed.image.source import CHUNK
+
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+class Packed:
+    """The file in an archive, read once, front to back.
+
+    Whatever path it has: nothing is unpacked to there.  Debusine's own task
+    packs its disk as tmp/NAME/system.img.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        """Read the archive from ``read``.
+
+        :raises errors.BadImage: it is damaged
+        """
+        self._passage = Passage(read, lambda _: None)
+        try:
+            self._tar = tarfile.TarFile(
+                fileobj=self._passage,
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+            member = self._tar.next()
+        except NONSENSE as error:
+            raise self._damaged(str(error)) from None
+        assert member  # noqa: S101 - its shape was seen before
+        self._member = member
+        self._sparse: list[tuple[int, int]] | None = getattr(
+            member, "sparse", None
+        )
+        self._parts = self._sparse or [(0, member.size)]
+        self.size: int = member.size
+
+    @property
+    def data_size(self) -> int | None:
+        """How much of it is data; None where the archive does not tell."""
+        if self._sparse is None:
+            return None
+        return sum(size for _, size in self._sparse)
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield offsets and what is there, in order; between is zero.
+
+        When the iteration ends, the archive has been read whole.
+
+        :raises errors.BadImage: it is damaged, or holds something else, too
+        """
+        place = self._member.offset_data
+        position = 0
+        for offset, size in self._parts:
+            if offset < position or offset + size > self.size:
+                raise self._damaged(
+                    "the list of a sparse file's parts is wrong"
+                )
+            position = offset
+            while position < offset + size:
+                self._passage.seek(place)
+                data = self._passage.read(min(CHUNK, offset + size - position))
+                if not data:
+                    raise self._damaged(f"it ends at byte {place}")
+                yield position, data
+                position += len(data)
+                place += len(data)
+                self._passage.approve(place)
+        self._check_end()
+
+    def _check_end(self) -> None:
+        end = self._tar.offset
+        self._passage.seek(end)
+        marker = self._passage.read(len(_END))
+        if marker != _END:
+            if len(marker) < len(_END):
+                raise self._damaged(f"it has no end marker at byte {end}")
+            raise errors.BadImage(
+                "The archive holds more than a disk image",
+                details=f"After '{self._member.name}' comes something else.",
+                resolution="Pack the disk image alone.",
+            )
+        for _ in self._passage.finish():
+            pass
+
+    def _damaged(self, details: str) -> errors.BadImage:
+        cut = self._passage.exhausted
+        return errors.BadImage(
+            "The archive is cut short" if cut else "The archive is corrupt",
+            details=f"{details[:1].upper()}{details[1:]}.",
+            resolution="Fetch or make the file anew.",
+        )

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes a disk into a qcow2 file, front to back, in one go."""
+
+import array
+import sys
+from collections.abc import Iterable
+from typing import IO
+
+from incus_testbed.image.disk import qcow2
+from incus_testbed.image.disk.qcow2 import Header
+
+_BITS = 16
+CLUSTER = 1 << _BITS
+_PER_TABLE = CLUSTER // 8
+_PER_REFCOUNT_BLOCK = CLUSTER // 2
+_SECTOR = 512
+
+_NOTHING = bytes(CLUSTER)
+
+#: How much is looked at in one go.
+_STRETCH = 16 * CLUSTER
+
+
+class Writer:
+    """A qcow2 image that grows; clusters of zeros take no room.
+
+    First ``write`` and ``skip_to``, then ``finish``.  Memory holds one table,
+    of 64 KiB for each 512 MiB of disk, at a time.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Write to an empty file."""
+        self._file = file
+        self._file.seek(CLUSTER)  # the header comes last
+        self._used = 1
+        self._pending = bytearray()
+        self._cluster = 0  # the one that pending begins with
+        self._l1: list[int] = []
+        self._l2: dict[int, int] = {}
+
+    def write(self, data: bytes) -> None:
+        """Add what comes next on the disk."""
+        self._pending += data
+        whole = len(self._pending) // CLUSTER * CLUSTER
+        if whole >= _STRETCH:
+            self._flush(whole)
+
+    def skip_to(self, position: int) -> None:
+        """Add zeros up to a position, which is not before what is written.
+
+        :raises errors.BadImage: nothing is as large
+        """
+        size = position - self._cluster * CLUSTER - len(self._pending)
+        filling = min(size, -len(self._pending) % CLUSTER)
+        self._pending += bytes(filling)
+        size -= filling
+        if size >= CLUSTER:
+            self._flush(len(self._pending))
+            self._advance(size // CLUSTER)
+        self._pending += bytes(size % CLUSTER)
+
+    def finish(self) -> Header:
+        """Complete the file; return its header."""
+        size = self._cluster * CLUSTER + len(self._pending)
+        size += -size % _SECTOR
+        self._pending += bytes(-len(self._pending) % CLUSTER)
+        self._flush(len(self._pending))
+        if self._cluster % _PER_TABLE:
+            self._close_table()
+        header = self._finish_tables(size)
+        self._file.flush()
+        return header
+
+    def _flush(self, size: int) -> None:
+        """Write whole clusters out, table by table."""
+        while size:
+            room = (_PER_TABLE - self._cluster % _PER_TABLE) * CLUSTER
+            stretch = bytes(self._pending[: min(size, room)])
+            del self._pending[: len(stretch)]
+            size -= len(stretch)
+            self._put(stretch)
+
+    def _put(self, stretch: bytes) -> None:
+        """Write clusters of one table, those side by side in one go."""
+        begin = 0
+        first = self._cluster % _PER_TABLE
+        for place in range(0, len(stretch), CLUSTER):
+            if stretch.startswith(_NOTHING, place):
+                if begin < place:
+                    self._file.write(stretch[begin:place])
+                begin = place + CLUSTER
+            else:
+                self._l2[first + place // CLUSTER] = self._take()
+        self._file.write(stretch[begin:])
+        self._advance(len(stretch) // CLUSTER)
+
+    def _advance(self, clusters: int) -> None:
+        """Go on over clusters; close each table that they complete."""
+        qcow2.check_size((self._cluster + clusters) * CLUSTER)
+        while clusters:
+            step = min(clusters, _PER_TABLE - self._cluster % _PER_TABLE)
+            self._cluster += step
+            clusters -= step
+            if self._cluster % _PER_TABLE == 0:
+                self._close_table()
+
+    def _close_table(self) -> None:
+        if not self._l2:
+            self._l1.append(0)
+            return
+        table = (self._l2.get(index, 0) for index in range(_PER_TABLE))
+        self._l1.append(self._take())
+        self._file.write(_packed(table))
+        self._l2.clear()
+
+    def _take(self) -> int:
+        """Return an entry for the next cluster of the file."""
+        self._used += 1
+        return (self._used - 1) * CLUSTER | qcow2.COPIED
+
+    def _finish_tables(self, size: int) -> Header:
+        """Write the first table, the reference counts, and the header."""
+        header = Header(
+            size=size,
+            cluster_bits=_BITS,
+            l1_offset=self._used * CLUSTER,
+            l1_entries=len(self._l1),
+        )
+        l1 = _packed(self._l1)
+        self._file.write(l1.ljust(-(-len(l1) // CLUSTER) * CLUSTER, b"\0"))
+        self._used += -(-len(l1) // CLUSTER)
+        place, clusters = self._finish_refcounts()
+        self._file.seek(0)
+        self._file.write(
+            qcow2.new_header(
+                size=size,
+                cluster_bits=_BITS,
+                l1_offset=header.l1_offset,
+                l1_entries=header.l1_entries,
+                refcounts_offset=place,
+                refcounts_clusters=clusters,
+            ).ljust(CLUSTER, b"\0")
+        )
+        return header
+
+    def _finish_refcounts(self) -> tuple[int, int]:
+        """Count every cluster once, those of the counts themselves too."""
+        blocks = tables = 0
+        while True:
+            total = self._used + tables + blocks
+            needed = -(-total // _PER_REFCOUNT_BLOCK)
+            if blocks == needed and tables == -(-blocks // _PER_TABLE):
+                break
+            blocks, tables = needed, -(-needed // _PER_TABLE)
+        place = self._used * CLUSTER
+        first = self._used + tables
+        table = _packed(n * CLUSTER for n in range(first, total))
+        self._file.write(table.ljust(tables * CLUSTER, b"\0"))
+        for block in range(blocks):
+            counted = min(
+                _PER_REFCOUNT_BLOCK, total - block * _PER_REFCOUNT_BLOCK
+            )
+            self._file.write((b"\0\1" * counted).ljust(CLUSTER, b"\0"))
+        return place, tables
+
+
+def _packed(numbers: Iterable[int]) -> bytes:
+    """Return numbers as qcow2 has them: of 8 bytes, the highest first."""
+    packed = array.array("Q", numbers)
+    if sys.byteorder == "little":
+        packed.byteswap()
+    return packed.tobytes()
