@@ -16,7 +16,7 @@ help:
 	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
-	@echo 'make bench   measure imports and testbeds beside those of others'
+	@echo 'make bench   measure it all beside what else there is; BENCH= its arguments'
 	@echo 'make deb     build the Debian packages, into ..'
 	@echo 'make format  have ruff lay out the Python files'
 	@echo 'make clean   remove what these left on this machine'
@@ -63,13 +63,9 @@ e2e-compare: linters
 soak: linters
 	$(PYTHON) -m tests.faults.soak
 
-bench: linters
-	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
-		tests.bench.import_bench "$$($(PYTHON) -m tests.images bookworm)"
-	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
-		tests.bench.testbed_bench "$$($(PYTHON) -m tests.images bookworm)"
-	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m \
-		tests.bench.disk_bench
+bench:
+	tests/bootstrap.sh bench
+	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m tests.bench $(BENCH)
 
 deb:
 	dpkg-buildpackage -us -uc -b

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Install what "make demo", "make test", "make check" or "make check-vm" needs
-# and this machine lacks; or list it, for a machine that is yet to be made.
+# Install what "make MODE" needs and this machine lacks; or list it, for a
+# machine that is yet to be made.
 #
-#   tests/bootstrap.sh demo|test|check|vm|list
+#   tests/bootstrap.sh demo|test|check|bench|vm|list
 #
 # For Debian 12 and later, as root. Does nothing where nothing is missing.
 # Debian 12 has Incus in backports only: these are added, from the mirror that
@@ -201,13 +201,14 @@ linters() {
 case ${1-} in
     demo) wanted=$run ;;
     test | check) wanted="$run $test" ;;
+    bench) wanted="$run $test python3-matplotlib" ;;
     vm) wanted=$vm ;;
     list)
         # shellcheck disable=SC2086 # lists of words
         printf '%s\n' $run $test
         exit
         ;;
-    *) die "usage: tests/bootstrap.sh demo|test|check|vm|list" ;;
+    *) die "usage: tests/bootstrap.sh demo|test|check|bench|vm|list" ;;
 esac
 command -v apt-get >/dev/null || die "this is not a Debian machine"
 # shellcheck disable=SC2086

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure, print tables, and write JSON and a picture if asked to.
+
+python3 -m tests.bench [--rounds N] [--json FILE] [--plot FILE] [GROUP...]
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tests import images, room
+from tests.bench import (
+    chart,
+    crowd,
+    disks,
+    imports,
+    instances,
+    process,
+    servers,
+)
+from tests.bench.sample import Sample, rows, table
+from tests.sandbox import Sandbox, sandbox
+
+_Group = Callable[[Sandbox, Path, Path, int], Iterator[Sample]]
+
+_GROUPS: dict[str, _Group] = {
+    "imports": lambda _, system, folder, rounds: imports.measured(
+        system, folder, rounds
+    ),
+    "disks": lambda _, _system, folder, rounds: disks.measured(folder, rounds),
+    "instances": instances.measured,
+    "servers": lambda _, system, folder, rounds: servers.measured(
+        system, folder, rounds
+    ),
+    "crowd": lambda _, system, _folder, rounds: crowd.measured(system, rounds),
+}
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = _parser().parse_args()
+    system = images.build("bookworm")
+    process.add_checkout()
+    samples = []
+    with (
+        room.for_many(),
+        sandbox(f"{os.getpid()}") as mine,
+        tempfile.TemporaryDirectory(dir="/var/tmp") as name,
+    ):
+        os.environ["INCUS_PROJECT"] = mine.project
+        for group in arguments.groups or _GROUPS:
+            folder = Path(name, group)
+            folder.mkdir()
+            taken = list(_GROUPS[group](mine, system, folder, arguments.rounds))
+            print("\n".join([*table(rows(taken)), ""]), flush=True)
+            samples += taken
+    if arguments.json:
+        records = [asdict(sample) for sample in samples]
+        arguments.json.write_text(json.dumps(records, indent=2) + "\n")
+    if arguments.plot:
+        chart.draw(rows(samples), arguments.plot)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.bench")
+    parser.add_argument("--rounds", type=int, default=5, metavar="TIMES")
+    parser.add_argument("--json", type=Path, help="write all samples there")
+    parser.add_argument("--plot", type=Path, help="draw a picture, in SVG")
+    parser.add_argument(
+        "groups",
+        metavar="GROUP",
+        nargs="*",
+        help=f"of {', '.join(_GROUPS)}; all, if none is given",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A virt server's life by way of its protocol, and whole runs of autopkgtest.
+
+Where lxcfs is missing, autopkgtest 5.49 can't see that a container has
+rebooted: that step is then tried once and given up.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from tests.bench import process
+from tests.bench.instances import IMAGE, import_system
+from tests.bench.sample import (
+    OURS,
+    VIRT_INCUS,
+    VIRT_UNSHARE,
+    Sample,
+    timed,
+)
+from tests.contract.virt_server.runs import PACKAGES
+from tests.contract.virt_server.server import COMMAND, Server
+
+_PROGRAMS = {OURS: COMMAND, VIRT_INCUS: "autopkgtest-virt-incus"}
+_TREE_MB = 50
+#: Seconds after which a reboot counts as one that is never noticed.
+_REBOOT_LIMIT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Package:
+    """A package, and which of its tests all contenders can run."""
+
+    step: str
+    name: str
+    options: Sequence[str]
+
+
+_RUNS = (
+    _Package(
+        step="autopkgtest, a trivial test",
+        name="hello-testbed",
+        options=["--no-built-binaries", "--test-name=as-user"],
+    ),
+    _Package(
+        step="autopkgtest, one that builds the package",
+        name="every-kind",
+        options=["--test-name=build-needed"],
+    ),
+)
+
+
+def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
+    """Measure each server so many times, in turns."""
+    import_system(tarball)
+    tree = folder / "source"
+    _grow(tree)
+    can_reboot = dict.fromkeys(_PROGRAMS, True)
+    for number in range(rounds):
+        for name in _PROGRAMS:
+            back = folder / f"{name}-{number}"
+            yield from _life(name, tree, back)
+            if can_reboot[name]:
+                reboot = _reboot(name)
+                can_reboot[name] = reboot.seconds is not None
+                yield reboot
+    servers = {
+        OURS: ["incus-testbed", IMAGE],
+        VIRT_INCUS: ["incus", IMAGE],
+        VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", "--release=bookworm"],
+    }
+    for _ in range(rounds):
+        for package in _RUNS:
+            for name, server in servers.items():
+                yield timed(
+                    package.step, name, partial(_autopkgtest, package, server)
+                )
+
+
+def _grow(tree: Path) -> None:
+    """Make a tree as sources have it: many small files, some large ones."""
+    for number in range(100):
+        (tree / f"{number}").mkdir(parents=True)
+        for name, size in (("small", 4_000), ("middle", 46_000)):
+            for copy in range(5):
+                file = tree / f"{number}" / f"{name}-{copy}"
+                file.write_bytes(os.urandom(size))
+    rest = _TREE_MB * 1_000_000 - 100 * 5 * 50_000
+    (tree / "large").write_bytes(os.urandom(rest))
+
+
+def _life(name: str, tree: Path, back: Path) -> Iterator[Sample]:
+    server = served(name)
+    (scratch,) = server.ask("open")
+    server.ask("close")
+    yield timed("open to ready", name, lambda: server.ask("open"))
+    yield timed("a test's command", name, lambda: server.execute("true"))
+    yield timed(
+        f"copy {_TREE_MB} MB down",
+        name,
+        lambda: server.ask("copydown", f"{tree}/", f"{scratch}/tree/"),
+    )
+    yield timed(
+        f"copy {_TREE_MB} MB up",
+        name,
+        lambda: server.ask("copyup", f"{scratch}/tree/", f"{back}/"),
+    )
+    yield timed("revert", name, lambda: server.ask("revert"))
+    closed = timed("close", name, lambda: server.ask("close"))
+    peak = process.peak_mib(server.process.pid)
+    yield replace(closed, peak_mib=peak)
+    server.quit()
+
+
+def served(name: str) -> Server:
+    """Start a contender's virt server."""
+    return Server(IMAGE, program=_PROGRAMS[name], stderr=subprocess.DEVNULL)
+
+
+def _reboot(name: str) -> Sample:
+    """Time a reboot, in a testbed of its own: it may never be noticed."""
+    server = served(name)
+    server.ask("open")
+    server.send("reboot")
+    try:
+        sample = timed("reboot", name, lambda: server.reply(_REBOOT_LIMIT))
+    except AssertionError:
+        server.process.terminate()
+        server.end()
+        return Sample(step="reboot", contender=name, seconds=None)
+    server.ask("close")
+    server.quit()
+    return sample
+
+
+def _autopkgtest(package: _Package, server: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as output:
+        done = subprocess.run(
+            [
+                *("autopkgtest", "--apt-upgrade", *package.options),
+                *(f"--output-dir={output}/o", PACKAGES / package.name),
+                *("--", *server),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
