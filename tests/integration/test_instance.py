@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,21 @@ def test_guest_that_dies_says_so(incus: Incus, bookworm: str) -> None:
         pytest.raises(errors.BootFailed, match="did not become ready"),
     ):
         instance.wait_ready()
+
+
+@pytest.mark.parametrize("delay", [0, 0.1, 0.2, 0.4, 0.8])
+def test_removal_of_what_is_going_by_itself(
+    incus: Incus, bookworm: str, delay: float
+) -> None:
+    """It is ephemeral, and more than one is at it."""
+    instance = Instance.launch(incus, bookworm, purpose="test")
+    instance.wait_ready()
+    instance.exec(["systemctl", "poweroff", "--no-block"])
+    time.sleep(delay)
+    with ThreadPoolExecutor() as pool:
+        for removal in [pool.submit(instance.delete) for _ in range(4)]:
+            removal.result()
+    assert instance.name not in _names(incus)
 
 
 def test_killed_owner_leaves_what_gc_removes(

@@ -2,8 +2,9 @@
 """Garbage collection, from the ownership keys alone."""
 
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,19 +64,33 @@ def collect(incus: Incus) -> Garbage:
 
     Safe beside running owners and beside another collection: what vanishes
     in the meantime counts as removed.
+
+    :raises errors.TestbedError: something can't be removed; the rest has been
     """
     garbage = find(incus)
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
-    for record in garbage.instances:
-        log.info("removing instance %s", record.name)
-        Instance(incus, record.name).delete()
-    for image in garbage.images:
-        _remove(incus, image)
     for path in garbage.locks:
         lock.remove_abandoned(path)
+    failure = None
+    for remove in _removals(incus, garbage):
+        try:
+            remove()
+        except errors.TestbedError as error:
+            log.warning("%s", error.brief)
+            failure = failure or error
+    if failure:
+        raise failure
     return garbage
+
+
+def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
+    for record in garbage.instances:
+        log.info("removing instance %s", record.name)
+        yield Instance(incus, record.name).delete
+    for image in garbage.images:
+        yield functools.partial(_remove, incus, image)
 
 
 def relinquish(incus: Incus) -> None:

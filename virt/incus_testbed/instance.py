@@ -38,7 +38,8 @@ _USER_LIMIT = 300.0
 _NAME_TRIES = 10
 #: Looks, a tenth of a second apart, for what a killed client left behind.
 _LATE_TRIES = 5
-_REMOVAL_TRIES = 20
+#: Seconds for an instance that is going by itself to be gone.
+_REMOVAL_LIMIT = 30.0
 
 
 class Instance:
@@ -291,16 +292,21 @@ class Instance:
 
     def delete(self) -> None:
         """Remove the instance; no error where it is gone already."""
-        for attempt in range(_REMOVAL_TRIES):
+        deadline = time.monotonic() + _REMOVAL_LIMIT
+        while True:
             try:
                 self._incus.delete(self.name)
             except errors.NotFound:
                 return
-            except (errors.Busy, errors.CommandFailed) as error:
-                # An ephemeral instance that stops by itself is being removed
-                # by Incus at this very moment.
+            except (
+                errors.Busy,
+                errors.NotRunning,
+                errors.CommandFailed,
+            ) as error:
+                # An ephemeral instance that stops, by itself or for somebody
+                # else, is being removed by Incus at this very moment.
                 log.debug("%s is not removed yet: %s", self.name, error)
-                if attempt == _REMOVAL_TRIES - 1:
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(0.25)
             else:
