@@ -7,12 +7,13 @@ python3 -m tests.bench [--rounds N] [--json FILE] [--plot FILE] [GROUP...]
 import argparse
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests import images, room
+from tests import daemon, images, room
 from tests.bench import (
     chart,
     crowd,
@@ -43,6 +44,7 @@ _GROUPS: dict[str, _Group] = {
 def main() -> None:
     """Run the command line."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, daemon.on_sigterm)
     system = images.build("bookworm")
     process.add_checkout()
     samples = []

@@ -44,10 +44,14 @@ def run(argv: Sequence[str | Path]) -> Usage:
             env={**os.environ, "TMPDIR": folder},
         )
         peak = disk = 0.0
-        while child.poll() is None:
-            peak = max(peak, peak_mib(child.pid))
-            disk = max(disk, _unnamed(child.pid) + _used(Path(folder)))
-            time.sleep(_POLL)
+        try:
+            while child.poll() is None:
+                peak = max(peak, peak_mib(child.pid))
+                disk = max(disk, _unnamed(child.pid) + _used(Path(folder)))
+                time.sleep(_POLL)
+        finally:
+            child.kill()
+            child.wait()
         seconds = time.monotonic() - start
     if child.returncode:
         raise SystemExit(f"{argv} failed with status {child.returncode}")
