@@ -87,3 +87,7 @@ def test_profiles_of_images() -> None:
         "debusine",
         "debusine-vm",
     ]
+    assert labels.profiles(_image("virtual-machine"), "other") == [
+        "other",
+        "other-vm",
+    ]

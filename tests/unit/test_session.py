@@ -321,6 +321,7 @@ def test_no_permission(run: Run) -> None:
         ("Instance is frozen", errors.CommandFailed),
         ("VM agent isn't currently running", errors.AgentDown),
         ("Only running operations can be connected", errors.AgentDown),
+        ("Timed out waiting for websockets to connect", errors.AgentDown),
         ("User does not have permission: not authorized", errors.Denied),
     ],
 )

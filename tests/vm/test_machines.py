@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import collect
+from incus_testbed import collect, errors
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
 from tests.contract.virt_server.runs import PACKAGES
@@ -105,6 +105,20 @@ def test_stop_of_a_machine_that_does_not_listen(
     plain.stop()
     assert 30 <= time.monotonic() - began < 120
     assert plain.name not in [record.name for record in incus.instances()]
+
+
+def test_evidence_of_a_machine_that_does_not_come_up(
+    incus: Incus, machine_image: Callable[[str], str]
+) -> None:
+    alias = machine_image("plain")
+    with (
+        Instance.launch(incus, alias, purpose="test") as instance,
+        pytest.raises(errors.BootFailed) as caught,
+    ):
+        instance.wait_ready(timeout=20)
+    print(caught.value)
+    assert "its agent has not answered for 20 s" in caught.value.brief
+    assert "The end of its console:" in caught.value.details
 
 
 def test_gc_after_sigkill(

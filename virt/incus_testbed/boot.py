@@ -95,7 +95,7 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         why = f"its agent has not answered for {timeout:.0f} s"
         raise _failure(incus, name, why) from error
     except errors.TestbedError as error:
-        raise _failure(incus, name, error.brief) from error
+        raise _failure(incus, name, error.brief, error.details) from error
     readiness = Readiness(
         state=answer.get("state", "unknown"),
         failed_units=tuple(answer.get("failed", "").split()),
@@ -213,10 +213,12 @@ def _console(incus: Incus, name: str) -> str:
     return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
 
 
-def _failure(incus: Incus, name: str, why: str) -> errors.BootFailed:
+def _failure(
+    incus: Incus, name: str, why: str, details: str = ""
+) -> errors.BootFailed:
     return errors.BootFailed(
         f"{name} did not become ready: {why}",
-        details=evidence(incus, name),
+        details=f"{details}\n{evidence(incus, name)}".strip(),
         resolution="'incus-testbed doctor' tells whether this machine lets"
         " guests boot; 'incus launch IMAGE' leaves one to look into.",
     )

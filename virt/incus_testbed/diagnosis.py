@@ -107,8 +107,10 @@ _PHRASES = (
     ),
     _Phrase(
         r"VM agent isn't currently running|Failed to connect to (the )?agent"
-        # The agent gives the daemon five seconds to take a command's streams.
-        r"|Only running operations can be connected",
+        # A command's streams have to be taken within five seconds: neither
+        # the agent nor the daemon has started it.
+        r"|Only running operations can be connected"
+        r"|Timed out waiting for websockets to connect",
         errors.AgentDown,
     ),
     _Phrase(
