@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from urllib.parse import unquote
 
 import pytest
 
@@ -24,6 +26,14 @@ def _run(
         timeout=_LIMIT,
         check=False,
     )
+
+
+@pytest.mark.parametrize("wrap", [list, script.relayed])
+def test_commands_outlive_what_autopkgtest_does_to_them(
+    wrap: Callable[[list[str]], list[str]],
+) -> None:
+    words = wrap(script.command("exec.sh", "254"))
+    assert list(map(unquote, ",".join(words).split(","))) == words
 
 
 @pytest.mark.parametrize("status", [0, 1, 125, 253, 255])
