@@ -55,6 +55,7 @@ _AGENT_PACKAGE = "incus-agent"
 _GUEST_PACKAGES = (
     "busybox-static",
     "dbus",
+    "dpkg-dev",
     _AGENT_PACKAGE,
     "iproute2",
     "kmod",
