@@ -182,11 +182,23 @@ def test_a_full_disk(
     assert Store(incus).find(ALIAS) is None
 
 
-def test_too_large_for_the_profile(cli: Cli, incus: Incus, disk: Path) -> None:
+def _of_size(disk: Path, folder: Path, size: str) -> str:
+    """Make a disk that says it is larger."""
+    shutil.copy(disk, folder / "disk")
+    shell("qemu-img convert -f raw -O qcow2 disk q", folder)
+    shell(f"qemu-img resize -q -f qcow2 q {size}", folder)
+    return str(folder / "q")
+
+
+def test_too_large_for_the_profile(
+    cli: Cli, incus: Incus, tmp_path: Path, disk: Path
+) -> None:
+    """What the profile allows holds for instances that run, too."""
     words = ("profile", "device", "set", "debusine", "root")
-    incus.run(*words, "size=10MiB")
+    incus.run(*words, "size=4GiB")
     try:
-        done = cli.run("import", str(disk), "--alias", ALIAS)
+        file = _of_size(disk, tmp_path, "5G")
+        done = cli.run("import", file, "--alias", ALIAS)
     finally:
         incus.run(*words, "size=")
     assert done.returncode == 1
@@ -194,10 +206,7 @@ def test_too_large_for_the_profile(cli: Cli, incus: Incus, disk: Path) -> None:
 
 
 def test_too_large_for_the_pool(cli: Cli, tmp_path: Path, disk: Path) -> None:
-    shutil.copy(disk, tmp_path / "disk")
-    shell("qemu-img convert -f raw -O qcow2 disk q", tmp_path)
-    shell("qemu-img resize -q -f qcow2 q 50T", tmp_path)
-    done = cli.run("import", str(tmp_path / "q"), "--alias", ALIAS)
+    done = cli.run("import", _of_size(disk, tmp_path, "50T"), "--alias", ALIAS)
     assert done.returncode == 1
     assert "too large for the storage pool" in done.stderr
 

@@ -317,7 +317,7 @@ def test_machine_that_is_not_set_up_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = server.add_artifact(ID, tarball())
-    monkeypatch.setattr(labels, "PROFILE", "not-there")
+    monkeypatch.setattr(labels, "profiles", lambda _: ["not-there"])
     with pytest.raises(ImageImportError, match="incus-testbed setup"):
         cache.download(cache.artifact(ID))
     assert len(file.requests) == 1
