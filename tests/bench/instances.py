@@ -124,10 +124,10 @@ class _Bare:
         process.do("incus", "delete", self._name)
 
     def _wait(self) -> None:
-        """Wait for systemd, whatever it says: the bus comes up late."""
+        """Wait for systemd, which is "offline" until its bus is up."""
         loop = (
             "until s=$(systemctl is-system-running --wait 2>/dev/null);"
-            ' test -n "$s"; do sleep 0.05; done'
+            ' test "$s" = running || test "$s" = degraded; do sleep 0.02; done'
         )
         process.do("incus", "exec", self._name, "--", "sh", "-c", loop)
 

@@ -44,12 +44,12 @@ _RUNS = (
     _Package(
         step="autopkgtest, a trivial test",
         name="hello-testbed",
-        options=["--no-built-binaries", "--test-name=as-user"],
+        options=["--no-built-binaries", "--test-name=as-root"],
     ),
     _Package(
         step="autopkgtest, one that builds the package",
         name="every-kind",
-        options=["--test-name=build-needed"],
+        options=["--apt-upgrade", "--test-name=build-needed"],
     ),
 )
 
@@ -141,7 +141,7 @@ def _autopkgtest(package: _Package, server: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as output:
         done = subprocess.run(
             [
-                *("autopkgtest", "--apt-upgrade", *package.options),
+                *("autopkgtest", *package.options),
                 *(f"--output-dir={output}/o", PACKAGES / package.name),
                 *("--", *server),
             ],

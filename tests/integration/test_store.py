@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from incus_testbed import records
 from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
@@ -199,6 +200,15 @@ def test_what_is_no_tarball_is_refused_clearly(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert Store(incus).find(ALIAS) is None
+
+
+def test_images_are_those_of_the_incus_command(
+    incus: Incus, bookworm: str
+) -> None:
+    said = json.loads(incus.run("image", "list", "--format=json"))
+    there = [records.image(record) for record in said]
+    assert bookworm in [alias for image in there for alias in image.aliases]
+    assert sorted(map(repr, incus.images())) == sorted(map(repr, there))
 
 
 def test_missing_file_and_odd_alias(cli: Cli, tarball: str) -> None:

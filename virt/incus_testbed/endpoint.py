@@ -61,12 +61,17 @@ class Endpoint:
             *command,
         ]
 
-    def get(self, path: str, timeout: float) -> Any:
+    def get(self, path: str, timeout: float, *, recursion: int = 0) -> Any:
         """Return what the server answers to GET, below /1.0.
+
+        With ``recursion`` 1 it gives what is in a list, not its names.
 
         :raises api.Failure: it refuses, does not answer, or not in time
         """
-        target = f"/1.0/{path}?project={api.quoted(self.project)}"
+        target = (
+            f"/1.0/{path}".rstrip("/")
+            + f"?project={api.quoted(self.project)}&recursion={recursion}"
+        )
         try:
             connection = api.ask(self.socket, target)
             connection.settimeout(timeout)
