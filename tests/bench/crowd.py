@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.instances import import_system
-from tests.bench.sample import OURS, VIRT_INCUS, Sample, timed
+from tests.bench.sample import OURS, VIRT_INCUS, Sample, timed, turns
 from tests.bench.servers import served
 
 _COUNTS = (1, 2, 4, 8, 16, 32)
@@ -18,11 +18,10 @@ _LIMIT = 600
 def measured(tarball: Path, rounds: int) -> Iterator[Sample]:
     """Have ever more at once, in turns, half so many times: it takes long."""
     import_system(tarball)
-    for _ in range((rounds + 1) // 2):
-        for count in _COUNTS:
-            for name in (OURS, VIRT_INCUS):
-                step = f"{count} testbeds at once" if count > 1 else "a testbed"
-                yield timed(step, name, partial(_crowd, name, count))
+    for count in _COUNTS:
+        step = f"{count} testbeds at once" if count > 1 else "a testbed"
+        for _, name in turns((OURS, VIRT_INCUS), (rounds + 1) // 2):
+            yield timed(step, name, partial(_crowd, name, count))
 
 
 def _crowd(name: str, count: int) -> None:

@@ -28,6 +28,7 @@ from tests.bench.sample import (
     OURS,
     Sample,
     timed,
+    turns,
 )
 from tests.sandbox import Sandbox
 
@@ -162,11 +163,10 @@ def measured(
         contenders.append(
             _Contender(name=DEBUSINE_DIR, project=project, pool=pool)
         )
-        for number in range(rounds):
-            for contender in contenders:
-                with _project(contender.project):
-                    import_system(tarball)
-                    yield from _life(contender, tree, big, first=number == 0)
+        for number, contender in turns(contenders, rounds):
+            with _project(contender.project):
+                import_system(tarball)
+                yield from _life(contender, tree, big, first=number == 0)
 
 
 def _files(folder: Path) -> tuple[Path, Path]:

@@ -3,8 +3,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 OURS = "incus-testbed"
 FLOOR = "floor"
@@ -12,6 +13,8 @@ DEBUSINE = "Debusine's executor"
 DEBUSINE_DIR = "Debusine's executor, dir pool"
 VIRT_INCUS = "autopkgtest-virt-incus"
 VIRT_UNSHARE = "autopkgtest-virt-unshare"
+
+_Contender = TypeVar("_Contender")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,19 @@ def timed(step: str, contender: str, act: Callable[[], object]) -> Sample:
     return Sample(
         step=step, contender=contender, seconds=time.monotonic() - start
     )
+
+
+def turns(
+    contenders: Sequence[_Contender], rounds: int
+) -> Iterator[tuple[int, _Contender]]:
+    """Yield the round's number with each of them, another one first by turns.
+
+    What follows may have a warmer machine, or a busier one.
+    """
+    for number in range(rounds):
+        first = number % len(contenders)
+        for contender in (*contenders[first:], *contenders[:first]):
+            yield number, contender
 
 
 @dataclass(frozen=True, kw_only=True)

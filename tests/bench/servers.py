@@ -21,6 +21,7 @@ from tests.bench.sample import (
     VIRT_UNSHARE,
     Sample,
     timed,
+    turns,
 )
 from tests.contract.virt_server.runs import PACKAGES
 from tests.contract.virt_server.server import COMMAND, Server
@@ -60,25 +61,22 @@ def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
     tree = folder / "source"
     _grow(tree)
     can_reboot = dict.fromkeys(_PROGRAMS, True)
-    for number in range(rounds):
-        for name in _PROGRAMS:
-            back = folder / f"{name}-{number}"
-            yield from _life(name, tree, back)
-            if can_reboot[name]:
-                reboot = _reboot(name)
-                can_reboot[name] = reboot.seconds is not None
-                yield reboot
+    for number, name in turns(list(_PROGRAMS), rounds):
+        back = folder / f"{name}-{number}"
+        yield from _life(name, tree, back)
+        if can_reboot[name]:
+            reboot = _reboot(name)
+            can_reboot[name] = reboot.seconds is not None
+            yield reboot
     servers = {
         OURS: ["incus-testbed", IMAGE],
         VIRT_INCUS: ["incus", IMAGE],
         VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", "--release=bookworm"],
     }
-    for _ in range(rounds):
-        for package in _RUNS:
-            for name, server in servers.items():
-                yield timed(
-                    package.step, name, partial(_autopkgtest, package, server)
-                )
+    for package in _RUNS:
+        for _, name in turns(list(servers), rounds):
+            run = partial(_autopkgtest, package, servers[name])
+            yield timed(package.step, name, run)
 
 
 def _grow(tree: Path) -> None:
