@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a disk's file to an image of virtual machines.
 
-A disk of 8 GiB is part full of what does not pack well.  It comes in the
+A disk of 8 GiB has 2 GiB of this machine's programs on it.  It comes in the
 .tar.xz that Debusine's task makes, as qcow2, and as it is.
 """
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import debusine
-from tests.bench.imports import ours, taken
+from tests.bench.imports import floor, ours, taken
 from tests.bench.sample import DEBUSINE, OURS, Sample
 from tests.unit import small_disks
 
 _GIB = 1 << 30
 _SIZE, _DATA = 8 * _GIB, 2 * _GIB
+_BLOCK = 4096
 
 
 def measured(folder: Path, rounds: int) -> Iterator[Sample]:
@@ -32,27 +34,33 @@ def measured(folder: Path, rounds: int) -> Iterator[Sample]:
         for form, file in files.items():
             step = f"import {_DATA / _GIB:.0f} GiB on a disk, {form}"
             yield taken(step, OURS, ours(file))
+            yield floor(step, file, folder / "ready")
             if file is packed and turn == rounds // 2:
                 argv = debusine.importing(file, "image")
                 yield taken(step, DEBUSINE, argv)
 
 
 def _make(disk: Path) -> None:
-    """Make a small disk, and fill some of it as programs would."""
+    """Make a small disk, and fill a part of it."""
     small_disks.make(disk, small_disks.system())
     _shell(
         'truncate -s "$1" "$0"; sfdisk --quiet --relocate gpt-bak-std "$0"',
         disk,
         str(_SIZE),
     )
-    # a quarter is noise, the rest packs, as in executables
-    noise = 1 << 16
-    rest = (os.urandom(noise) + b"what repeats itself, " * 10_000)[: 3 * noise]
     with disk.open("r+b") as file:
         file.seek(_SIZE // 2)
-        for number in range(_DATA // (noise + len(rest))):
-            file.write(os.urandom(noise))
-            file.write(number.to_bytes(8, "big") + rest[8:])
+        for program in itertools.cycle(_programs()):
+            file.write(program.read_bytes())
+            # Files begin where blocks do.
+            file.seek(-file.tell() % _BLOCK, os.SEEK_CUR)
+            if file.tell() >= _SIZE // 2 + _DATA:
+                return
+
+
+def _programs() -> list[Path]:
+    found = sorted(Path("/usr").rglob("*"))
+    return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
 def _shell(command: str, *words: str | Path) -> None:

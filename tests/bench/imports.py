@@ -18,7 +18,7 @@ from tests.bench.sample import DEBUSINE, FLOOR, OURS, Sample
 
 _ALIAS = f"artifact/{debusine.ARTIFACT}"
 _MB = 1_000_000
-_UNPACK = {".tar.xz": "xz -T0 -dc", ".tar.zst": "zstd -dc", ".tar": "cat"}
+_UNPACK = {".xz": "xz -T0 -dc", ".zst": "zstd -dc"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def measured(system: Path, folder: Path, rounds: int) -> Iterator[Sample]:
         plain.unlink()
         for turn in range(rounds):
             yield taken(step, OURS, ours(packed))
-            yield _floor(step, packed, folder / f"{number}.ready", case)
+            yield floor(step, packed, folder / f"{number}.ready")
             if case.theirs and turn == rounds // 2:
                 yield taken(
                     step, DEBUSINE, debusine.importing(packed, "tarball")
@@ -115,14 +115,14 @@ def taken(step: str, contender: str, argv: Sequence[str | Path]) -> Sample:
     return Sample(step=step, contender=contender, **asdict(usage))
 
 
-def _floor(step: str, packed: Path, ready: Path, case: Case) -> Sample:
+def floor(step: str, packed: Path, ready: Path) -> Sample:
     """Unpack, and have Incus import an image that it has exported."""
     rootfs = ready.with_name(f"{ready.name}.root")
     if not rootfs.exists():
         process.do(*ours(packed))
         process.do("incus", "image", "export", _ALIAS, ready)
         process.do("incus", "image", "delete", _ALIAS)
-    unpack = f'{_UNPACK[case.suffix]} "$0" >/dev/null'
+    unpack = f'{_UNPACK.get(packed.suffix, "cat")} "$0" >/dev/null'
     unpacking = process.run(["sh", "-c", unpack, packed])
     importing = process.run(
         ["incus", "image", "import", ready, rootfs, "--alias", _ALIAS]
