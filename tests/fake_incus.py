@@ -13,6 +13,7 @@ import yaml
 
 from incus_testbed import errors
 from incus_testbed.client import REQUEST_LIMIT, Incus
+from incus_testbed.records import Image
 
 
 class FakeIncus(Incus):
@@ -25,7 +26,6 @@ class FakeIncus(Incus):
         self.drivers = drivers
         self.total = self.free = 1 << 40
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
-            "image": {},
             "network": {"eth0": _object("eth0", type="physical")},
             "storage": {},
             "profile": {"default": _profile("default")},
@@ -53,6 +53,10 @@ class FakeIncus(Incus):
     def resources(self) -> dict[str, Any]:
         """Return what the server's machine has."""
         return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
+
+    def images(self) -> list[Image]:
+        """Return no images."""
+        return []
 
     def run(
         self,
