@@ -114,3 +114,68 @@ def test_another_thread_holds_nothing() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         """)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
+
+
+@pytest.mark.parametrize(
+    "dropping",
+    [
+        """
+        class Thing:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+        """,
+        """
+        class Thing:
+            def __init__(self):
+                global seen
+                seen = weakref.ref(self, send)
+        def send(_):
+            os.kill(os.getpid(), signal.SIGTERM)
+        """,
+    ],
+    ids=["del", "weakref"],
+)
+@pytest.mark.parametrize("then", ["pass", "ignore(number)"])
+def test_signal_where_exceptions_are_dropped(dropping: str, then: str) -> None:
+    done = _python(
+        textwrap.dedent("""
+        import os, signal, time, weakref
+        from incus_testbed import signals
+
+        def leave(number):
+            THEN
+            raise SystemExit(128 + number)
+
+        def ignore(number):
+            signal.signal(number, signal.SIG_IGN)
+        """).replace("THEN", then)
+        + textwrap.dedent(dropping)
+        + textwrap.dedent("""
+        signals.catch(leave, signal.SIGTERM)
+        thing = Thing()
+        del thing
+        print("dropped", flush=True)
+        time.sleep(20)
+        print("not reached")
+        """)
+    )
+    assert done.stdout == "dropped\n"
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert not done.stderr
+
+
+def test_other_dropped_exceptions_are_shown() -> None:
+    done = _python("""
+        import signal
+        from incus_testbed import signals
+
+        class Thing:
+            def __del__(self):
+                raise ValueError("of mine")
+
+        signals.catch(exit, signal.SIGTERM)
+        thing = Thing()
+        del thing
+        """)
+    assert done.returncode == 0
+    assert "ValueError: of mine" in done.stderr

@@ -76,11 +76,7 @@ class Incus:
 
     def server(self) -> dict[str, Any]:
         """Return what the server says of itself: GET /1.0."""
-        server: dict[str, Any]
-        if local := self._endpoint():
-            server = _read(local, "")
-        else:
-            server = json.loads(self._query("/1.0"))
+        server: dict[str, Any] = json.loads(self._query("/1.0"))
         return server
 
     def resources(self) -> dict[str, Any]:

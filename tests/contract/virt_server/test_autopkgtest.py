@@ -44,17 +44,21 @@ def builder(image: Callable[..., str]) -> str:
 @pytest.fixture(scope="module")
 def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the .dsc of the package that has tests of every kind."""
-    folder = tmp_path_factory.mktemp("source")
-    tree = folder / "every-kind"
+    tree = tmp_path_factory.mktemp("source") / "every-kind"
     shutil.copytree(PACKAGES / "every-kind", tree)
+    return _dsc(tree)
+
+
+def _dsc(tree: Path) -> Path:
+    """Return the .dsc of a source package that is made of a tree."""
     subprocess.run(
         ["dpkg-source", "--build", tree],
-        cwd=folder,
+        cwd=tree.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    (dsc,) = folder.glob("*.dsc")
+    (dsc,) = tree.parent.glob("*.dsc")
     return dsc
 
 
@@ -181,11 +185,13 @@ def test_that_takes_too_long(bookworm: str, tmp_path: Path) -> None:
     assert run.results == {"sleeps": "FAIL timed out"}, run.said[-5000:]
 
 
-def test_build_that_takes_too_long(
-    builder: str, every_kind: Path, tmp_path: Path
-) -> None:
+def test_build_that_takes_too_long(builder: str, tmp_path: Path) -> None:
+    tree = tmp_path / "every-kind"
+    shutil.copytree(PACKAGES / "every-kind", tree)
+    with (tree / "debian/rules").open("a") as rules:
+        rules.write("\noverride_dh_auto_test:\n\tsleep 60\n")
     run = autopkgtest(
-        *(tmp_path / "output", builder, "--timeout-build=1", every_kind),
+        *(tmp_path / "output", builder, "--timeout-build=10", _dsc(tree)),
         "--test-name=build-needed",
     )
     assert run.status in {16, 20}, run.said[-3000:]  # 20: autopkgtest 6.0
