@@ -189,7 +189,7 @@ def test_build_that_takes_too_long(builder: str, tmp_path: Path) -> None:
     tree = tmp_path / "every-kind"
     shutil.copytree(PACKAGES / "every-kind", tree)
     with (tree / "debian/rules").open("a") as rules:
-        rules.write("\noverride_dh_auto_test:\n\tsleep 60\n")
+        rules.write("\noverride_dh_link:\n\tsleep 60\n")
     run = autopkgtest(
         *(tmp_path / "output", builder, "--timeout-build=10", _dsc(tree)),
         "--test-name=build-needed",
