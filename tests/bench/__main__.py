@@ -60,11 +60,12 @@ def main() -> None:
             taken = list(_GROUPS[group](mine, system, folder, arguments.rounds))
             print("\n".join([*table(rows(taken)), ""]), flush=True)
             samples += taken
-    if arguments.json:
-        records = [asdict(sample) for sample in samples]
-        arguments.json.write_text(json.dumps(records, indent=2) + "\n")
-    if arguments.plot:
-        chart.draw(rows(samples), arguments.plot)
+            # Written each time: what an hour has measured outlives a failure.
+            if arguments.json:
+                records = [asdict(sample) for sample in samples]
+                arguments.json.write_text(json.dumps(records, indent=2) + "\n")
+            if arguments.plot:
+                chart.draw(rows(samples), arguments.plot)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,8 +44,8 @@ class _Package:
 _RUNS = (
     _Package(
         step="autopkgtest, a trivial test",
-        name="hello-testbed",
-        options=["--no-built-binaries", "--test-name=as-root"],
+        name="odd-ends",
+        options=["--no-built-binaries", "--test-name=stdin"],
     ),
     _Package(
         step="autopkgtest, one that builds the package",

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The file that is converted, read once."""
 
+import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Callable
@@ -10,12 +12,53 @@ from typing import IO, Protocol, cast
 #: How much is asked for at once: large enough that Python is not felt.
 CHUNK = 1 << 20
 
+_ZEROS = bytes(CHUNK)
+
 
 class Readable(Protocol):
     """What bytes can be read from: a file, a pipe, a download."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to size bytes, none at the end only."""
+
+
+class SparseFile:
+    """A file on disk whose holes are not read, only told.
+
+    Reading them would fill the page cache with zeros, of a disk image most.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Read ``file`` from its beginning; its own position stays."""
+        self._descriptor = file.fileno()
+        self._place = 0
+        self._data = self._hole = 0  # where the next data begins and ends
+
+    def read(self, size: int) -> bytes:
+        """Return up to size bytes, none at the end only."""
+        if self._place >= self._hole:
+            self._find_data()
+        if self._place < self._data:
+            data = _ZEROS[: min(size, self._data - self._place)]
+        else:
+            data = os.pread(
+                self._descriptor,
+                min(size, self._hole - self._place),
+                self._place,
+            )
+        self._place += len(data)
+        return data
+
+    def _find_data(self) -> None:
+        try:
+            self._data = os.lseek(self._descriptor, self._place, os.SEEK_DATA)
+            self._hole = os.lseek(self._descriptor, self._data, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            # No data from here on.
+            size = os.fstat(self._descriptor).st_size
+            self._data = self._hole = max(self._place, size)
 
 
 class Lookahead:
@@ -59,7 +102,8 @@ class Source(Lookahead):
     ) -> None:
         """Read file from where it stands; tell progress how far it is."""
         super().__init__(self._read_on)
-        self._file = file
+        on_disk = regular_file(file)
+        self._file = SparseFile(on_disk) if on_disk else file
         self._progress = progress
         self._hash = hashlib.sha256()
         self.size = 0
@@ -80,11 +124,11 @@ class Source(Lookahead):
 
 def regular_file(source: Readable) -> IO[bytes] | None:
     """Return what is read, where it is a file on disk, at its beginning."""
-    try:
-        descriptor = source.fileno()  # type: ignore[attr-defined]
-    except (AttributeError, OSError):
+    opened = getattr(source, "file", source)  # tempfile wraps what it opens
+    # What unpacks a file, such as gzip's, has its descriptor too.
+    if not isinstance(getattr(opened, "raw", opened), io.FileIO):
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    file = cast("IO[bytes]", opened)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return None
-    file = cast("IO[bytes]", source)
     return file if file.tell() == 0 else None

@@ -2,7 +2,6 @@
 """Images in Incus by alias: imported whole or not at all, listed, removed."""
 
 import contextlib
-import hashlib
 import logging
 import re
 import time
@@ -18,7 +17,7 @@ from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
-from incus_testbed.image.source import CHUNK, Readable
+from incus_testbed.image.source import Readable, Source
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
@@ -290,10 +289,6 @@ def _check_same(image: Image, alias: str, digest: str) -> None:
 
 
 def _digest(source: Readable, progress: Callable[[int], None] | None) -> str:
-    digest, read = hashlib.sha256(), 0
-    while chunk := source.read(CHUNK):
-        digest.update(chunk)
-        read += len(chunk)
-        if progress:
-            progress(read)
-    return digest.hexdigest()
+    given = Source(source, progress)
+    given.drain()
+    return given.sha256
