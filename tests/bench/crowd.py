@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Testbeds side by side: how long until so many have worked and are gone."""
+"""Testbeds side by side: how long until so many have worked and are gone.
+
+The floor is the bare incus commands.
+"""
 
 import time
 from collections.abc import Iterator
@@ -8,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from incus_testbed.client import Incus
-from tests.bench.instances import import_system
-from tests.bench.sample import OURS, VIRT_INCUS, Sample, timed, turns
+from tests.bench.instances import Bare, import_system
+from tests.bench.sample import FLOOR, OURS, VIRT_INCUS, Sample, timed, turns
 from tests.bench.servers import served
 
 _COUNTS = (1, 2, 4, 8, 16, 32)
@@ -22,13 +25,27 @@ def measured(tarball: Path, rounds: int) -> Iterator[Sample]:
     import_system(tarball)
     for count in _COUNTS:
         step = f"{count} testbeds at once" if count > 1 else "a testbed"
-        for _, name in turns((OURS, VIRT_INCUS), (rounds + 1) // 2):
-            yield timed(step, name, partial(_crowd, name, count))
+        for _, name in turns((OURS, FLOOR, VIRT_INCUS), (rounds + 1) // 2):
+            yield _sample(step, name, count)
+
+
+def _sample(step: str, name: str, count: int) -> Sample:
+    """Time a crowd; autopkgtest's own server fails to open now and then."""
+    try:
+        return timed(step, name, partial(_crowd, name, count))
+    except AssertionError:
+        if name != VIRT_INCUS:
+            raise
+        for record in Incus().instances():
+            Incus().delete(record.name)
+        return Sample(step=step, contender=name, seconds=None)
 
 
 def _crowd(name: str, count: int) -> None:
+    work = _bare if name == FLOOR else partial(_work, name)
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(lambda _: _work(name), range(count)))
+        for done in [pool.submit(work) for _ in range(count)]:
+            done.result()
     while Incus().instances():  # ours outlive their server for a moment
         time.sleep(0.05)
 
@@ -41,3 +58,10 @@ def _work(name: str) -> None:
     assert server.execute("true").returncode == 0
     server.ask("close")
     server.quit()
+
+
+def _bare() -> None:
+    life = Bare()
+    life.start()
+    life.run(1)
+    life.remove()

@@ -86,7 +86,7 @@ class _Interface:
         """Do nothing: it is ephemeral."""
 
 
-class _Bare:
+class Bare:
     """The incus command."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class _Bare:
         process.do("incus", "stop", self._name)
 
     def remove(self) -> None:
-        process.do("incus", "delete", self._name)
+        process.do("incus", "delete", "--force", self._name)
 
     def _wait(self) -> None:
         """Wait for systemd, which is "offline" until its bus is up."""
@@ -141,7 +141,7 @@ class _Contender:
 
     def life(self) -> _Life:
         if self.name == FLOOR:
-            return _Bare()
+            return Bare()
         return _Interface(
             "debusine_incus.instance"
             if self.name == OURS

@@ -251,18 +251,21 @@ class Incus:
 
     def instances(self) -> list[InstanceRecord]:
         """Return all instances of the project."""
-        return [
-            records.instance(record)
-            for record in self._json(
+        if local := self._endpoint():
+            found = _read(local, "instances", recursion=1)
+        else:
+            found = self._json(
                 "list", *self._targets(), "--format=json", "--columns=n"
             )
-        ]
+        return [records.instance(record) for record in found]
 
     def instance(self, name: str) -> InstanceRecord:
         """Return one instance.
 
         :raises errors.NotFound: there is none of that name
         """
+        if local := self._endpoint():
+            return records.instance(_read(local, f"instances/{quoted(name)}"))
         for record in self._json(
             "list",
             self.target(f"name=^{re.escape(name)}$"),
@@ -328,7 +331,14 @@ class Incus:
 
         :raises errors.NotFound: it is not there
         """
-        self.run("delete", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+        self.run(*self._removal(name), timeout=INSTANCE_LIMIT)
+
+    def removal_argv(self, name: str) -> list[str]:
+        """Return the command line that does what delete() does."""
+        return self.argv(*self._removal(name))
+
+    def _removal(self, name: str) -> list[str]:
+        return ["delete", self.target(name), "--force"]
 
     def console_log(self, name: str) -> str:
         """Return what a running instance wrote to its console."""

@@ -4,8 +4,6 @@
 import re
 from dataclasses import dataclass
 
-from debian.deb822 import Deb822
-
 #: Where the records are: one file, or one a package (as distroless has it).
 STATUS = "var/lib/dpkg/status"
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
@@ -28,6 +26,10 @@ def installed(status: bytes, names: tuple[str, ...]) -> dict[str, Package]:
 
     Only their paragraphs are parsed: a big system's file has thousands.
     """
+    # It takes a quarter of the time that all of this takes to start, and only
+    # an import needs it.
+    from debian.deb822 import Deb822  # noqa: PLC0415
+
     wanted = re.compile(
         rb"(?m)^Package:[ \t]*(?:%s)[ \t\r]*$"
         % b"|".join(re.escape(name.encode()) for name in names)

@@ -25,6 +25,11 @@ except ImportError:
 TESTBED_FAILURE = 255
 STATUS_FOR_255 = 253
 
+_SCRATCH = (
+    "d=$(/bin/mktemp --directory --tmpdir autopkgtest.XXXXXX);"
+    ' /bin/chmod 777 "$d"; echo "$d"'
+)
+
 
 class Hooks(Protocol):
     """What VirtSubproc finds hook_open and the others on."""
@@ -63,8 +68,17 @@ def run_commands_by(argv: Sequence[str]) -> None:
 
 
 def make_scratch(capabilities: list[str], path: str | None) -> str:
-    """Make the scratch directory, at ``path`` if that is given."""
-    made: str = VirtSubproc.downtmp_mktemp(capabilities, path, None)
+    """Make the scratch directory, at ``path`` if that is given.
+
+    It is open to all: who is in the testbed belongs to it.
+    """
+    if path:
+        made: str = VirtSubproc.downtmp_mktemp(capabilities, path, None)
+    else:
+        # As there, but in one command instead of two.
+        made = VirtSubproc.check_exec(
+            ["/bin/sh", "-ec", _SCRATCH], downp=True, outp=True
+        )
     return made
 
 
