@@ -33,7 +33,7 @@ from tests.bench.sample import (
 from tests.sandbox import Sandbox
 
 IMAGE = "artifact/1"
-_MANY, _BIG_MB = 1000, 100
+MANY, _BIG_MB = 1000, 100
 
 
 class _Life(Protocol):
@@ -171,12 +171,17 @@ def measured(
 
 def _files(folder: Path) -> tuple[Path, Path]:
     tree = folder / "tree"
-    tree.mkdir()
-    for number in range(_MANY):
-        (tree / str(number)).write_bytes(os.urandom(2_000))
+    small_files(tree)
     big = folder / "big"
     big.write_bytes(os.urandom(_BIG_MB * 1_000_000))
     return tree, big
+
+
+def small_files(tree: Path) -> None:
+    """Make a directory of many small files."""
+    tree.mkdir()
+    for number in range(MANY):
+        (tree / str(number)).write_bytes(os.urandom(2_000))
 
 
 @contextlib.contextmanager
@@ -240,8 +245,8 @@ def _life(
     yield timed("later launch to ready", name, life.start)
     yield timed("one command", name, lambda: life.run(1))
     if first:
-        yield timed(f"{_MANY} commands", name, lambda: life.run(_MANY))
-    yield timed(f"{_MANY} small files in", name, lambda: life.push(tree))
+        yield timed(f"{MANY} commands", name, lambda: life.run(MANY))
+    yield timed(f"{MANY} small files in", name, lambda: life.push(tree))
     yield timed(f"a file of {_BIG_MB} MB in", name, lambda: life.push_file(big))
     back = big.with_name("back")
     yield timed(

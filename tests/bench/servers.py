@@ -8,13 +8,13 @@ rebooted: that step is then tried once and given up.
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tests.bench import process
-from tests.bench.instances import IMAGE, import_system
+from tests.bench.instances import IMAGE, MANY, import_system, small_files
 from tests.bench.sample import (
     OURS,
     VIRT_INCUS,
@@ -58,12 +58,17 @@ _RUNS = (
 def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
     """Measure each server so many times, in turns."""
     import_system(tarball)
-    tree = folder / "source"
-    _grow(tree)
+    trees = {
+        f"copy {MANY} small files": folder / "small",
+        f"copy {_TREE_MB} MB": folder / "source",
+    }
+    small, source = trees.values()
+    small_files(small)
+    _grow(source)
     can_reboot = dict.fromkeys(_PROGRAMS, True)
     for number, name in turns(list(_PROGRAMS), rounds):
         back = folder / f"{name}-{number}"
-        yield from _life(name, tree, back)
+        yield from _life(name, trees, back)
         if can_reboot[name]:
             reboot = _reboot(name)
             can_reboot[name] = reboot.seconds is not None
@@ -91,22 +96,18 @@ def _grow(tree: Path) -> None:
     (tree / "large").write_bytes(os.urandom(rest))
 
 
-def _life(name: str, tree: Path, back: Path) -> Iterator[Sample]:
+def _life(name: str, trees: Mapping[str, Path], back: Path) -> Iterator[Sample]:
     server = served(name)
     (scratch,) = server.ask("open")
     server.ask("close")
     yield timed("open to ready", name, lambda: server.ask("open"))
     yield timed("a test's command", name, lambda: server.execute("true"))
-    yield timed(
-        f"copy {_TREE_MB} MB down",
-        name,
-        lambda: server.ask("copydown", f"{tree}/", f"{scratch}/tree/"),
-    )
-    yield timed(
-        f"copy {_TREE_MB} MB up",
-        name,
-        lambda: server.ask("copyup", f"{scratch}/tree/", f"{back}/"),
-    )
+    for step, tree in trees.items():
+        there = f"{scratch}/{tree.name}/"
+        down = partial(server.ask, "copydown", f"{tree}/", there)
+        yield timed(f"{step} down", name, down)
+        up = partial(server.ask, "copyup", there, f"{back}-{tree.name}/")
+        yield timed(f"{step} up", name, up)
     yield timed("revert", name, lambda: server.ask("revert"))
     closed = timed("close", name, lambda: server.ask("close"))
     peak = process.peak_mib(server.process.pid)
