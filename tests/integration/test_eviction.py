@@ -234,6 +234,34 @@ def test_claim_of_a_killed_evictor_holds_nobody_up(
     assert len(collect.collect(incus).claims) == 1
 
 
+@pytest.mark.parametrize("times", [1, 99])
+def test_another_has_the_name_for_a_moment(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """As when others import and evict the image while this one is named."""
+    create = Incus.create_alias
+    other = add(incus, "other")
+    left = iter(range(times))
+
+    def late(client: Incus, alias: str, fingerprint: str) -> None:
+        if next(left, None) is None:
+            create(client, alias, fingerprint)
+            return
+        create(client, alias, other.fingerprint)
+        try:
+            create(client, alias, fingerprint)
+        finally:
+            client.delete_alias(alias)
+
+    monkeypatch.setattr(Incus, "create_alias", late)
+    if times == 1:
+        assert add(incus, "a").fingerprint != other.fingerprint
+    else:
+        with pytest.raises(errors.AlreadyExists, match="comes and goes"):
+            add(incus, "a")
+    assert all(image.aliases for image in incus.images())
+
+
 def test_relinquish_removes_what_was_not_finished(
     incus: Incus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,9 @@ from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
 
+#: How often a name is tried that another's image had, and then did not.
+_NAMINGS = 5
+
 
 class Store:
     """The images of one Incus project."""
@@ -114,17 +117,14 @@ class Store:
                 generator=generator,
                 progress=progress,
             )
-            try:
-                self._name(fingerprint, alias)
-            except BaseException as error:
-                self._incus.delete_image(fingerprint)
-                # The lock holds off this user's processes, not another's.
-                present = self.find(alias)
-                if not present or not isinstance(error, errors.AlreadyExists):
-                    raise
-                self._reuse(present, alias, sha256, label)
-                return False
-            return True
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._incus.delete_image, fingerprint)
+                other = self._name(fingerprint, alias)
+                if not other:
+                    undo.pop_all()
+                    return True
+            self._reuse(other, alias, sha256, label)
+            return False
 
     def _reuse(
         self, present: Image, alias: str, sha256: str, label: Labels
@@ -213,15 +213,29 @@ class Store:
             )
             return fingerprint, conversion.sha256
 
-    def _name(self, fingerprint: str, alias: str) -> None:
-        """Finish an image: the name comes last, so that it stands for all."""
+    def _name(self, fingerprint: str, alias: str) -> Image | None:
+        """Finish an image: the name comes last, so that it stands for all.
+
+        Returns the image that has the name, if another user's process was
+        first: the lock holds off this user's only.
+        """
         (image,) = (
             image
             for image in self._incus.images()
             if image.fingerprint == fingerprint
         )
         self._incus.set_image_profiles(image, labels.profiles(image))
-        self._incus.create_alias(alias, fingerprint)
+        for _ in range(_NAMINGS):
+            with contextlib.suppress(errors.AlreadyExists):
+                self._incus.create_alias(alias, fingerprint)
+                return None
+            if other := self.find(alias):
+                return other
+        raise errors.AlreadyExists(
+            f"The alias {alias} comes and goes",
+            details="Others import it and remove it at the same time.",
+            resolution="Try again.",
+        )
 
 
 def _tell(alias: str, machine: Machine) -> None:
