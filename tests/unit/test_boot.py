@@ -59,6 +59,13 @@ def test_question_keeps_its_status() -> None:
     assert script.is_whole(done.stdout.decode())
     assert "state" in script.answers(done.stdout.decode())
     assert done.status in {0, 1}
+    both = script.question("wait-ready.sh", "0", then="probe.sh")
+    again = process.run(both, timeout=60)
+    assert script.is_whole(again.stdout.decode())
+    assert {"state", "network", "shell", "user"} <= set(
+        script.answers(again.stdout.decode())
+    )
+    assert again.status == done.status
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,17 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
-    """How a guest came up: systemd's state, failed units, network."""
+    """How a guest came up: systemd's state, failed units, network.
+
+    And what there is in it to work with: a shell, and the first normal user,
+    if it has any.
+    """
 
     state: str
     failed_units: tuple[str, ...]
     network: str
+    shell: str
+    user: str
 
 
 def limit(*, machine: bool) -> float:
@@ -62,16 +68,18 @@ def ask(
     name: str,
     question: str,
     *arguments: str,
+    then: str | None = None,
     limit: float = _SCRIPT_LIMIT,
 ) -> dict[str, str]:
     """Run a script of the overlay in a guest; return its answers and status.
 
-    It may run several times: incus exec can lose what a short script says.
+    ``then`` is another that is asked in the same go.  They may run several
+    times: incus exec can lose what a short script says.
 
     :raises errors.NotRunning: the instance is not running
     :raises errors.TimedOut: it took more than ``limit`` seconds
     """
-    command = script.question(question, *arguments)
+    command = script.question(question, *arguments, then=then)
     for _ in range(_ATTEMPTS):
         completed = incus.execute(name, command, timeout=limit)
         output = completed.stdout.decode(errors="replace")
@@ -100,6 +108,8 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         state=answer.get("state", "unknown"),
         failed_units=tuple(answer.get("failed", "").split()),
         network=answer.get("network", "unknown"),
+        shell=answer.get("shell", "sh"),
+        user=answer.get("user", ""),
     )
     if answer["status"] != "0":
         why = (
@@ -139,6 +149,7 @@ def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
                 name,
                 "wait-ready.sh",
                 f"{left:.0f}",
+                then="probe.sh",
                 limit=left + _MARGIN,
             )
         except errors.AgentDown:

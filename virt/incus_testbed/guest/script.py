@@ -18,13 +18,16 @@ def command(name: str, *arguments: str, shell: str = "sh") -> list[str]:
     The text travels as an argument, so that any guest can run it, whether or
     not this project made its image.
     """
+    if name.endswith(".pl"):
+        return ["perl", "-e", _code(name), *arguments]
+    return [shell, "-c", _code(name), name.removesuffix(".sh"), *arguments]
+
+
+def _code(name: str) -> str:
     lines = files.content(name).decode().splitlines()
-    code = "\n".join(
+    return "\n".join(
         line for line in lines if line and not line.lstrip().startswith("#")
     )
-    if name.endswith(".pl"):
-        return ["perl", "-e", code, *arguments]
-    return [shell, "-c", code, name.removesuffix(".sh"), *arguments]
 
 
 def relayed(wrapped: Sequence[str]) -> list[str]:
@@ -36,12 +39,15 @@ def relayed(wrapped: Sequence[str]) -> list[str]:
     return [perl, option, _UNPACK, code.encode().hex(), *words]
 
 
-def question(name: str, *arguments: str) -> list[str]:
+def question(name: str, *arguments: str, then: str | None = None) -> list[str]:
     """Return the command for a script that answers.
 
-    Its last answer is that it has said all: incus exec may lose the end.
+    ``then`` is another that answers too, if not the status.  The last answer
+    is that all has been said: incus exec may lose the end.
     """
     shell, option, code, *words = command(name, *arguments)
+    if then:
+        code = f"({code}\n)\nstatus=$?\n{_code(then)}\nexit $status"
     return [shell, option, f"trap 'echo {_WHOLE}' EXIT\n{code}", *words]
 
 

@@ -62,16 +62,15 @@ class Testbed:
                 Instance(self._incus, self._name).delete()
             self._instance = self._launched()
             try:
-                self._instance.wait_ready()
-                guest = self._instance.probe()
+                guest = self._instance.wait_ready()
             except BaseException:
                 self.remove()
                 raise
-            self._normal_user = guest["user"]
+            self._normal_user = guest.user
             protocol.run_commands_by(
                 self._instance.exec_argv(
                     [],
-                    shell=guest["shell"],
+                    shell=guest.shell,
                     status_for_255=protocol.STATUS_FOR_255,
                     failure_status=protocol.TESTBED_FAILURE,
                 )
