@@ -2,6 +2,7 @@
 """From a tarball to a root file system, or to a refusal that says why."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import os
@@ -69,12 +70,13 @@ def _any_survey() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     """Fail a test after which a child, a thread or an open file is left."""
+    gc.collect()  # what other tests have dropped may still be open
     files, threads = _open_files(), threading.active_count()
     yield
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert _open_files() == files
-    assert threading.active_count() == threads
+    assert _open_files() <= files
+    assert threading.active_count() <= threads
 
 
 def _open_files() -> set[str]:
