@@ -17,6 +17,7 @@ from incus_testbed import collect, errors
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
 from tests.contract.virt_server.runs import PACKAGES
+from tests.contract.virt_server.server import Server
 
 #: Seconds for anything: no limit of Debian's own is meant for emulation.
 _LIMIT = 1500
@@ -163,3 +164,23 @@ def test_autopkgtest(
         "across-reboot": "PASS",
         "daemon": "PASS",
     }
+
+
+def test_revert(machine_image: Callable[[str], str]) -> None:
+    server = Server(machine_image("agent"))
+    scratch = _slowly(server, "open")
+    assert "isolation-machine" in server.ask("capabilities")
+    assert server.execute("touch", "/etc/changed").returncode == 0
+    boot = server.boot()
+    assert _slowly(server, "revert") == scratch
+    assert server.execute("test", "-e", "/etc/changed").returncode == 1
+    assert server.boot() != boot
+    server.ask("close")
+    server.quit()
+
+
+def _slowly(server: Server, command: str) -> list[str]:
+    server.send(command)
+    reply = server.reply(_LIMIT)
+    assert reply[:1] == ["ok"], reply
+    return reply[1:]
