@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Incusd:
         self,
         path: Path,
         *,
+        refusals: Sequence[str] = (),
         started: dict[str, Any] | None = None,
         outcome: dict[str, Any] | bytes | None = None,
         known: dict[str, Any] | None = None,
@@ -66,7 +67,8 @@ class Incusd:
     ) -> None:
         """Say what each of control, stdin, stdout and stderr brings.
 
-        ``started`` replaces the answer to the request, ``outcome`` the one to
+        ``refusals`` are the errors that the first requests meet with.
+        ``started`` replaces the answer to the others, ``outcome`` the one to
         the wait for the end, and ``known`` is a later answer about it.
         """
         names = {"control": "control", "stdin": "0", "stdout": "1"}
@@ -76,6 +78,7 @@ class Incusd:
             for name, secret in names.items()
         }
         secrets = {secret: secret for secret in names.values()}
+        self._refusals = list(refusals)
         self._started = started or {
             "type": "async",
             "metadata": {"id": "some-id", "metadata": {"fds": secrets}},
@@ -119,7 +122,10 @@ class Incusd:
             if name.lower() == "content-length":
                 length = int(value)
         self.requests.append((f"{method} {target}", reader.read(length)))
-        if method == "POST":
+        if method == "POST" and self._refusals:
+            refusal = {"type": "error", "error": self._refusals.pop(0)}
+            _answer(connection, refusal)
+        elif method == "POST":
             _answer(connection, self._started)
         elif "/websocket?" in target:
             secret = target.rpartition("secret=")[2]

@@ -322,6 +322,7 @@ def test_no_permission(run: Run) -> None:
         ("VM agent isn't currently running", errors.AgentDown),
         ("Only running operations can be connected", errors.AgentDown),
         ("Timed out waiting for websockets to connect", errors.AgentDown),
+        ('Post "https://x/1.0/exec": TLS handshake timeout', errors.AgentDown),
         ("User does not have permission: not authorized", errors.Denied),
     ],
 )
@@ -381,6 +382,44 @@ def test_command_that_did_not_start(run: Run) -> None:
     done = run()
     assert done.returncode == 125
     assert done.stderr == b"incus-testbed: it broke\n"
+
+
+_TOO_SLOW = {
+    "metadata": {
+        "return": -1,
+        "err": "Timed out waiting for websockets to connect",
+    }
+}
+
+
+def test_command_that_the_agent_was_too_slow_for(run: Run) -> None:
+    message = 'Post "https://custom.socket/1.0/exec": TLS handshake timeout'
+    server = run.server(
+        refusals=[message], stdout=_said(frame(BINARY, b"out"), END)
+    )
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"out", b"")
+    assert _tries(server) == 2
+
+
+@pytest.mark.parametrize(("given", "tries"), [(b"", 3), (b"in", 1)])
+def test_command_that_the_agent_does_not_start(
+    run: Run, given: bytes, tries: int
+) -> None:
+    """It is tried again, but not without the input that it has lost."""
+    server = run.server(
+        outcome={"type": "sync", **_TOO_SLOW},
+        stdout=Stream([]),
+        stderr=Stream([]),
+    )
+    done = run(stdin=None, input=given)
+    assert done.returncode == 125
+    assert isinstance(_error(done), errors.AgentDown)
+    assert _tries(server) == tries
+
+
+def _tries(server: Incusd) -> int:
+    return sum(target.startswith("POST") for target, _ in server.requests)
 
 
 def test_request(run: Run) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incus_testbed import errors, process
+from incus_testbed.session import api
 
 #: The exit status of a command that could not be run in an instance: of
 #: sessions, and of 'incus-testbed run'.
@@ -107,10 +108,7 @@ _PHRASES = (
     ),
     _Phrase(
         r"VM agent isn't currently running|Failed to connect to (the )?agent"
-        # A command's streams have to be taken within five seconds: neither
-        # the agent nor the daemon has started it.
-        r"|Only running operations can be connected"
-        r"|Timed out waiting for websockets to connect",
+        + "".join(f"|{message}" for message in api.TOO_SLOW),
         errors.AgentDown,
     ),
     _Phrase(

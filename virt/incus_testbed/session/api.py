@@ -19,8 +19,27 @@ _URL_SAFE = frozenset(
 )
 
 
+#: What the daemon says where the agent of a virtual machine is too slow for
+#: it: it has ten seconds for a handshake, and five to take up the streams.
+TOO_SLOW = (
+    "TLS handshake timeout",
+    "Only running operations can be connected",
+    "Timed out waiting for websockets to connect",
+)
+
+
 class Failure(Exception):
     """The command was not run, or not to its end as far as is known."""
+
+
+class NotStarted(Failure):
+    """The command was not run, and may be if it is tried again."""
+
+
+def failure(message: str) -> Failure:
+    """Return the failure that a message of the daemon stands for."""
+    late = any(text in message for text in TOO_SLOW)
+    return NotStarted(message) if late else Failure(message)
 
 
 def quoted(word: str) -> str:
@@ -91,4 +110,4 @@ def metadata(answer: bytes) -> "dict[str, Any]":
         raise Failure(
             "unexpected EOF: the Incus daemon did not answer, or not whole"
         ) from None
-    raise Failure(answered["error"])
+    raise failure(answered["error"])

@@ -4,7 +4,7 @@
 import os
 import select
 
-from .api import CHUNK, Failure, ask, metadata, receive_all
+from .api import CHUNK, Failure, ask, failure, metadata, receive_all
 from .streams import Control, Input, Output
 from .websocket import open_websocket
 
@@ -47,8 +47,8 @@ class Operation:
             return
         try:
             self._outcome = self._end()
-        except Failure as failure:
-            self._outcome = failure
+        except Failure as problem:
+            self._outcome = problem
 
     def _end(self) -> "dict[str, Any]":
         """Return the operation as it ended.
@@ -59,11 +59,11 @@ class Operation:
         """
         try:
             return metadata(bytes(self._answer))
-        except Failure as failure:
+        except Failure as problem:
             try:
                 return metadata(receive_all(ask(self._path, self._target)))
             except Failure:
-                raise failure from None
+                raise problem from None
 
     def result(self) -> tuple[int, str]:
         """Return the command's status and what the daemon says of it.
@@ -75,7 +75,7 @@ class Operation:
         operation = self._outcome or {}
         status = (operation.get("metadata") or {}).get("return", -1)
         if status < 0:
-            raise Failure(operation.get("err") or "the command's end is lost")
+            raise failure(operation.get("err") or "the command's end is lost")
         return status, operation["err"]
 
 
@@ -104,6 +104,11 @@ class Session:
         self._control = Control(control)
         self._input = Input(stdin, 0)
         self._outputs = Output(stdout, 1), Output(stderr, 2)
+
+    @property
+    def has_read(self) -> bool:
+        """Whether some of the standard input is used up."""
+        return self._input.used
 
     def run(self) -> int:
         """Carry everything to and fro until the end; return the status.

@@ -6,13 +6,16 @@ import os
 import sys
 
 from . import document
-from .api import Failure, quoted
+from .api import Failure, NotStarted, quoted
 from .command import Session, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+#: How often a command is tried that did not start.
+_TRIES = 3
 
 
 def occupy_standard_streams() -> None:
@@ -71,6 +74,26 @@ def split(
     return options, environment, words
 
 
+def run(path: str, instance: str, query: str, body: str) -> int:
+    """Run a command to its end; return its status.
+
+    One that the guest was too slow to start is tried again, as long as
+    nothing of its input is used up.
+
+    :raises Failure: it was not run, or not to its end as far as is known
+    """
+    tries = _TRIES
+    while True:
+        tries -= 1
+        session = None
+        try:
+            session = Session(path, instance, query, body)
+            return session.run()
+        except NotStarted:
+            if not tries or (session and session.has_read):
+                raise
+
+
 def main() -> None:
     """Run the command that the command line asks for; never return."""
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
@@ -81,13 +104,12 @@ def main() -> None:
     if "TERM" in os.environ:  # as incus exec does
         environment.setdefault("TERM", os.environ["TERM"])
     try:
-        session = Session(
+        status = run(
             options["socket"],
             quoted(instance),
             f"?project={quoted(options['project'])}",
             request(options, environment, command),
         )
-        status = session.run()
         if status == 255:  # noqa: PLR2004
             status = int(options.get("status-for-255", status))
     except Failure as failure:

@@ -129,6 +129,7 @@ class Input:
         self._websocket = websocket
         self._fd = fd
         self._ended = False
+        self.used = False
 
     def interests(self) -> "Interests":
         """Return what to wait for: new input only when the old is sent."""
@@ -153,6 +154,7 @@ class Input:
         except OSError:  # a directory, or a terminal that was hung up
             data = b""
         if data:
+            self.used = True
             self._websocket.send(BINARY, data)
         else:
             self._ended = True
