@@ -39,7 +39,7 @@ def draw(measured: Sequence[Row], file: Path) -> None:
     axes.set_xlabel("seconds, median")
     axes.grid(visible=True, axis="both", linewidth=0.4)
     axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False
     )
     figure.savefig(file, metadata={"Date": None, "Creator": None})
     plt.close(figure)
