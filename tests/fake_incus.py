@@ -9,8 +9,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from incus_testbed import errors
 from incus_testbed.client import REQUEST_LIMIT, Incus
 from incus_testbed.records import Image
@@ -73,8 +71,6 @@ class FakeIncus(Incus):
             self._create(kind, *rest)
             return b""
         profile = self._profile(rest[1] if verb == "device" else rest[0])
-        if verb == "show":
-            return yaml.safe_dump(profile).encode()
         if verb == "set":
             profile["config"].update(_settings(rest[1:]))
         else:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from incus_testbed import errors, guest
+from incus_testbed import errors
+from incus_testbed.guest import customisation
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Service, Survey
 from incus_testbed.image.tree import parents
@@ -48,7 +49,7 @@ def added(facts: Facts, **options: Any) -> dict[str, Entry]:
     """Return what is added, without directories."""
     return {
         entry.path: entry
-        for entry in guest.customisation(facts, **options)
+        for entry in customisation.entries(facts, **options)
         if entry.kind != "directory"
     }
 
@@ -82,20 +83,20 @@ def test_networkd_is_enabled_as_the_specification_has_it() -> None:
 
 
 def test_the_generator_is_executable() -> None:
-    entry = added(MINBASE)[guest.GENERATOR]
+    entry = added(MINBASE)[customisation.GENERATOR]
     assert entry.mode == 0o755
     assert text(entry).startswith("#!/bin/sh\n")
 
 
 def test_an_admins_generator() -> None:
-    entry = added(MINBASE, generator=b"#!/bin/true\n")[guest.GENERATOR]
+    entry = added(MINBASE, generator=b"#!/bin/true\n")[customisation.GENERATOR]
     assert entry.content == b"#!/bin/true\n"
     assert entry.mode == 0o755
 
 
 def test_directories_come_first_and_only_where_missing() -> None:
     seen = set(MINBASE.directories)
-    for entry in guest.customisation(MINBASE):
+    for entry in customisation.entries(MINBASE):
         assert set(parents(entry.path)) <= seen
         assert entry.path not in seen
         seen.add(entry.path)
@@ -115,7 +116,7 @@ def test_what_is_enabled_already_stays_as_it_is() -> None:
     facts = replace(
         MINBASE, networkd=ENABLED, resolved=ENABLED, resolver="resolved"
     )
-    assert list(added(facts)) == [guest.GENERATOR]
+    assert list(added(facts)) == [customisation.GENERATOR]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_the_mark_is_one_the_script_knows() -> None:
 
 def test_networkmanager_keeps_its_say() -> None:
     entries = added(replace(WITH_IFUPDOWN, network_manager=ENABLED))
-    assert list(entries) == [guest.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR]
 
 
 def test_networkmanager_leaves_our_nic_to_networkd() -> None:
@@ -176,7 +177,7 @@ def test_ifupdown_set_up_for_our_nic_keeps_its_say() -> None:
             WITH_IFUPDOWN, interfaces="auto lo host0\niface host0 inet dhcp\n"
         )
     )
-    assert list(entries) == [guest.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR]
 
 
 def test_ifupdown_for_a_nic_that_is_not_there() -> None:
@@ -237,7 +238,7 @@ def test_sysvinit_stops_when_asked_and_has_no_terminals() -> None:
         "c:2345:respawn:/sbin/getty 38400 console\n"
     )
     entries = added(replace(SYSVINIT, inittab=inittab))
-    assert guest.GENERATOR not in entries
+    assert customisation.GENERATOR not in entries
     assert text(entries["etc/inittab"]) == (
         "id:2:initdefault:\n"
         "#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n"
@@ -258,15 +259,15 @@ def test_sysvinit_stops_when_asked_and_has_no_terminals() -> None:
 )
 def test_no_way_to_a_network(facts: Facts) -> None:
     with pytest.raises(errors.BadImage) as caught:
-        guest.check(facts)
+        customisation.check(facts)
     assert "ifupdown" in caught.value.resolution
 
 
 def test_systemd_too_old_for_cgroup2() -> None:
     with pytest.raises(errors.BadImage, match="systemd 215 is too old"):
-        guest.check(replace(MINBASE, systemd_version=215))
-    guest.check(replace(MINBASE, systemd_version=232))
-    guest.check(replace(SYSVINIT, systemd_version=215))
+        customisation.check(replace(MINBASE, systemd_version=215))
+    customisation.check(replace(MINBASE, systemd_version=232))
+    customisation.check(replace(SYSVINIT, systemd_version=215))
 
 
 @pytest.mark.parametrize("init", ["systemd", "sysvinit"])
@@ -289,7 +290,7 @@ def test_every_directory_is_one_the_survey_knows(
     )
     wanted = {
         directory
-        for entry in guest.customisation(facts)
+        for entry in customisation.entries(facts)
         for directory in parents(entry.path)
     }
     for path in ("var/lib/dpkg/status", "sbin/init"):

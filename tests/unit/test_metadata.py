@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from incus_testbed import errors
-from incus_testbed.image.metadata import incus_architecture, metadata_tar
+from incus_testbed.image.architecture import incus_name
+from incus_testbed.image.metadata import metadata_tar
 
 
 def made(**changes: object) -> bytes:
@@ -110,7 +111,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
     ],
 )
 def test_an_architecture_has_the_kernels_name(debian: str, incus: str) -> None:
-    assert incus_architecture(debian) == incus
+    assert incus_name(debian) == incus
 
 
 @pytest.mark.parametrize("name", ["hurd-i386", "x86_64", "", "sparc64"])

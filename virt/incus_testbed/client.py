@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from incus_testbed import diagnosis, endpoint, errors, process, records
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.records import Image, InstanceRecord
@@ -140,10 +138,13 @@ class Incus:
 
         :raises errors.NotFound: there is none of that name
         """
-        profile: dict[str, Any] = yaml.safe_load(
-            self.run("profile", "show", self.target(name))
+        profiles: list[dict[str, Any]] = self._json(
+            "profile", "list", *self._targets(), "--format=json"
         )
-        return profile
+        for profile in profiles:
+            if profile["name"] == name:
+                return profile
+        raise errors.NotFound(f"There is no profile {name}")
 
     # -- images
 
@@ -206,7 +207,7 @@ class Incus:
             "image",
             "edit",
             self.target(image.fingerprint),
-            stdin=yaml.safe_dump(document).encode(),
+            stdin=json.dumps(document).encode(),
         )
 
     def unset_image_property(self, fingerprint: str, key: str) -> None:
@@ -471,9 +472,12 @@ def _read(local: endpoint.Endpoint, path: str, *, recursion: int = 0) -> Any:
 def _instance_document(
     devices: Mapping[str, Mapping[str, str]] | None,
 ) -> bytes:
-    """Return what incus launch reads: it has no option for a new device."""
+    """Return what incus launch reads: it has no option for a new device.
+
+    It reads YAML, which JSON is a part of, and quicker to have here.
+    """
     if not devices:
         return b""
-    return yaml.safe_dump(
+    return json.dumps(
         {"devices": {name: dict(devices[name]) for name in devices}}
     ).encode()

@@ -5,14 +5,13 @@ The rules are those of Incus 6.0 to 7.0, read in its source: shared/cliconfig/
 (the client's configuration) and client/connection.go (the socket).
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from incus_testbed.session import api
 
@@ -145,11 +144,16 @@ def _configuration(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the client's configuration; empty if there is none to read."""
     for directory in _configuration_directories(environment):
         try:
-            document = yaml.safe_load((directory / "config.yml").read_bytes())
-        except (OSError, yaml.YAMLError):
+            text = (directory / "config.yml").read_bytes()
+        except OSError:
             continue
-        if isinstance(document, dict):
-            return document
+        # Here, because most have no such file, and everything starts slower.
+        import yaml  # noqa: PLC0415
+
+        with contextlib.suppress(yaml.YAMLError):
+            document = yaml.safe_load(text)
+            if isinstance(document, dict):
+                return document
     return {}
 
 

@@ -2,14 +2,16 @@
 """The files of overlay/: what goes into a guest as it is."""
 
 from collections.abc import Iterator, Mapping
-from importlib import resources
+from pathlib import Path
 
 from incus_testbed.image.entry import Entry
+
+_OVERLAY = Path(__file__).with_name("overlay")
 
 
 def content(name: str) -> bytes:
     """Return the bytes of a file of overlay/."""
-    return resources.files(__package__).joinpath("overlay", name).read_bytes()
+    return (_OVERLAY / name).read_bytes()
 
 
 def entry(name: str, path: str, *, mode: int = 0o644) -> Entry:

@@ -8,10 +8,13 @@ is not touched.  Whether that is needed is kept as properties of the image.
 
 import base64
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from incus_testbed import errors
 from incus_testbed.guest import files
-from incus_testbed.image.disk.machine import Machine
+
+if TYPE_CHECKING:
+    from incus_testbed.image.disk.machine import Machine
 
 #: Image properties.
 AGENT = "incus-testbed.agent"
@@ -34,7 +37,7 @@ _RUN_UNITS = "/run/systemd/system"
 _PORT = r"dev-virtio\x2dports-org.linuxcontainers.incus.device"
 
 
-def properties(machine: Machine) -> dict[str, str]:
+def properties(machine: "Machine") -> dict[str, str]:
     """Return what an image's properties say of its machine.
 
     :raises errors.BadImage: nothing would start Incus' agent in it

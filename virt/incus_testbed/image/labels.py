@@ -3,12 +3,6 @@
 
 from dataclasses import dataclass
 
-from incus_testbed import errors
-from incus_testbed.guest import machine as guest_machine
-from incus_testbed.image import metadata
-from incus_testbed.image.convert import Conversion
-from incus_testbed.image.disk.machine import Machine
-from incus_testbed.image.facts import Facts
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
@@ -55,74 +49,20 @@ def profiles(image: Image, profile: str = PROFILE) -> list[str]:
     return [profile, *([machine_profile(profile)] if is_machine else [])]
 
 
-def metadata_tar(
-    conversion: Conversion, alias: str, label: Labels, date: int
-) -> bytes:
-    """Return the metadata of an image that this process makes now."""
-    facts, machine = conversion.facts, conversion.machine
-    architecture = architecture_of(facts, machine, label)
-    vendor = label.vendor or (facts.vendor if facts else "")
-    codename = label.codename or (facts.codename if facts else "")
-    return metadata.metadata_tar(
-        architecture=architecture,
-        creation_date=date,
-        profile=PROFILE,
-        description=label.description
-        or " ".join(filter(None, (vendor, codename, architecture)))
-        + f" ({alias})",
-        vendor=vendor,
-        codename=codename,
-        artifact_id=label.artifact_id or alias.removeprefix("artifact/"),
-        properties={
-            _ALIAS: alias,
-            _OWNER: str(Owner.current()),
-            _SOURCE: conversion.sha256,
-            _CREATED: str(date),
-            **({EVICTABLE: "true"} if label.evictable else {}),
-            **(guest_machine.properties(machine) if machine else {}),
-        },
-    )
+def properties(
+    alias: str, *, source: str, date: int, evictable: bool
+) -> dict[str, str]:
+    """Return the properties of an image that this process makes now.
 
-
-def architecture_of(
-    facts: Facts | None, machine: Machine | None, label: Labels
-) -> str:
-    """Return Debian's name of an image's architecture: what is known best.
-
-    :raises errors.BadImage: it is unknown
+    ``source`` is the SHA-256 of its file, ``date`` the image's creation date.
     """
-    if facts:
-        return facts.architecture
-    bootable = machine.boot_loader.architectures if machine else frozenset()
-    if label.architecture in bootable or len(bootable) == 1:
-        return label.architecture or next(iter(bootable))
-    raise errors.BadImage(
-        "The architecture of the disk's system is unknown",
-        details=f"It has boot loaders for {', '.join(sorted(bootable))}, and a"
-        " root file system that can't be read here.",
-        resolution="Say it with --architecture.",
-    )
-
-
-def check_architecture(
-    architecture: str, label: Labels, supported: list[str]
-) -> None:
-    """Refuse an image for another machine than labelled, or than there is.
-
-    ``supported`` are Incus's names.
-
-    :raises errors.BadImage: with both architectures named
-    """
-    if label.architecture and label.architecture != architecture:
-        raise errors.BadImage(
-            f"The image holds {architecture}, not {label.architecture}",
-            resolution="Leave --architecture out, or take another file.",
-        )
-    if metadata.incus_architecture(architecture) not in supported:
-        raise errors.BadImage(
-            f"The image is for {architecture}, which this server can't run",
-            details=f"It runs {', '.join(supported)}.",
-        )
+    return {
+        _ALIAS: alias,
+        _OWNER: str(Owner.current()),
+        _SOURCE: source,
+        _CREATED: str(date),
+        **({EVICTABLE: "true"} if evictable else {}),
+    }
 
 
 def is_ours(image: Image) -> bool:

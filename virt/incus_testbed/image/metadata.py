@@ -7,26 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from incus_testbed import errors
-
-# dpkg's names and Incus's, which are the kernel's; Incus knows no byte order
-# for MIPS (Incus documentation, "Architectures").
-_ARCHITECTURES = {
-    "amd64": "x86_64",
-    "arm64": "aarch64",
-    "armel": "armv6l",
-    "armhf": "armv7l",
-    "i386": "i686",
-    "loong64": "loongarch64",
-    "mips": "mips",
-    "mips64el": "mips64",
-    "mipsel": "mips",
-    "powerpc": "ppc",
-    "ppc64": "ppc64",
-    "ppc64el": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
+from incus_testbed.image.architecture import incus_name
 
 _TEMPLATES = {
     "hostname.tpl": "{{ container.name }}\n",
@@ -38,20 +19,6 @@ _TEMPLATES = {
         "ff02::2 ip6-allrouters\n"
     ),
 }
-
-
-def incus_architecture(dpkg_name: str) -> str:
-    """Return Incus's name of a Debian architecture.
-
-    :raises errors.BadImage: Incus knows none
-    """
-    try:
-        return _ARCHITECTURES[dpkg_name]
-    except KeyError:
-        raise errors.BadImage(
-            f"Incus does not know the architecture '{dpkg_name}'",
-            resolution="It knows: " + ", ".join(sorted(_ARCHITECTURES)),
-        ) from None
 
 
 def metadata_tar(
@@ -75,7 +42,7 @@ def metadata_tar(
     :raises errors.BadImage: Incus does not know the architecture
     """
     metadata = {
-        "architecture": incus_architecture(architecture),
+        "architecture": incus_name(architecture),
         "creation_date": creation_date,
         "profiles": [profile],
         "properties": {

@@ -8,10 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from incus_testbed import errors, guest, lock
+from incus_testbed import errors, lock
 from incus_testbed.client import IMAGE_LIMIT, Incus
+from incus_testbed.guest import customisation
 from incus_testbed.guest import machine as guest_machine
-from incus_testbed.image import labels, placement, scratch
+from incus_testbed.image import (
+    architecture,
+    description,
+    labels,
+    placement,
+    scratch,
+)
 from incus_testbed.image.convert import convert
 from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
@@ -179,19 +186,16 @@ class Store:
         Returns its fingerprint and the SHA-256 of its source.
         """
         date = int(time.time())
-        architectures = self._incus.server()["environment"]["architectures"]
+        supported = self._incus.server()["environment"]["architectures"]
 
         def additions(facts: Facts) -> list[Entry]:
-            labels.check_architecture(facts.architecture, label, architectures)
-            guest.check(facts)
-            return guest.customisation(facts, generator=generator)
+            architecture.check(facts.architecture, label, supported)
+            customisation.check(facts)
+            return customisation.entries(facts, generator=generator)
 
         def admit(machine: Machine) -> None:
-            labels.check_architecture(
-                labels.architecture_of(machine.facts, machine, label),
-                label,
-                architectures,
-            )
+            name = architecture.of(machine.facts, machine, label)
+            architecture.check(name, label, supported)
             placement.check(self._incus, machine.size)
             _tell(alias, machine)
 
@@ -206,7 +210,9 @@ class Store:
             )
             _check_whole(conversion.sha256, sha256)
             conversion.rootfs.flush()
-            metadata.write(labels.metadata_tar(conversion, alias, label, date))
+            metadata.write(
+                description.metadata_tar(conversion, alias, label, date)
+            )
             metadata.flush()
             fingerprint = self._incus.import_image(
                 scratch.path(metadata), scratch.path(conversion.rootfs)

@@ -9,8 +9,6 @@ from pathlib import Path
 from incus_testbed import errors, removal, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.store import Store, content_alias
 from incus_testbed.instance import Instance
 from incus_testbed.virt_server import protocol
 
@@ -164,6 +162,10 @@ class Testbed:
 
     def _import(self, path: Path) -> str:
         """Import a tarball, if need be; return the image's alias."""
+        # Here, because most testbeds are of an alias, and start quicker.
+        from incus_testbed.image.labels import Labels  # noqa: PLC0415
+        from incus_testbed.image.store import Store, content_alias  # noqa: PLC0415
+
         try:
             file = path.open("rb")
         except OSError as error:
