@@ -2,18 +2,22 @@
 """A process of its own that removes an instance, while its owner goes on.
 
 Mostly that is the bare incus command: to start Python costs more than the rest.
-Where it fails, or somebody has left garbage, Python takes over.  What that may
-fail to remove is garbage as soon as the owner has ended, and the next of these
-processes finds it.
+Where it fails, or there is garbage to remove too, Python takes over.  What that
+may fail to remove is garbage as soon as the owner has ended, and for whoever
+starts after that to find.
 """
 
 import shlex
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from incus_testbed import collect, errors, process
 from incus_testbed.client import INSTANCE_LIMIT, Incus
 from incus_testbed.instance import Instance
+
+#: What looked like garbage: in words, what it is and its name.
+Suspects: TypeAlias = frozenset[tuple[str, str]] | None
 
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
@@ -21,9 +25,23 @@ _PROGRAM = (
 )
 
 
-def start(incus: Incus, name: str) -> None:
+def suspects(incus: Incus) -> Suspects:
+    """Return what looks like garbage now; None where nobody can tell.
+
+    Some of it may be on its way out: of several owners that end at a time,
+    each would take the others' instances for garbage.  What is still there
+    when this process ends is garbage.
+    """
+    try:
+        return frozenset(collect.find(incus).pieces())
+    except errors.TestbedError:
+        return None
+
+
+def start(incus: Incus, name: str, suspected: Suspects) -> None:
     """Have an instance removed, and return without waiting for that.
 
+    Garbage too, if some of what has been suspected earlier is still there.
     The process outlives this one, its session and its terminal.
     """
     quick = ["timeout", f"{INSTANCE_LIMIT}", *incus.removal_argv(name)]
@@ -33,17 +51,17 @@ def start(incus: Incus, name: str) -> None:
         *(incus.remote or "", incus.project or "", name),
     ]
     line = shlex.join(thorough)
-    if not _is_garbage(incus):
+    if not _is_garbage(incus, suspected):
         line = f"{shlex.join(quick)} || {line}"
     process.detach(["sh", "-c", line])
 
 
-def _is_garbage(incus: Incus) -> bool:
+def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
     """Tell whether there is garbage; where nobody can tell, there may be."""
-    try:
-        return any(collect.find(incus).pieces())
-    except errors.TestbedError:
-        return True
+    if not suspected:
+        return suspected is None
+    now = suspects(incus)
+    return now is None or not suspected.isdisjoint(now)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 """Whatever ends a server, in whatever state: no instance is left behind."""
 
 import contextlib
+import dataclasses
 import os
 import pty
 import signal
@@ -148,6 +149,27 @@ def test_killed_server_s_instance_is_garbage_for_the_next(
     following.quit()
     wait_until_gone(incus, before)
     assert left
+
+
+def test_what_became_garbage_since_open_is_for_the_next(
+    start: Start, incus: Incus, bookworm: str
+) -> None:
+    """Others that end at the same time are having theirs removed."""
+    before = names(incus)
+    server = start(bookworm)
+    server.ask("open")
+    nobody = dataclasses.replace(Owner.current(), started=1)
+    incus.run("init", bookworm, "late", f"--config={OWNER_KEY}={nobody}")
+    server.ask("close")
+    server.quit()
+    wait_until_gone(incus, before | {"late"})
+    time.sleep(1)  # for what else the removal would do
+    assert names(incus) == before | {"late"}
+    following = start(bookworm)
+    following.ask("open")
+    following.ask("close")
+    following.quit()
+    wait_until_gone(incus, before)
 
 
 def test_killed_parent(incus: Incus, bookworm: str) -> None:

@@ -37,6 +37,7 @@ class Testbed:
         self._arguments = arguments
         self._imported = ""
         self._instance: Instance | None = None
+        self._suspects: removal.Suspects = None
         self._normal_user = ""
 
     def hook_capabilities(self) -> list[str]:
@@ -60,6 +61,8 @@ class Testbed:
                 Instance(self._incus, self._name).delete()
             self._instance = self._launched()
             try:
+                # While the guest boots, to ask costs nothing.
+                self._suspects = removal.suspects(self._incus)
                 guest = self._instance.wait_ready()
             except BaseException:
                 self.remove()
@@ -189,7 +192,7 @@ class Testbed:
         if self._name or not self._instance:
             self.remove()  # the name is wanted again
             return
-        removal.start(self._incus, self._instance.name)
+        removal.start(self._incus, self._instance.name, self._suspects)
         self._instance = None
 
     def remove(self) -> None:
