@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import collect, errors
+from incus_testbed import collect, endpoint, errors
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
 
@@ -242,6 +242,29 @@ def test_guest_that_dies_says_so(incus: Incus, bookworm: str) -> None:
         pytest.raises(errors.BootFailed, match="did not become ready"),
     ):
         instance.wait_ready()
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "command"])
+def test_busy_is_what_is_removed_but_not_what_runs_a_command(
+    incus: Incus,
+    bookworm: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    local: bool,
+) -> None:
+    if not local:
+        monkeypatch.setattr(endpoint, "find", lambda *_, **_names: None)
+    with Instance.launch(incus, bookworm, purpose="test") as instance:
+        instance.wait_ready()
+        sleep = incus.exec_argv(instance.name, ["sh", "-c", "echo; sleep 60"])
+        with subprocess.Popen(sleep, stdout=subprocess.PIPE) as running:
+            assert running.stdout
+            assert running.stdout.read(1)
+            assert instance.name not in incus.busy_instances()
+            with subprocess.Popen(incus.removal_argv(instance.name)) as removal:
+                while instance.name not in incus.busy_instances():
+                    assert removal.poll() is None
+        assert instance.name not in incus.busy_instances()
 
 
 @pytest.mark.parametrize("delay", [0, 0.1, 0.2, 0.4, 0.8])

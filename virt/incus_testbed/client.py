@@ -5,6 +5,7 @@ No policy lives here: nothing is retried, waited for or guessed.  Failures are
 raised as the kinds of errors.py; what they mean is the caller's to decide.
 """
 
+import itertools
 import json
 import os
 import re
@@ -276,6 +277,17 @@ class Incus:
             if record["name"] == name:
                 return records.instance(record)
         raise errors.NotFound(f"There is no instance {name}")
+
+    def busy_instances(self) -> set[str]:
+        """Return the names of what Incus is starting, stopping, removing."""
+        if local := self._endpoint():
+            by_status = _read(local, "operations", recursion=1)
+            found = itertools.chain(*by_status.values())
+        else:
+            found = self._json(
+                "operation", "list", *self._targets(), "--format=json"
+            )
+        return records.at_work_on(found)
 
     def launch(
         self,

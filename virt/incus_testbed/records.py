@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Incus knows of images and instances."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 #: Incus writes Go's zero time, in the year 1, for what has not happened.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,3 +81,17 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
         ephemeral=record["ephemeral"],
         created=datetime.fromisoformat(record["created_at"]),
     )
+
+
+def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
+    """Read from operations the names of instances that something is done to.
+
+    A command that runs inside is an operation too, but of another class; and
+    for some seconds so is what has ended.
+    """
+    return {
+        unquote(urlsplit(path).path.rpartition("/")[2])
+        for operation in operations
+        if operation["class"] == "task" and operation["status"] == "Running"
+        for path in (operation["resources"] or {}).get("instances", ())
+    }
