@@ -59,6 +59,7 @@ class Incusd:
         path: Path,
         *,
         refusals: Sequence[str] = (),
+        failures: Sequence[str] = (),
         started: dict[str, Any] | None = None,
         outcome: dict[str, Any] | bytes | None = None,
         known: dict[str, Any] | None = None,
@@ -67,7 +68,8 @@ class Incusd:
     ) -> None:
         """Say what each of control, stdin, stdout and stderr brings.
 
-        ``refusals`` are the errors that the first requests meet with.
+        ``refusals`` are the errors that the first requests meet with, and
+        ``failures`` those that the first commands meet with: they don't start.
         ``started`` replaces the answer to the others, ``outcome`` the one to
         the wait for the end, and ``known`` is a later answer about it.
         """
@@ -79,6 +81,7 @@ class Incusd:
         }
         secrets = {secret: secret for secret in names.values()}
         self._refusals = list(refusals)
+        self._failures = list(failures)
         self._started = started or {
             "type": "async",
             "metadata": {"id": "some-id", "metadata": {"fds": secrets}},
@@ -133,7 +136,11 @@ class Incusd:
         elif "/wait?" in target:
             for event in self._ended:
                 event.wait(_LIMIT)
-            _answer(connection, self._outcome)
+            if self._failures:
+                failure = {"return": -1, "err": self._failures.pop(0)}
+                _answer(connection, {"type": "sync", "metadata": failure})
+            else:
+                _answer(connection, self._outcome)
         else:
             _answer(connection, self._known)
         connection.close()

@@ -384,14 +384,6 @@ def test_command_that_did_not_start(run: Run) -> None:
     assert done.stderr == b"incus-testbed: it broke\n"
 
 
-_TOO_SLOW = {
-    "metadata": {
-        "return": -1,
-        "err": "Timed out waiting for websockets to connect",
-    }
-}
-
-
 def test_command_that_the_agent_was_too_slow_for(run: Run) -> None:
     message = 'Post "https://custom.socket/1.0/exec": TLS handshake timeout'
     server = run.server(
@@ -402,20 +394,38 @@ def test_command_that_the_agent_was_too_slow_for(run: Run) -> None:
     assert _tries(server) == 2
 
 
-@pytest.mark.parametrize(("given", "tries"), [(b"", 3), (b"in", 1)])
-def test_command_that_the_agent_does_not_start(
-    run: Run, given: bytes, tries: int
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Timed out waiting for websockets to connect", errors.AgentDown),
+        (api.NOT_ATTACHED, errors.NotRunning),
+    ],
+)
+def test_command_that_does_not_start(
+    run: Run, message: str, kind: type[errors.TestbedError]
 ) -> None:
-    """It is tried again, but not without the input that it has lost."""
-    server = run.server(
-        outcome={"type": "sync", **_TOO_SLOW},
-        stdout=Stream([]),
-        stderr=Stream([]),
-    )
-    done = run(stdin=None, input=given)
+    nothing = {"stdout": Stream([]), "stderr": Stream([])}
+    server = run.server(failures=[message] * 9, **nothing)
+    done = run()
     assert done.returncode == 125
-    assert isinstance(_error(done), errors.AgentDown)
+    assert type(_error(done)) is kind
+    assert _tries(server) == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "tries"), [(2, 0, 2), (1 << 20, 0, 2), (2 << 20, 125, 1)]
+)
+def test_command_that_starts_late_has_its_whole_input(
+    run: Run, size: int, status: int, tries: int
+) -> None:
+    """What can be kept is given again, and nothing is run without the rest."""
+    given = os.urandom(size)
+    late = Stream(pause=1)
+    server = run.server(failures=[api.NOT_ATTACHED], stdout=late)
+    assert run(stdin=None, input=given).returncode == status
     assert _tries(server) == tries
+    sent = [data for opcode, data in server.received["0"] if opcode == BINARY]
+    assert b"".join(sent) == given * tries
 
 
 def _tries(server: Incusd) -> int:

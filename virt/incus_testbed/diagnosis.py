@@ -112,8 +112,7 @@ _PHRASES = (
         errors.AgentDown,
     ),
     _Phrase(
-        r"is not running|already stopped|isn't running"
-        r"|Failed to retrieve PID of executing child",  # it went down meanwhile
+        rf"is not running|already stopped|isn't running|{api.NOT_ATTACHED}",
         errors.NotRunning,
     ),
     _Phrase(

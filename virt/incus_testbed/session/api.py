@@ -26,6 +26,10 @@ TOO_SLOW = (
     "Only running operations can be connected",
     "Timed out waiting for websockets to connect",
 )
+#: What it says where nothing got into the container: that goes down, or Incus
+#: failed to get there, as it does now and then on a machine that is busy.
+#: Nothing has run then: lxc_attach() had failed (Incus' main_forkexec.go).
+NOT_ATTACHED = "Failed to retrieve PID of executing child process"
 
 
 class Failure(Exception):
@@ -38,8 +42,8 @@ class NotStarted(Failure):
 
 def failure(message: str) -> Failure:
     """Return the failure that a message of the daemon stands for."""
-    late = any(text in message for text in TOO_SLOW)
-    return NotStarted(message) if late else Failure(message)
+    not_started = any(text in message for text in (*TOO_SLOW, NOT_ATTACHED))
+    return NotStarted(message) if not_started else Failure(message)
 
 
 def quoted(word: str) -> str:

@@ -82,8 +82,10 @@ class Operation:
 class Session:
     """A command that was started, and all its connections."""
 
-    def __init__(self, path: str, instance: str, query: str, body: str) -> None:
-        """Have the daemon start a command.
+    def __init__(
+        self, path: str, instance: str, query: str, body: str, first: bytes
+    ) -> None:
+        """Have the daemon start a command, with ``first`` before the input.
 
         :raises Failure: it does not
         """
@@ -102,13 +104,13 @@ class Session:
             for name in ("control", "0", "1", "2")
         )
         self._control = Control(control)
-        self._input = Input(stdin, 0)
+        self._input = Input(stdin, 0, first)
         self._outputs = Output(stdout, 1), Output(stderr, 2)
 
     @property
-    def has_read(self) -> bool:
-        """Whether some of the standard input is used up."""
-        return self._input.used
+    def taken(self) -> bytes | None:
+        """The input so far, or None where that was too much to keep."""
+        return self._input.taken
 
     def run(self) -> int:
         """Carry everything to and fro until the end; return the status.

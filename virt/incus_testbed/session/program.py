@@ -4,6 +4,7 @@
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
+import time
 
 from . import document
 from .api import Failure, NotStarted, quoted
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-#: How often a command is tried that did not start.
-_TRIES = 3
+#: How often a command is tried that did not start, and seconds between.
+_TRIES, _PAUSE = 3, 0.05
 
 
 def occupy_standard_streams() -> None:
@@ -77,21 +78,23 @@ def split(
 def run(path: str, instance: str, query: str, body: str) -> int:
     """Run a command to its end; return its status.
 
-    One that the guest was too slow to start is tried again, as long as
-    nothing of its input is used up.
+    One that did not start is tried again, with the same input.
 
     :raises Failure: it was not run, or not to its end as far as is known
     """
-    tries = _TRIES
+    first, tries = b"", _TRIES
     while True:
         tries -= 1
         session = None
         try:
-            session = Session(path, instance, query, body)
+            session = Session(path, instance, query, body, first)
             return session.run()
         except NotStarted:
-            if not tries or (session and session.has_read):
+            taken = session.taken if session else first
+            if not tries or taken is None:
                 raise
+            first = taken
+        time.sleep(_PAUSE)
 
 
 def main() -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: A pipe that poll() calls writable takes this much without blocking.
 _PIPE_CHUNK = select.PIPE_BUF
 
+#: Bytes of input that are kept for another try of the command.  Of one that
+#: does not start, less is on its way: sockets and pipes take no more.
+_KEPT = 1 << 20
+
 #: What says that a descriptor, or the kernel (before 6.4), can't be asked to
 #: take only what goes at once.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
@@ -124,12 +128,19 @@ class Output:
 class Input:
     """Standard input: from a file descriptor to a websocket."""
 
-    def __init__(self, websocket: Websocket, fd: int) -> None:
-        """Carry what the descriptor gives to the websocket."""
+    def __init__(self, websocket: Websocket, fd: int, first: bytes) -> None:
+        """Carry ``first``, then what the descriptor gives, to the websocket."""
         self._websocket = websocket
         self._fd = fd
         self._ended = False
-        self.used = False
+        self._taken = bytearray(first)
+        if first:
+            websocket.send(BINARY, first)
+
+    @property
+    def taken(self) -> bytes | None:
+        """All that was carried, or None where that was too much to keep."""
+        return bytes(self._taken) if len(self._taken) <= _KEPT else None
 
     def interests(self) -> "Interests":
         """Return what to wait for: new input only when the old is sent."""
@@ -154,7 +165,8 @@ class Input:
         except OSError:  # a directory, or a terminal that was hung up
             data = b""
         if data:
-            self.used = True
+            if len(self._taken) <= _KEPT:
+                self._taken += data
             self._websocket.send(BINARY, data)
         else:
             self._ended = True
