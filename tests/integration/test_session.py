@@ -2,12 +2,14 @@
 """Commands in a real container: nothing they say or read gets lost."""
 
 import contextlib
+import glob
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
+from incus_testbed.session import api
 
 _LIMIT = 120
 _BIG = 100_000_000
@@ -244,3 +247,46 @@ def test_instance_that_stops_ends_the_command(
         time.sleep(1)
         incus.kill(launched.name)
         assert child.wait(_LIMIT) in {129, 128 + signal.SIGKILL}
+
+
+def _control_group(instance: Instance) -> Path:
+    """Return an instance's group, as the daemon's mount namespace shows it."""
+    # pathlib's does not forgive processes that end meanwhile.
+    groups = glob.glob(  # noqa: PTH207
+        f"/proc/[0-9]*/root/sys/fs/cgroup/lxc.payload*{instance.name}"
+    )
+    return Path(groups[0])
+
+
+@contextlib.contextmanager
+def _no_way_in(instance: Instance) -> Iterator[None]:
+    """Let commands have no control group: Incus can't get them in then."""
+    group = _control_group(instance)
+    for used_before in group.glob(".lxc*"):
+        used_before.rmdir()
+    limit = group / "cgroup.max.descendants"
+    limit.write_text("0")
+    try:
+        yield
+    finally:
+        limit.write_text("max")
+
+
+def test_command_that_does_not_get_in(
+    incus: Incus, bookworm: str, tmp_path: Path
+) -> None:
+    """Of its input so little is taken that all is there for another try."""
+    file = tmp_path / "input"
+    with file.open("wb") as empty:
+        empty.truncate(_BIG)
+    with Instance.launch(incus, bookworm, purpose="test") as launched:
+        launched.wait_ready()
+        guest = Guest(incus, launched.name)
+        with _no_way_in(launched), file.open("rb", buffering=0) as source:
+            failed = guest.run("cat", stdin=source)
+            assert (failed.returncode, failed.stdout) == (125, b"")
+            assert api.NOT_ATTACHED.encode() in failed.stderr
+            assert os.lseek(source.fileno(), 0, os.SEEK_CUR) <= 1 << 20
+            with pytest.raises(errors.NotRunning):
+                incus.execute(launched.name, ["true"], timeout=_LIMIT)
+        assert guest.run("echo", "in").stdout == b"in\n"
