@@ -99,10 +99,17 @@ class Incusd:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening.
+
+        Closed alone, the number of the descriptor that accept() waits for may
+        soon be that of another socket, whose connections it would take.
+        """
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(_LIMIT)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -44,6 +44,7 @@ worker.main()
 def _start(image: str, what: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", _WORKER, image, what],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
