@@ -2,11 +2,14 @@
 """What Debusine's own IncusInstance does otherwise than its interface says."""
 
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 
-#: The versions that this was found in.
+#: The versions that this was found in, with the Incus whose command they run.
 VERSIONS = ("0.11.3", "0.16.2")
+_INCUS = "6.0"
 
 #: The one that is installed.
 INSTALLED = metadata.version("debusine")
@@ -236,6 +239,17 @@ DIFFERENCES = (
         ("stop_of_a_guest_that_does_not_listen",),
     ),
 )
+
+
+def is_known() -> bool:
+    """Tell whether anybody has looked at what is installed, Incus too."""
+    incus = shutil.which("incus")
+    if not incus or INSTALLED not in VERSIONS:
+        return False
+    version = subprocess.run(
+        [incus, "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    return _number(version)[:2] == _number(_INCUS)
 
 
 def difference(test: str) -> Difference | None:
