@@ -166,7 +166,10 @@ class Store:
             if (
                 owner
                 and labels.alias(image) == alias
-                and (owner == Owner.current() or owner.is_gone())
+                and (
+                    owner == Owner.current()
+                    or owner.is_gone(local=self._incus.is_local())
+                )
             ):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
