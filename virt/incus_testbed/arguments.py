@@ -194,16 +194,16 @@ def _add_machine_commands(
     doctor = commands.add_parser(
         "doctor",
         help="check this machine; changes nothing",
-        description="Check what testbeds need, and say what mends what is"
-        " amiss. The exit status is 1 if something is.",
+        description="Check what containers and virtual machines need, and what"
+        " an admin should tidy, and say how to mend it. The exit status is 1"
+        " if containers can't run.",
     )
     doctor.set_defaults(function="doctor")
-    defaults = host.Names()
+    usual = host.Names()
     for command in (setup, doctor):
         for name in ("network", "pool", "profile"):
             command.add_argument(
                 f"--{name}",
                 metavar="NAME",
-                default=getattr(defaults, name),
-                help="its name (%(default)s)",
+                help=f"else the one in use, or {getattr(usual, name)}",
             )

@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -234,7 +235,9 @@ def _garbage(
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     done = False
-    for argv in host.setup(incus, _names(arguments), dry_run=arguments.dry_run):
+    for argv in host.setup(
+        incus, _names(incus, arguments), dry_run=arguments.dry_run
+    ):
         print(f"$ {shlex.join(argv)}", flush=True)
         done = True
     if not done:
@@ -243,13 +246,31 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
-    reports = host.doctor(incus, _names(arguments))
+    reports = host.doctor(incus, _names(incus, arguments))
+    _show(
+        "Containers and virtual machines need",
+        [report for report in reports if report.drivers],
+    )
+    print()
+    _show(
+        "For an admin to tidy; testbeds run without it",
+        [report for report in reports if not report.drivers],
+    )
+    failed = any(report.is_obstacle(host.CONTAINERS) for report in reports)
+    return 1 if failed else 0
+
+
+def _show(title: str, reports: Sequence[host.Report]) -> None:
+    """Print one part of what the doctor has found, and its remedies."""
     reporting.table(
-        ("", "REQUIREMENT", "FOUND"),
+        ("", title.upper(), "FOUND"),
         [
-            (report.finding.state.value, report.requirement, detail)
+            (
+                report.finding.state.value,
+                report.requirement,
+                report.finding.detail,
+            )
             for report in reports
-            for detail in [report.finding.detail]
         ],
     )
     for report in reports:
@@ -257,18 +278,17 @@ def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
             print(f"\n{report.requirement}:")
             for remedy in report.remedies:
                 print(f"  {remedy}")
-    failed = any(
-        report.finding.state is host.State.FAILED for report in reports
-    )
-    return 1 if failed else 0
 
 
-def _names(arguments: argparse.Namespace) -> host.Names:
-    return host.Names(
-        network=arguments.network,
-        pool=arguments.pool,
-        profile=arguments.profile,
-    )
+def _names(incus: Incus, arguments: argparse.Namespace) -> host.Names:
+    """Return the names that are asked for; the others are those in use."""
+    asked = {
+        kind: getattr(arguments, kind)
+        for kind in ("network", "pool")
+        if getattr(arguments, kind)
+    }
+    names = host.names_in_use(incus, arguments.profile)
+    return dataclasses.replace(names, **asked)
 
 
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {

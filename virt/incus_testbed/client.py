@@ -107,6 +107,24 @@ class Incus:
         )
         return [project["name"] for project in projects]
 
+    def project_config(self) -> dict[str, str]:
+        """Return the configuration of the project that this is aimed at.
+
+        :raises errors.NotFound: there is no such project
+        """
+        config: dict[str, str]
+        if local := self._endpoint():
+            config = _read(local, f"projects/{quoted(local.project)}")["config"]
+            return config
+        name = self.current_project()
+        for project in self._json(
+            "project", "list", *self._targets(), "--format=json"
+        ):
+            if project["name"] == name:
+                config = project["config"]
+                return config
+        raise errors.NotFound(f"There is no project {name}")
+
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
         networks: list[dict[str, Any]] = self._json(

@@ -17,10 +17,6 @@ _MACHINE_OPTION = "--vm"
 _CDROM = "requirements.cdrom_agent"
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
-#: /dev/incus tells a guest the name of its host, and the instance's user.*
-#: keys.  Launch arguments come later, and win.
-_CLOSED = {"security.guestapi": "false"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -30,7 +26,7 @@ class Plan:
     """
 
     machine: bool
-    config: Mapping[str, str] = field(default_factory=lambda: _CLOSED)
+    config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -49,6 +45,6 @@ class Plan:
         cdrom = found.properties.get(_CDROM) == "true"
         return cls(
             machine=True,
-            config={**_CLOSED, **machine.configuration(found.properties)},
+            config=machine.configuration(found.properties),
             devices=_AGENT_DRIVE if cdrom else {},
         )
