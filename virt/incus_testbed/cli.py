@@ -24,34 +24,14 @@ from incus_testbed.records import Image
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
-    words = sys.argv[1:] if argv is None else argv
-    if _is_for_virt_server(words):
-        # Here, because it needs autopkgtest, and nothing else does.
-        from incus_testbed.virt_server import program  # noqa: PLC0415
-
-        program.main(words)
     parser = command_line.parser()
     completion.answer(parser)
-    parsed = parser.parse_args(words)
+    parsed = parser.parse_args(argv)
     reporting.configure(parsed.verbose)
     incus = Incus(project=parsed.project, remote=parsed.remote)
     return ending.status(
         lambda: _FUNCTIONS[parsed.function](incus, parsed),
         failure_status=parsed.failure_status,
-    )
-
-
-def _is_for_virt_server(words: Sequence[str]) -> bool:
-    """Tell whether a program wants a testbed of an image: names no command.
-
-    sbuild takes the name of a virt server for that of a program, unless it is
-    all letters: --autopkgtest-virt-server=incus-testbed starts this one.
-    """
-    named = [word for word in words if not word.startswith("-")]
-    return (
-        bool(named)
-        and not _FUNCTIONS.keys() & set(named)
-        and not sys.stdin.isatty()
     )
 
 

@@ -7,7 +7,6 @@ raised as the kinds of errors.py; what they mean is the caller's to decide.
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,15 +89,19 @@ class Incus:
     def _query(self, path: str) -> bytes:
         return self.run("query", self.target(path))
 
-    def current_project(self) -> str:
-        """Return the name of the project that this is aimed at.
+    def choice(self) -> endpoint.Choice:
+        """Return the remote and project that this is aimed at now.
 
-        Of a remote that was named without a project, it is the usual one.
+        What was not given to this client is the user's choice, which the user
+        may change at any time.
         """
-        named = self.project or os.environ.get("INCUS_PROJECT")
-        if named or self.remote:
-            return named or "default"
-        return self.run("project", "get-current").decode().strip()
+        return endpoint.choose(
+            process.environment(), remote=self.remote, project=self.project
+        )
+
+    def current_project(self) -> str:
+        """Return the name of the project that this is aimed at."""
+        return self.choice().project
 
     def projects(self) -> list[str]:
         """Return the names of the projects that this user may see."""
