@@ -16,8 +16,9 @@ from incus_testbed.host.requirement import Finding, State, good
 
 #: A read-only /sys: systemd in a container starts no udev then.
 RAW_LXC = "lxc.mount.auto=sys"
-#: Tests and builds make containers of their own: with user namespaces (sbuild,
-#: mmdebstrap, bubblewrap), systemd-nspawn, podman.  Each has to mount /proc.
+#: Tests and builds make containers of their own, in user namespaces: sbuild,
+#: mmdebstrap, bubblewrap, podman.  Each mounts a /proc, which the kernel
+#: refuses in a container without this.
 NESTING = "security.nesting"
 
 #: systemd-networkd sets up an interface of this name by itself.
