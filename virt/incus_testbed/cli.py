@@ -228,12 +228,12 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
 def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
     reports = host.doctor(incus, _names(incus, arguments))
     _show(
-        "Containers and virtual machines need",
+        "What containers and virtual machines need:",
         [report for report in reports if report.drivers],
     )
     print()
     _show(
-        "For an admin to tidy; testbeds run without it",
+        "What an admin should look at; testbeds run without it:",
         [report for report in reports if not report.drivers],
     )
     failed = any(report.is_obstacle(host.CONTAINERS) for report in reports)
@@ -242,8 +242,9 @@ def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
 
 def _show(title: str, reports: Sequence[host.Report]) -> None:
     """Print one part of what the doctor has found, and its remedies."""
+    print(title)
     reporting.table(
-        ("", title.upper(), "FOUND"),
+        ("", "REQUIREMENT", "FOUND"),
         [
             (
                 report.finding.state.value,

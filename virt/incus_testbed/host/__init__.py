@@ -290,8 +290,7 @@ def _is_local(incus: Incus) -> bool:
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
     commands = [join(_aimed(incus, argv)) for argv in finding.fix]
-    advice = [finding.advice] if finding.advice else []
-    remedies = (*commands, *advice)
+    remedies = (*commands, *finding.advice.splitlines())
     return Report(need.name, finding, remedies, need.drivers)
 
 

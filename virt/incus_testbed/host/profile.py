@@ -158,8 +158,13 @@ def _compare(
             f" incus profile device remove {incus.target(name)} DEVICE",
         )
     if fix:
+        removes = any("remove" in command for command in fix)
         return Finding(
-            state=State.FAILED, detail="it lacks what testbeds need", fix=fix
+            state=State.FAILED,
+            detail="launches fail: two of its devices do the same"
+            if removes
+            else "it lacks what testbeds need",
+            fix=fix,
         )
     return good(summary(profile["config"]))
 
