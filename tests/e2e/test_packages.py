@@ -13,7 +13,7 @@ from tests import images
 from tests.e2e import guest, packages
 from tests.e2e.guest import Guest
 from tests.e2e.packages import Builder
-from tests.e2e.worker import UNIT, program
+from tests.e2e.worker import UNIT, process, program
 
 _BACKPORTS = Path(__file__).with_name("guest") / "backports.sh"
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
@@ -273,11 +273,10 @@ def _said_by_worker(machine: Guest) -> str:
 
 
 @pytest.mark.usefixtures("running_worker")
-def test_running_worker_follows_the_package(
+def test_installing_and_removing_restart_a_running_worker(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
     for step, expected in (
-        ("install --reinstall ./debs/*.deb", "debusine_incus.worker"),
         ("remove debusine-worker-incus", "/usr/bin/debusine-worker"),
         ("install ./debs/*.deb", "debusine_incus.worker"),
     ):
@@ -286,7 +285,8 @@ def test_running_worker_follows_the_package(
         assert expected in program(machine)
 
 
-def test_upgrade_downgrade_reinstall(
+@pytest.mark.usefixtures("running_worker")
+def test_upgrade_leaves_a_running_worker_alone(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
     _sh(
@@ -299,12 +299,15 @@ def test_upgrade_downgrade_reinstall(
         "rm -r tree\n"
         "done",
     )
+    before = process(machine)
     for step in (
         "install ./newer/*.deb",
         "install --allow-downgrades ./debs/*.deb",
         "install --reinstall ./debs/*.deb",
     ):
-        apt(step)
+        said = apt(step)
+        assert said.count(f"systemctl restart {UNIT}") == 1
+        assert process(machine) == before
         _sh(machine, "incus-testbed setup && incus-testbed doctor")
         for unit in ("incus-testbed.timer", UNIT):
             assert machine.run("systemctl", "is-active", unit) == "active\n"
