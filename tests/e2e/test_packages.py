@@ -14,10 +14,12 @@ from tests.e2e import guest, packages
 from tests.e2e.guest import Guest
 from tests.e2e.packages import Builder
 from tests.e2e.worker import UNIT, process, program
+from tests.images import codename
 
-_BACKPORTS = Path(__file__).with_name("guest") / "backports.sh"
+_SCRIPTS = Path(__file__).with_name("guest")
+_BACKPORTS = _SCRIPTS / "backports.sh"
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
-_SUITES = ("bookworm", "trixie", "sid")
+_SUITES = ("bookworm-backports", "trixie", "trixie-backports", "sid")
 _NAMES = ("incus-testbed", "debusine-worker-incus")
 _BUILT = "/build/packages"
 
@@ -41,7 +43,11 @@ pytestmark = pytest.mark.parametrize("suite", _SUITES, indirect=True)
 
 @pytest.fixture(scope="module")
 def suite(request: pytest.FixtureRequest) -> str:
-    """Return the Debian that a test is about."""
+    """Return the Debian that a test is about.
+
+    Backports are known where the packages are installed, not where they are
+    built: they build on the release itself.
+    """
     return str(request.param)
 
 
@@ -49,7 +55,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 def builder(suite: str, incus_environment: object) -> Iterator[Builder]:
     """Give a machine to build our packages on."""
     del incus_environment
-    with packages.builder(Incus(), suite) as machine:
+    with packages.builder(Incus(), codename(suite)) as machine:
         yield machine
 
 
@@ -74,11 +80,11 @@ def built(
 
 def _bare(suite: str, built: Path) -> Iterator[Guest]:
     """Have a bare machine beside which our packages lie."""
-    with guest.running(Incus(), suite, ()) as bare:
+    with guest.running(Incus(), codename(suite), ()) as bare:
         for file in built.glob("*.deb"):
             bare.push(file, "/root/debs")
         bare.push(_PACKAGE, "/root")
-        if suite == "bookworm":
+        if suite != codename(suite):
             bare.push(_BACKPORTS, "/root")
             bare.run(f"/root/{_BACKPORTS.name}")
         yield bare
@@ -137,14 +143,14 @@ def test_own_tests(suite: str, built: Path, tmp_path: Path) -> None:
     """Debian's tests of the packages, in a testbed of their own making."""
     (changes,) = built.glob("*.changes")
     setup = ["apt-get update"]
-    if suite == "bookworm":
+    if suite != codename(suite):
         setup.insert(0, "/root/backports.sh")
     done = subprocess.run(
         [
             *("autopkgtest", changes, "--summary-file", tmp_path / "summary"),
             f"--copy={_BACKPORTS}:/root/backports.sh",
             *(f"--setup-commands={command}" for command in setup),
-            *("--", "incus-testbed", images.build(suite)),
+            *("--", "incus-testbed", images.build(codename(suite))),
             *("-c", "security.nesting=true", "-c", "security.privileged=true"),
         ],
         stdin=subprocess.DEVNULL,
@@ -197,7 +203,7 @@ def test_from_bare_machine_to_test(
     assert "adduser debusine-worker incus-admin" in said
     assert _offer(machine).endswith("by debusine_incus\nTrue\n")
     ready = time.monotonic()
-    machine.push(images.build(suite), "/root")
+    machine.push(images.build(codename(suite)), "/root")
     _sh(
         machine,
         "autopkgtest -U ./hello-testbed -- incus-testbed ./*.tar.zst 2>&1",
