@@ -303,6 +303,22 @@ def _said_by_worker(machine: Guest) -> str:
 
 
 @pytest.mark.usefixtures("running_worker")
+def test_worker_takes_no_module_from_its_home(machine: Guest) -> None:
+    home = "/var/lib/debusine/worker"
+    _sh(
+        machine,
+        f"site=$(HOME={home} python3 -m site --user-site)\n"
+        'mkdir -p "$site"\n'
+        f'for directory in {home} "$site"; do\n'
+        "echo 'raise ImportError' >$directory/debusine_incus.py\n"
+        "done\n"
+        f"systemctl restart {UNIT}",
+    )
+    _wait_until_looking_for_its_server(machine)
+    machine.run("rm", "-r", f"{home}/.local", f"{home}/debusine_incus.py")
+
+
+@pytest.mark.usefixtures("running_worker")
 def test_installing_and_removing_restart_a_running_worker(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
