@@ -24,7 +24,9 @@ _NAME = "unix.socket"
 _USER_NAME = "unix.socket.user"
 
 #: The package session as a program.  The rest of incus_testbed is left out: it
-#: takes longer to import than most commands take to run.
+#: takes longer to import than most commands take to run.  It is read anew each
+#: time, and after an upgrade a worker of the older version goes on using it:
+#: where it is, and what its options mean, stays.
 _SESSION = (
     sys.executable,
     "-I",
