@@ -13,6 +13,8 @@ import pytest
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
 
+#: The system that has the tools: a suite and packages.
+SYSTEM = ("trixie", ("bubblewrap",))
 _USER = "tester"
 #: Commands that print "inside" from a container.
 _TOOLS = {
@@ -26,7 +28,8 @@ _TOOLS = {
 @pytest.fixture(scope="module")
 def with_tools(image: Callable[..., str]) -> str:
     """Return an image that has the tools."""
-    return image("trixie", "bubblewrap")
+    suite, packages = SYSTEM
+    return image(suite, *packages)
 
 
 @pytest.fixture(scope="module")
