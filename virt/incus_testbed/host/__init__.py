@@ -13,6 +13,8 @@ from shlex import join
 from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host import (
+    firewall,
+    fixes,
     images,
     machine,
     network,
@@ -236,7 +238,14 @@ def _requirements(
         # First: Incus gives root its ids when it is installed.  Last: a
         # service that is let in looks at what there is when it starts.
         ids = Requirement("user ids", machine.check_ids)
-        objects = [ids, *objects, *service.requirements()]
+        objects = [
+            ids,
+            Requirement("nft", partial(firewall.check_program, incus)),
+            *objects,
+            *service.requirements(),
+            Requirement("firewall", partial(firewall.check, names.network)),
+            Requirement("security fixes", fixes.check),
+        ]
     return basics, objects
 
 
@@ -246,8 +255,7 @@ def _is_local(incus: Incus) -> bool:
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
     commands = [join(_aimed(incus, argv)) for argv in finding.fix]
-    advice = [finding.advice] if finding.advice else []
-    return Report(need.name, finding, (*commands, *advice))
+    return Report(need.name, finding, (*commands, *finding.advice.splitlines()))
 
 
 def _unmet(need: Requirement, finding: Finding) -> errors.Unsupported:
