@@ -83,7 +83,7 @@ def _installed() -> str:
 def _candidate() -> str:
     """Return the version that apt would install, or nothing."""
     said = _said("apt-cache", "policy", _PACKAGE)
-    found = re.search(r"^ *Candidate: (\S+)$", said or "", re.MULTILINE)
+    found = re.search(r"^ *Candidate: (\d\S*)$", said or "", re.MULTILINE)
     return found[1] if found else ""
 
 
