@@ -188,7 +188,7 @@ def test_limits_of_the_kernel(machine: Guest) -> None:
     _sh(
         machine,
         "\n".join(
-            f"echo 10 >/run/limit-{number}; mount --bind /run/limit-{number} {file}"
+            f"echo 10 >/run/{number}; mount --bind /run/{number} {file}"
             for number, file in enumerate(files)
         ),
     )

@@ -46,8 +46,8 @@ def _advice(candidate: str) -> str:
     return (
         "apt knows of no fixed version here; 'apt update' may change that."
         " Debian 13 and later have one.\n"
-        "Images that incus-testbed imports can't use these flaws"
-        " (docs/SECURITY.md). Launch no others that you don't trust."
+        "Images that incus-testbed imports can't use these flaws. Launch no"
+        " others that you don't trust."
     )
 
 
