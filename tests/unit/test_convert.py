@@ -347,6 +347,13 @@ def test_an_entry_outside_the_root(
     assert "outside its root" in refusal(archive(*members)).brief
 
 
+@pytest.mark.parametrize("name", [".", "./", "/", ".//."])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_root_that_is_no_directory(name: str, kind: bytes) -> None:
+    source = archive(("etc/passwd", b""), link(name, "elsewhere", kind))
+    assert "replaces its root" in refusal(source).brief
+
+
 @pytest.mark.parametrize(
     "members",
     [

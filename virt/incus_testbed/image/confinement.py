@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from incus_testbed import errors
 from incus_testbed.image.entry import Entry
 
+_DISTRUST = "Do not use this file unless you know who made it."
+
 
 class Confinement:
     """Refuses members that would land outside the root.
@@ -24,6 +26,12 @@ class Confinement:
 
         :raises errors.BadImage: it escapes
         """
+        if not entry.path and entry.kind != "directory":
+            raise errors.BadImage(
+                "The archive replaces its root",
+                details="A member that is called '.' is no directory.",
+                resolution=_DISTRUST,
+            )
         self._check_path(entry, entry.path)
         if entry.kind == "hardlink":
             self._check_path(entry, entry.target)
@@ -63,5 +71,5 @@ def _escape(entry: Entry, details: str) -> errors.BadImage:
     return errors.BadImage(
         f"The archive writes outside its root: '{name}'",
         details=details,
-        resolution="Do not use this file unless you know who made it.",
+        resolution=_DISTRUST,
     )
