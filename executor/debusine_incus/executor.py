@@ -46,7 +46,7 @@ class IncusExecutor:
     #: Incus's name of what runs such instances.
     driver: ClassVar[str]
 
-    _monitor: ClassVar[Monitor] = Monitor(Incus())
+    _monitor: ClassVar[Monitor]
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class IncusExecutor:
         )
         self.working_directory = working_directory
         self._sbuild_starts_by_name = workspace is None
-        self._monitor.forget()
+        self._monitor.forget_ended()
 
     @classmethod
     def available(cls) -> bool:
@@ -152,6 +152,7 @@ class IncusLXCExecutor(
 
     image_category = ExecutorImageCategory.TARBALL
     driver = "lxc"
+    _monitor = Monitor(Incus(), kind="container")
 
 
 class IncusVMExecutor(
@@ -161,3 +162,4 @@ class IncusVMExecutor(
 
     image_category = ExecutorImageCategory.IMAGE
     driver = "qemu"
+    _monitor = Monitor(Incus(), kind="virtual-machine")
