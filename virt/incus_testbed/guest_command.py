@@ -148,7 +148,6 @@ class GuestCommand:
             details="The guest restarted, or the connection to it was lost.",
         )
 
-
     def _outcome(self, key: str) -> str:
         """Return what the guest knows of the end, and have it forget that.
 
@@ -162,9 +161,7 @@ class GuestCommand:
             ) from error
         if "outcome" in answer:
             with contextlib.suppress(errors.TestbedError):
-                boot.ask(
-                    self.incus, self.instance, "outcome.sh", key, "forget"
-                )
+                boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
         return answer.get("outcome", "")
 
 
