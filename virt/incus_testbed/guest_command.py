@@ -120,7 +120,7 @@ class GuestCommand:
         ]
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
-        command = script.command(
+        command = script.logged_in(
             "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
         )
         return script.relayed(command) if self.machine else command
