@@ -43,14 +43,12 @@ _ATTEMPTS = 5
 class Readiness:
     """How a guest came up: systemd's state, failed units, network.
 
-    And what there is in it to work with: a shell, and the first normal user,
-    if it has any.
+    And the first normal user in it, if it has any.
     """
 
     state: str
     failed_units: tuple[str, ...]
     network: str
-    shell: str
     user: str
 
 
@@ -114,7 +112,6 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         state=answer.get("state", "unknown"),
         failed_units=tuple(answer.get("failed", "").split()),
         network=answer.get("network", "unknown"),
-        shell=answer.get("shell", "sh"),
         user=answer.get("user", ""),
     )
     if answer["status"] != "0":

@@ -487,19 +487,20 @@ def _image_record(local: endpoint.Endpoint, name: str) -> Any:
     word = quoted(name)
     try:
         alias = _read(local, f"images/aliases/{word}")
-    except errors.TestbedError:
+    except errors.NotFound:
         return _read(local, f"images/{word}")
     return _read(local, f"images/{alias['target']}")
 
 
 def _read(local: endpoint.Endpoint, path: str, *, recursion: int = 0) -> Any:
     """Ask without the incus command, which takes ten times as long."""
+    command = f"GET /1.0/{path}"
     try:
         return local.get(path, REQUEST_LIMIT, recursion=recursion)
     except Failure as failure:
-        raise diagnosis.of_message(
-            str(failure), f"GET /1.0/{path}"
-        ) from failure
+        raise diagnosis.of_message(str(failure), command) from failure
+    except TimeoutError as late:
+        raise diagnosis.no_answer(str(late), command) from late
 
 
 def _instance_document(

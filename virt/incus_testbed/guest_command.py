@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command in a guest, with the semantics of subprocess.run."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -119,7 +120,7 @@ class GuestCommand:
         ]
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
-        command = script.command(
+        command = script.logged_in(
             "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
         )
         return script.relayed(command) if self.machine else command
@@ -129,13 +130,7 @@ class GuestCommand:
 
         The session's exit status is all that travels with the command.
         """
-        try:
-            answer = boot.ask(self.incus, self.instance, "outcome.sh", key)
-        except errors.NotFound as error:
-            raise errors.NotRunning(
-                f"{self.instance} is gone", details=error.brief
-            ) from error
-        kind, _, number = answer.get("outcome", "").partition(" ")
+        kind, _, number = self._outcome(key).partition(" ")
         match kind:
             case "exit":
                 return int(number)
@@ -152,6 +147,22 @@ class GuestCommand:
             " not known",
             details="The guest restarted, or the connection to it was lost.",
         )
+
+    def _outcome(self, key: str) -> str:
+        """Return what the guest knows of the end, and have it forget that.
+
+        Two steps, because an answer that was lost is asked for again.
+        """
+        try:
+            answer = boot.ask(self.incus, self.instance, "outcome.sh", key)
+        except errors.NotFound as error:
+            raise errors.NotRunning(
+                f"{self.instance} is gone", details=error.brief
+            ) from error
+        if "outcome" in answer:
+            with contextlib.suppress(errors.TestbedError):
+                boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
+        return answer.get("outcome", "")
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:

@@ -169,22 +169,24 @@ class Instance:
         self,
         command: Sequence[str],
         *,
-        shell: str = "sh",
         status_for_255: int = 255,
         failure_status: int = OWN_FAILURE,
         interactive: bool = False,
     ) -> list[str]:
         """Return the host's command line that runs a command in the guest.
 
-        The command runs as root in /root with the environment of a login.
+        The command runs as root in /root, with the environment of a login as
+        in run().
         Its exit status comes through, death by signal N as 128 + N, and 255
         as ``status_for_255``.  Where it could not be run the status is
         ``failure_status``, with the exceptions of Incus.exec_argv().
         """
-        # A shell that stays to replace a status would keep signals from the
+        # A program that stays to replace a status would keep signals from the
         # command: where the host's side can do it, it does.
         inside = 255 if self._incus.is_local() else status_for_255
-        wrapped = script.command("exec.sh", str(inside), *command, shell=shell)
+        wrapped = script.for_autopkgtest(
+            script.logged_in("exec.pl", str(inside), *command)
+        )
         if self._machine and not interactive:
             wrapped = script.relayed(wrapped)
         return self._incus.exec_argv(

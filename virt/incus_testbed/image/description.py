@@ -39,4 +39,6 @@ def metadata_tar(
             ),
             **(guest_machine.properties(machine) if machine else {}),
         },
+        # In a virtual machine it would be the agent that does it: too late.
+        emptied=facts.machine_ids if facts and not machine else (),
     )

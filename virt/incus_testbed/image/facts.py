@@ -41,6 +41,10 @@ _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
 _INIT_SCRIPTS = ("network-manager",)
+#: systemd takes over D-Bus' where its own is empty (machine-id(5)).
+_MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
+#: Has each boot be a first one, with an id of its own (machine-id(5)).
+_UNINITIALIZED = "uninitialized"
 
 #: Directories that customisation puts files into.
 _DIRECTORIES = (
@@ -60,6 +64,7 @@ _WITH_CONTENT = re.compile(
     | etc/network/interfaces (?: \.d/ [^/]+ )?
     | {_IFUPDOWN_DEFAULTS}
     | {_INITTAB}
+    | {"|".join(map(re.escape, _MACHINE_IDS))}
     | (?:usr/)? lib/systemd/system/
         systemd-(?:networkd|resolved) [a-z-]* \.(?:service|socket)
     """
@@ -86,6 +91,8 @@ class Facts:
     ``systemd_version`` is None where dpkg has no record of systemd.
     ``interfaces`` is the text of ifupdown's configuration, included files
     and all; ``interfaces_file`` that of its main file alone.
+    ``machine_ids`` are the files that give each copy of the image one and the
+    same id: regular ones, with no link on the way to them.
     """
 
     architecture: str
@@ -105,6 +112,7 @@ class Facts:
     resolvconf: bool = False
     resolver: Resolver = "file"
     inittab: str = ""
+    machine_ids: tuple[str, ...] = ()
     units: Mapping[str, Install]
     directories: frozenset[str] = frozenset()
 
@@ -116,6 +124,7 @@ class Survey:
         """Start with nothing seen."""
         self._tree = Tree(paths=_watched(), pattern=_WITH_CONTENT.pattern)
         self._packages: dict[str, Package] = {}
+        self._machine_id_may_be_a_link = False
 
     def watches(self, path: str) -> bool:
         """Return whether a member at this path matters, or leads to one."""
@@ -133,6 +142,8 @@ class Survey:
             self._packages |= packages.installed(
                 entry.content, ("systemd", *_ESSENTIAL)
             )
+        if _may_replace_a_machine_id(entry):
+            self._machine_id_may_be_a_link = True
         self._tree.remember(entry)
 
     def facts(self) -> Facts:
@@ -166,6 +177,7 @@ class Survey:
             resolvconf=self._has_resolvconf(),
             resolver=self._resolver(),
             inittab=self._tree.text(_INITTAB),
+            machine_ids=tuple(self._machine_ids(init)),
             units=dict(self._units()),
             directories=self._tree.directories(),
         )
@@ -252,6 +264,17 @@ class Survey:
         }
         return next((owners[part] for part in owners if part in leads), "other")
 
+    def _machine_ids(self, init: Init) -> Iterator[str]:
+        if init != "systemd" or self._machine_id_may_be_a_link:
+            return
+        for path in _MACHINE_IDS:
+            if (
+                self._tree.target(path) == path
+                and (text := self._tree.text(path).strip())
+                and text != _UNINITIALIZED
+            ):
+                yield path
+
     def _units(self) -> Iterator[tuple[str, Install]]:
         for directory in _UNIT_DIRECTORIES:
             for name in self._tree.names(directory):
@@ -272,7 +295,21 @@ def _watched() -> Iterator[str]:
                 f"{directory}/{to}.target.wants/{unit}" for to in _WANTS
             )
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
+    yield from _MACHINE_IDS
     yield from _DIRECTORIES
+
+
+def _may_replace_a_machine_id(entry: Entry) -> bool:
+    """Tell whether it may be such a file by another name, and no file.
+
+    tar unpacks a member into the folder that an earlier link leads to; only
+    some links are remembered.
+    """
+    return (
+        entry.path.endswith("/machine-id")
+        and entry.path not in _MACHINE_IDS
+        and entry.kind not in {"file", "directory"}
+    )
 
 
 def _is_status(path: str) -> bool:

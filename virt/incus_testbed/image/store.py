@@ -264,6 +264,14 @@ def _tell(alias: str, machine: Machine) -> None:
             " start Incus' agent, and to set up its network",
             alias,
         )
+    elif machine.facts.machine_ids:
+        log.warning(
+            "the disk holds the id of one machine (/%s): all instances of %s"
+            " share it, and may be given the same address. Empty that file in"
+            " the disk, and import it again",
+            ", /".join(machine.facts.machine_ids),
+            alias,
+        )
     found = guest_machine.properties(machine)
     log.info(
         "%s: %s",
