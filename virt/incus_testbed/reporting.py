@@ -79,9 +79,7 @@ def progress(
 def printable(text: str) -> str:
     """Return text of unknown origin without what a terminal acts upon."""
     return "".join(
-        character
-        if character.isprintable()
-        else ascii(character).strip("'")
+        character if character.isprintable() else ascii(character).strip("'")
         for character in text
     )
 

@@ -88,8 +88,8 @@ class Archive:
         """
         path = target = b""
         while (block := self._source.read(_BLOCK)) != _END:
-            name, mode, size, mtime, _, type_, link, _ = fields = _HEADER.unpack(
-                block
+            name, mode, size, mtime, _, type_, link, _ = fields = (
+                _HEADER.unpack(block)
             )
             _check(block, fields)
             length = _number(size)

@@ -12,7 +12,7 @@ from pathlib import Path
 from incus_testbed.copyout.archive import Archive
 from incus_testbed.copyout.limits import Budget, Limits
 from incus_testbed.copyout.merger import merge
-from incus_testbed.copyout.source import Source, write, write_all
+from incus_testbed.copyout.source import Source, end_hole, write, write_all
 from incus_testbed.copyout.tree import LeftOut, Tree
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -86,7 +86,7 @@ class FileCopy:
         for data in source.rest():
             budget.take(len(data))
             write(self._file, data)
-        os.ftruncate(self._file, os.lseek(self._file, 0, os.SEEK_CUR))
+        end_hole(self._file)
 
     def finish(self) -> None:
         """Put it in its target's place; what is there is replaced."""

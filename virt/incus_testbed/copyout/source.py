@@ -4,7 +4,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from incus_testbed import errors
 
@@ -51,28 +51,32 @@ class Source:
 
         :raises Ended: there are fewer
         """
-        self._pass(size, lambda data: write(file, data))
-        os.ftruncate(file, size)
+        hole = False
+        while size:
+            data = self._some(size)
+            hole = not write(file, data)
+            size -= len(data)
+        if hole:
+            end_hole(file)
 
     def skip(self, size: int) -> None:
         """Leave out the next ``size`` bytes.
 
         :raises Ended: there are fewer
         """
-        self._pass(size, lambda _: None)
+        while size:
+            size -= len(self._some(size))
 
     def rest(self) -> Iterator[memoryview]:
         """Yield what is left in pieces, each valid until the next one."""
         while data := self._next(_CHUNK):
             yield data
 
-    def _pass(self, size: int, use: Callable[[memoryview], None]) -> None:
-        while size:
-            data = self._next(size)
-            if not data:
-                raise Ended
-            use(data)
-            size -= len(data)
+    def _some(self, limit: int) -> memoryview:
+        data = self._next(limit)
+        if not data:
+            raise Ended
+        return data
 
     def _next(self, limit: int) -> memoryview:
         """Return at most so many bytes, valid until the next call."""
@@ -94,12 +98,18 @@ class Source:
         return count
 
 
-def write(file: int, data: memoryview) -> None:
-    """Write to a new file, or leave a hole in it: set its size in the end."""
+def write(file: int, data: memoryview) -> bool:
+    """Write to a new file, or leave a hole in it; return whether it wrote."""
     if len(data) >= _HOLE and data == _ZEROS[: len(data)]:
         os.lseek(file, len(data), os.SEEK_CUR)
-    else:
-        write_all(file, data)
+        return False
+    write_all(file, data)
+    return True
+
+
+def end_hole(file: int) -> None:
+    """Have a file end where it is being written, be it in a hole."""
+    os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
 
 
 def write_all(file: int, data: memoryview) -> None:

@@ -19,9 +19,7 @@ from incus_testbed.copyout.limits import Budget
 from incus_testbed.copyout.path import Refused
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = (
-    os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
 _OWNER_ALL = 0o700
 _USUAL = 0o755
@@ -240,7 +238,9 @@ def _opened(folder: int, name: bytes) -> int:
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-        raise Refused("a file or a link is in the place of its folder") from None
+        raise Refused(
+            "a file or a link is in the place of its folder"
+        ) from None
 
 
 def _set_mtime(folder: _Open) -> None:

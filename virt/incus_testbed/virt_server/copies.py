@@ -6,6 +6,7 @@ with GNU tar, which follows the links that an earlier copy has left in it.
 """
 
 import contextlib
+import io
 import os
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from incus_testbed import errors, process, reporting
 from incus_testbed.copyout import copy
 from incus_testbed.copyout.limits import Limits
 from incus_testbed.copyout.source import Ended, Source
-from incus_testbed.copyout.tree import LeftOut
+from incus_testbed.copyout.tree import LeftOut, Link
 
 # The format is the one that copyout.archive reads, whatever the guest's
 # environment says.
@@ -25,27 +26,58 @@ _SEND_FOLDER = (
     "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu --create --file=- ."
 )
 _SEND_FILE = "cat <{}"
+_MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
 
 
-def copy_folder(auxverb: Sequence[str], there: str, here: str) -> LeftOut:
-    """Copy a folder out of the testbed; return what has no place here.
+class Copies:
+    """The copies of one server, which remembers what had no place here.
 
-    ``auxverb``: the words that run a command in the testbed.
-
-    :raises errors.TestbedError: the copy failed, and nothing is left of it
-    :raises OSError: ``here`` can't be used
+    autopkgtest copies a package's source out, and into the next testbed.
+    There the links that must not be on this machine are wanted again.
     """
-    limits = Limits.from_environment()
-    target = Path(here)
-    with copy.folder_beside(target) as new:
-        with _sent(auxverb, _SEND_FOLDER, there) as source:
-            new.receive(source, limits)
-        new.finish()
-    return new.left_out
+
+    def __init__(self) -> None:
+        """Nothing has been copied."""
+        self._links: dict[str, list[Link]] = {}
+
+    def copy_folder(
+        self, auxverb: Sequence[str], there: str, here: str
+    ) -> LeftOut:
+        """Copy a folder out of the testbed; return what has no place here.
+
+        ``auxverb``: the words that run a command in the testbed.
+
+        :raises errors.TestbedError: the copy failed, and nothing is left of it
+        :raises OSError: ``here`` can't be used
+        """
+        limits = Limits.from_environment()
+        with copy.folder_beside(Path(here)) as new:
+            with _sent(auxverb, _SEND_FOLDER, there) as source:
+                new.receive(source, limits)
+            new.finish()
+        self._links[os.path.realpath(here)] = new.left_out.links
+        return new.left_out
+
+    def put_links_back(
+        self, auxverb: Sequence[str], here: str, there: str, timeout: float
+    ) -> None:
+        """Make the links of a copied folder where it is copied to.
+
+        :raises errors.TestbedError: that failed
+        """
+        links = self._links.get(os.path.realpath(here))
+        if links:
+            argv = _in_guest(auxverb, _MAKE_LINKS, there)
+            done = process.run(argv, stdin=_archive(links), timeout=timeout)
+            if done.status:
+                raise errors.CommandFailed(
+                    f"{len(links)} links can't be made in the testbed",
+                    details=reporting.printable(done.stderr),
+                )
 
 
 def copy_file(auxverb: Sequence[str], there: str, here: str) -> None:
-    """Copy a file out of the testbed; as copy_folder()."""
+    """Copy a file out of the testbed; raises what copy_folder() does."""
     limits = Limits.from_environment()
     target = Path(here)
     if copy.is_device(target):
@@ -68,14 +100,12 @@ def complaints(left_out: LeftOut) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _sent(
-    auxverb: Sequence[str], command: str, path: str
-) -> Iterator[Source]:
+def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
     """Have the testbed send something, which has to be read to its end.
 
     :raises errors.CommandFailed: the testbed failed to send all of it
     """
-    argv = [*auxverb, "sh", "-ec", command.format(shlex.quote(path))]
+    argv = _in_guest(auxverb, command, path)
     with process.stream(
         argv, stdout=subprocess.PIPE, stderr=sys.stderr.fileno()
     ) as sender:
@@ -93,3 +123,23 @@ def _check_status(status: int) -> None:
         raise errors.CommandFailed(
             f"The testbed failed to send it, with status {status}"
         )
+
+
+def _in_guest(auxverb: Sequence[str], command: str, path: str) -> list[str]:
+    return [*auxverb, "sh", "-ec", command.format(shlex.quote(path))]
+
+
+def _archive(links: Sequence[Link]) -> bytes:
+    # Here, because it takes a while to import and is seldom needed.
+    import tarfile  # noqa: PLC0415
+
+    file = io.BytesIO()
+    with tarfile.open(
+        fileobj=file, mode="w", format=tarfile.GNU_FORMAT
+    ) as archive:
+        for link in links:
+            member = tarfile.TarInfo(os.fsdecode(link.path))
+            member.type = tarfile.SYMTYPE
+            member.linkname = os.fsdecode(link.target)
+            archive.addfile(member)
+    return file.getvalue()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from incus_testbed import errors
-from incus_testbed.virt_server import copies
+from incus_testbed.virt_server.copies import Copies, complaints, copy_file
 
 sys.path.insert(0, "/usr/share/autopkgtest/lib")
 try:
@@ -50,7 +50,9 @@ def call(hooks: Hooks, *, debug: bool) -> None:
     VirtSubproc.signal_list = []
     VirtSubproc.reboot_testbed = hooks.reboot
     VirtSubproc.copyupdown_internal = partial(
-        _copy, copydown=VirtSubproc.copyupdown_internal
+        _copy,
+        copies=Copies(),
+        copydown=VirtSubproc.copyupdown_internal,
     )
 
 
@@ -103,6 +105,7 @@ def _copy(
     paths: Sequence[str],
     up: bool,
     *,
+    copies: Copies,
     copydown: Callable[[str, Sequence[str], bool], None],
 ) -> None:
     """Copy from a path to another one; a failure is the copy's alone."""
@@ -110,9 +113,12 @@ def _copy(
         if up:
             _check(command, paths)
             with _time_limit():
-                _copy_up(*paths)
+                _copy_up(copies, *paths)
         else:
             copydown(command, paths, up)
+            copies.put_links_back(
+                VirtSubproc.auxverb, *paths, VirtSubproc.copy_timeout
+            )
     except (OSError, ValueError, errors.TestbedError) as error:
         adtlog.error(f"{command} failed: {error}")
         raise VirtSubproc.FailedCmd(["copy-failed"]) from error
@@ -128,13 +134,13 @@ def _check(command: str, paths: Sequence[str]) -> None:
         VirtSubproc.bomb(f"{command} paths must agree about directoryness")
 
 
-def _copy_up(there: str, here: str) -> None:
+def _copy_up(copies: Copies, there: str, here: str) -> None:
     if there.endswith("/"):
         left_out = copies.copy_folder(VirtSubproc.auxverb, there, here)
-        for line in copies.complaints(left_out):
+        for line in complaints(left_out):
             adtlog.warning(f"copy to {here}: {line}")
     else:
-        copies.copy_file(VirtSubproc.auxverb, there, here)
+        copy_file(VirtSubproc.auxverb, there, here)
 
 
 @contextlib.contextmanager
