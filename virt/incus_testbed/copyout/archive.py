@@ -39,6 +39,8 @@ _KINDS: dict[bytes, Kind] = {
 }
 _LONG_PATH, _LONG_TARGET = b"L", b"K"
 _END = bytes(_BLOCK)
+#: The first byte of a number that is binary.
+_POSITIVE, _NEGATIVE = 0x80, 0xFF
 #: The end marker fills a record of tar, which is 20 blocks.
 _LONGEST_END = 20 * _BLOCK
 _LATEST = 1 << 33  # seconds: the year 2242
@@ -88,10 +90,9 @@ class Archive:
         """
         path = target = b""
         while (block := self._source.read(_BLOCK)) != _END:
-            name, mode, size, mtime, _, type_, link, _ = fields = (
-                _HEADER.unpack(block)
-            )
+            fields = _HEADER.unpack(block)
             _check(block, fields)
+            name, mode, size, mtime, _, type_, link, _ = fields
             length = _number(size)
             if type_ == _LONG_PATH and not path:
                 path = self._long(length)
@@ -153,9 +154,9 @@ def _check(block: bytes, fields: tuple[bytes, ...]) -> None:
 
 def _number(field: bytes) -> int:
     """Return a number: octal digits, or binary where those don't suffice."""
-    if field[0] == 0x80:
+    if field[0] == _POSITIVE:
         return int.from_bytes(field[1:], "big")
-    if field[0] == 0xFF:
+    if field[0] == _NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
     digits = field.strip(b" \0")
     if digits.strip(b"01234567"):

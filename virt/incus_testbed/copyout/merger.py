@@ -26,7 +26,7 @@ def merge(source: int, target: int, left_out: LeftOut) -> None:
 
 def _merge(source: int, target: int, left_out: LeftOut, above: bytes) -> None:
     for name in map(os.fsencode, os.listdir(source)):
-        path = os.path.join(above, name)
+        path = above + b"/" + name if above else name
         try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except NotADirectoryError:

@@ -144,7 +144,7 @@ class Tree:
     ) -> None:
         try:
             path.check_target(target, len(names) - 1)
-        except Refused as refused:
+        except Refused:
             links = self._left_out.links
             if len(links) < _KEPT_LINKS:
                 links.append(Link(path=b"/".join(names), target=target))

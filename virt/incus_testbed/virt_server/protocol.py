@@ -116,8 +116,9 @@ def _copy(
                 _copy_up(copies, *paths)
         else:
             copydown(command, paths, up)
+            here, there = paths
             copies.put_links_back(
-                VirtSubproc.auxverb, *paths, VirtSubproc.copy_timeout
+                VirtSubproc.auxverb, here, there, VirtSubproc.copy_timeout
             )
     except (OSError, ValueError, errors.TestbedError) as error:
         adtlog.error(f"{command} failed: {error}")
