@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
+from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
 
 log = logging.getLogger(__name__)
@@ -105,11 +106,11 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
     except errors.TestbedError as error:
         raise _failure(incus, name, error.brief, error.details) from error
     readiness = Readiness(
-        state=answer.get("state", "unknown"),
-        failed_units=tuple(answer.get("failed", "").split()),
-        network=answer.get("network", "unknown"),
-        shell=answer.get("shell", "sh"),
-        user=answer.get("user", ""),
+        state=guest_answer.state(answer.get("state", "")),
+        failed_units=guest_answer.units(answer.get("failed", "")),
+        network=guest_answer.state(answer.get("network", "")),
+        shell=guest_answer.shell(answer.get("shell", "")),
+        user=guest_answer.user(answer.get("user", "")),
     )
     if answer["status"] != "0":
         why = (
@@ -196,7 +197,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
             answer = {}
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
-        if answer.get("boot", old) != old:
+        if (guest_answer.boot(answer.get("boot", "")) or old) != old:
             wait_ready(incus, name, max(left, 1))
             return
         time.sleep(0.05)

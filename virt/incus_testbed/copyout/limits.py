@@ -82,6 +82,14 @@ def no_room(needed: int) -> errors.NoSpace:
     )
 
 
+def too_large(limit: int) -> errors.LimitReached:
+    """Return the error for a copy of more than ``limit`` bytes."""
+    return errors.LimitReached(
+        f"The copy out of the testbed is larger than {limit} bytes",
+        resolution=f"Set {BYTES} to a larger number if it may be.",
+    )
+
+
 class Budget:
     """What is left of the limits while one copy is made."""
 
@@ -115,11 +123,7 @@ class Budget:
         """
         self._size += size
         if self._size > self.limits.size:
-            raise errors.LimitReached(
-                "The copy out of the testbed is larger than"
-                f" {self.limits.size} bytes",
-                resolution=f"Set {BYTES} to a larger number if it may be.",
-            )
+            raise too_large(self.limits.size)
         if self._size - self._looked_at >= _LOOK:
             self._looked_at = self._size
             if size > room(self._folder):
