@@ -99,7 +99,8 @@ class Budget:
         self._folder = folder
         self._members = 0
         self._size = 0
-        self._looked_at = -_LOOK
+        #: Bytes that can be taken before the disk is looked at again.
+        self._unseen = 0
 
     def take_member(self) -> None:
         """Count one member, and the block that it takes on the disk.
@@ -124,7 +125,9 @@ class Budget:
         self._size += size
         if self._size > self.limits.size:
             raise too_large(self.limits.size)
-        if self._size - self._looked_at >= _LOOK:
-            self._looked_at = self._size
-            if size > room(self._folder):
+        self._unseen -= size
+        if self._unseen < 0:
+            free = room(self._folder)
+            if size > free:
                 raise no_room(size)
+            self._unseen = min(free - size, _LOOK)
