@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import Start
 from .runs import PACKAGES, Run, autopkgtest
-
-pytestmark = pytest.mark.usefixtures("nothing_left")
+from .server import Server, environment
 
 _PRIVATE = "what only the worker may read\n"
 
@@ -25,8 +25,9 @@ def victim(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(bookworm: str, victim: Path, tmp_path: Path) -> Run:
+def run(bookworm: str, victim: Path, tmp_path: Path, nothing_left: None) -> Run:
     """Return a run of the hostile package's tests."""
+    del nothing_left
     return autopkgtest(
         *(tmp_path / "output", bookworm, f"--env=VICTIM={victim}"),
         *("--no-built-binaries", PACKAGES / "hostile"),
@@ -71,3 +72,43 @@ def test_log_says_what_was_left_out(run: Run) -> None:
     for name in ("data", "notes.txt", "deep/deeper/up", "zigzag"):
         assert f"left out ./{name}: the link " in said
     assert "left out ./fifo: it is a device or a FIFO" in said
+
+
+def test_links_that_are_left_out_come_back_in_another_testbed(
+    opened: Server, scratch: str, tmp_path: Path
+) -> None:
+    """As a package's source is copied out, and in after a revert."""
+    make = (
+        'mkdir -p "$1/sub"; cd "$1"; ln -s /etc/hostname absolute;'
+        " ln -s ../../x sub/out; ln -s absolute within; echo x >file"
+    )
+    opened.output("sh", "-ec", make, "sh", f"{scratch}/source")
+    opened.ask("copyup", f"{scratch}/source/", f"{tmp_path}/tree/")
+    here = {path.name for path in _all_below(tmp_path / "tree")}
+    assert here == {"sub", "file", "within"}
+    opened.ask("copydown", f"{tmp_path}/tree/", f"{scratch}/again/")
+    list_ = ["find", ".", "-printf", "%y %p %l\\n"]
+    both = ("source", "again")
+    lists = [
+        opened.output("env", f"--chdir={scratch}/{name}", *list_).splitlines()
+        for name in both
+    ]
+    assert sorted(lists[0]) == sorted(lists[1])
+
+
+def test_copy_over_a_limit_fails_and_names_it(
+    start: Start, bookworm: str, tmp_path: Path
+) -> None:
+    setting = environment(INCUS_TESTBED_COPY_BYTES="1000000")
+    server = start(bookworm, env=setting)
+    (scratch,) = server.ask("open")
+    for path in (f"{scratch}/large/", f"{scratch}/large/file"):
+        server.execute("mkdir", f"{scratch}/large")
+        server.execute("truncate", "--size=1G", f"{scratch}/large/file")
+        end = "/" if path.endswith("/") else ""
+        there = f"{tmp_path}/copy{end}"
+        assert server.try_("copyup", path, there) == "copy-failed"
+    assert not list(tmp_path.iterdir())
+    server.ask("close")
+    said = server.quit().said
+    assert said.count("Set INCUS_TESTBED_COPY_BYTES to a larger number") == 2
