@@ -315,6 +315,12 @@ def test_limit_on_depth(target: Path) -> None:
     assert names(copied(sent, target, Limits(depth=3))) == {b"a/b/c/d"}
     deep = archive(file(b"a/" * 2000 + b"x"), folder(b"b/" * 100))
     assert names(copied(deep, target)) == {b"a/" * 2000 + b"x"}
+    longer = archive(
+        *(file(b"a/" * 9000 + b"x"), symlink(b"l", b"a/" * 9000)),
+        *(hardlink(b"h", b"a/" * 9000), file(b"kept")),
+    )
+    assert copied(longer, target).count == 3
+    assert {path.name for path in target.iterdir()} == {"a", "b", "kept"}
 
 
 def test_limit_on_a_file(target: Path) -> None:
@@ -368,7 +374,8 @@ def _python_s(format_: Literal[0, 2]) -> bytes:
         archive(Member(path=b"a", size=-512)),
         archive(folder(b"a"), Member(path=b"b", type=b"2", size=5)),
         archive(Member(path=b"a", type=b"L", size=1 << 30)),
-        archive(Member(path=b"a", type=b"L", content=b"x" * 5000)),
+        archive(Member(path=b"a", type=b"L", content=b"x" * 4000 + b"\0" * 9)),
+        archive(Member(path=b"a", type=b"L", content=b"x\0" * 3000)),
         archive(Member(path=b"a", type=b"L", content=b"x\0y\0")),
         archive(Member(path=b"a", type=b"L", content=b"x")),
         archive(*[Member(path=b"a", type=b"L", content=b"x\0")] * 2),

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from incus_testbed import errors
+from incus_testbed.copyout.path import PATH_MAX
 from incus_testbed.copyout.source import Source
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
 
-#: The longest path (PATH_MAX of Linux), its end included.
-PATH_MAX = 4096
 
 _BLOCK = 512
 # name, mode, (owner), size, mtime, checksum, type, link target, magic
@@ -125,10 +124,13 @@ class Archive:
         self._source.skip(_padded(size) - size)
 
     def _long(self, length: int) -> bytes:
-        if not 1 < length <= PATH_MAX:
+        """Return a long name, or as much of it as shows that it is too long."""
+        if length <= 1:
             raise Damaged(f"A name has {length} bytes")
-        text, *rest = self._source.read(_padded(length))[:length].split(b"\0")
-        if not text or rest != [b""]:
+        kept = min(length, PATH_MAX)
+        text, end, rest = self._source.read(kept).partition(b"\0")
+        self._source.skip(_padded(length) - kept)
+        if not text or rest or bool(end) != (length <= PATH_MAX):
             raise Damaged("A name holds a NUL, or has no end")
         return text
 

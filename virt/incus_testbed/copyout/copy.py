@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from incus_testbed import signals
 from incus_testbed.copyout.archive import Archive
 from incus_testbed.copyout.limits import Budget, Limits
 from incus_testbed.copyout.merger import merge
@@ -60,11 +61,15 @@ class FolderCopy:
 @contextlib.contextmanager
 def folder_beside(target: Path) -> Iterator[FolderCopy]:
     """Have a folder to copy into, of which nothing stays unless finished."""
-    place = tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent)
+    place = None
     try:
+        with signals.held():
+            place = tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent)
         yield FolderCopy(Path(place), target)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with signals.held():
+            if place:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 class FileCopy:
@@ -97,12 +102,17 @@ class FileCopy:
 @contextlib.contextmanager
 def file_beside(target: Path) -> Iterator[FileCopy]:
     """Have a file to copy into, of which nothing stays unless finished."""
-    file, place = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
+    made = None
     try:
+        with signals.held():
+            made = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
+        file, place = made
         yield FileCopy(Path(place), file, target)
     finally:
-        os.close(file)
-        Path(place).unlink(missing_ok=True)
+        with signals.held():
+            if made:
+                os.close(made[0])
+                Path(made[1]).unlink(missing_ok=True)
 
 
 def copy_to_device(source: Source, target: Path) -> None:

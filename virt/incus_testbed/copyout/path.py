@@ -9,6 +9,8 @@ chain of links leaves the copy, in whatever order they come, and also when
 several copies end up in one folder.
 """
 
+#: Of Linux; that of a path counts the NUL at its end.
+PATH_MAX = 4096
 NAME_MAX = 255
 
 
@@ -21,6 +23,8 @@ def parts(path: bytes, depth: int) -> list[bytes]:
 
     :raises Refused: it leads out of the copy, or has more than ``depth`` names
     """
+    if len(path) >= PATH_MAX:
+        raise Refused("its name is too long")
     if path.startswith(b"/"):
         raise Refused("its name leads out of the copy")
     names = [name for name in path.split(b"/") if name not in {b"", b"."}]
@@ -40,6 +44,8 @@ def check_target(target: bytes, depth: int) -> None:
     """
     if not target or target.startswith(b"/"):
         raise Refused("the link is absolute")
+    if len(target) >= PATH_MAX:
+        raise Refused("the link is too long")
     up, leading = 0, True
     for name in target.split(b"/"):
         if name == b"..":

@@ -25,9 +25,10 @@ _OWNER_ALL = 0o700
 _USUAL = 0o755
 #: What is to be a folder is absent, a file, or a link.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-#: Of what was left out, so many are named, and so many links can come back.
+#: Of what was left out, so many are named.
 _NAMED = 20
-_KEPT_LINKS = 10_000
+#: Bytes of memory for a link besides its text.
+_LINK = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +43,27 @@ class Link:
 class LeftOut:
     """What had no place on the host: how much, the first ones, and why.
 
-    ``links``: the symbolic links among them, to put back into a guest.
+    ``links``: the symbolic links among them, to put back into a guest, and
+    ``room``: bytes of memory for more of them.
     """
 
     count: int = 0
     first: list[tuple[bytes, str]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    room: int = 4 << 20
 
     def add(self, name: bytes, why: str) -> None:
         """Count one more."""
         self.count += 1
         if len(self.first) < _NAMED:
             self.first.append((name, why))
+
+    def keep(self, link: Link) -> None:
+        """Remember a link, as long as all of them take little memory."""
+        size = _LINK + len(link.path) + len(link.target)
+        if self.room >= size:
+            self.room -= size
+            self.links.append(link)
 
 
 @dataclass
@@ -145,9 +155,7 @@ class Tree:
         try:
             path.check_target(target, len(names) - 1)
         except Refused:
-            links = self._left_out.links
-            if len(links) < _KEPT_LINKS:
-                links.append(Link(path=b"/".join(names), target=target))
+            self._left_out.keep(Link(path=b"/".join(names), target=target))
             raise
         with _once():
             os.symlink(target, names[-1], dir_fd=folder)

@@ -11,7 +11,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from incus_testbed import errors, process, reporting
@@ -29,6 +30,13 @@ _SEND_FILE = "cat <{}"
 _MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
 
 
+#: Folders whose links are remembered, and characters of a name that are shown.
+_REMEMBERED = 16
+_SHOWN = 300
+
+TimeLimit = Callable[[], AbstractContextManager[None]]
+
+
 class Copies:
     """The copies of one server, which remembers what had no place here.
 
@@ -41,21 +49,22 @@ class Copies:
         self._links: dict[str, list[Link]] = {}
 
     def copy_folder(
-        self, auxverb: Sequence[str], there: str, here: str
+        self, auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
     ) -> LeftOut:
         """Copy a folder out of the testbed; return what has no place here.
 
-        ``auxverb``: the words that run a command in the testbed.
+        ``auxverb``: the words that run a command in the testbed.  ``limit``
+        makes it end; what it leaves is removed without hurry.
 
         :raises errors.TestbedError: the copy failed, and nothing is left of it
         :raises OSError: ``here`` can't be used
         """
         limits = Limits.from_environment()
-        with copy.folder_beside(Path(here)) as new:
+        with copy.folder_beside(Path(here)) as new, limit():
             with _sent(auxverb, _SEND_FOLDER, there) as source:
                 new.receive(source, limits)
             new.finish()
-        self._links[os.path.realpath(here)] = new.left_out.links
+        self._remember(os.path.realpath(here), new.left_out.links)
         return new.left_out
 
     def put_links_back(
@@ -75,16 +84,24 @@ class Copies:
                     details=reporting.printable(done.stderr),
                 )
 
+    def _remember(self, here: str, links: list[Link]) -> None:
+        self._links.pop(here, None)
+        # The source comes first, and hostile tests have many more folders.
+        if links and len(self._links) < _REMEMBERED:
+            self._links[here] = links
 
-def copy_file(auxverb: Sequence[str], there: str, here: str) -> None:
+
+def copy_file(
+    auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
+) -> None:
     """Copy a file out of the testbed; raises what copy_folder() does."""
     limits = Limits.from_environment()
     target = Path(here)
     if copy.is_device(target):
-        with _sent(auxverb, _SEND_FILE, there) as source:
+        with limit(), _sent(auxverb, _SEND_FILE, there) as source:
             copy.copy_to_device(source, target)
         return
-    with copy.file_beside(target) as new:
+    with copy.file_beside(target) as new, limit():
         with _sent(auxverb, _SEND_FILE, there) as source:
             new.receive(source, limits)
         new.finish()
@@ -93,7 +110,8 @@ def copy_file(auxverb: Sequence[str], there: str, here: str) -> None:
 def complaints(left_out: LeftOut) -> Iterator[str]:
     """Yield what to say of what was left out, each in one line."""
     for path, why in left_out.first:
-        yield f"left out {reporting.printable(os.fsdecode(path))}: {why}"
+        name = reporting.printable(os.fsdecode(path))
+        yield f"left out {name[:_SHOWN]}: {why}"
     more = left_out.count - len(left_out.first)
     if more:
         yield f"and {more} more"

@@ -112,8 +112,7 @@ def _copy(
     try:
         if up:
             _check(command, paths)
-            with _time_limit():
-                _copy_up(copies, *paths)
+            _copy_up(copies, *paths)
         else:
             copydown(command, paths, up)
             here, there = paths
@@ -137,11 +136,13 @@ def _check(command: str, paths: Sequence[str]) -> None:
 
 def _copy_up(copies: Copies, there: str, here: str) -> None:
     if there.endswith("/"):
-        left_out = copies.copy_folder(VirtSubproc.auxverb, there, here)
+        left_out = copies.copy_folder(
+            VirtSubproc.auxverb, there, here, _time_limit
+        )
         for line in complaints(left_out):
             adtlog.warning(f"copy to {here}: {line}")
     else:
-        copy_file(VirtSubproc.auxverb, there, here)
+        copy_file(VirtSubproc.auxverb, there, here, _time_limit)
 
 
 @contextlib.contextmanager
