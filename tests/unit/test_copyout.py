@@ -126,6 +126,7 @@ def test_times_and_sizes_that_need_binary_numbers(target: Path) -> None:
         (b"d/l", b"../d/../../outside"),
         (b"d/l", b"x/../../.."),
         (b"d/l", b"x/.."),
+        (b"l", b"l//etc/passwd"),
     ],
 )
 def test_link_that_may_lead_out_is_left_out(

@@ -46,6 +46,9 @@ def check_target(target: bytes, depth: int) -> None:
         raise Refused("the link is absolute")
     if len(target) >= PATH_MAX:
         raise Refused("the link is too long")
+    if b"//" in target:
+        # Of a loop such as "a -> a//etc", os.path.realpath() makes "/etc".
+        raise Refused("the link has an empty name in it")
     up, leading = 0, True
     for name in target.split(b"/"):
         if name == b"..":
