@@ -29,7 +29,6 @@ _SEND_FOLDER = (
 _SEND_FILE = "cat <{}"
 _MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
 
-
 #: Folders whose links are remembered, and characters of a name that are shown.
 _REMEMBERED = 16
 _SHOWN = 300
@@ -50,11 +49,12 @@ class Copies:
 
     def copy_folder(
         self, auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
-    ) -> LeftOut:
-        """Copy a folder out of the testbed; return what has no place here.
+    ) -> list[str]:
+        """Copy a folder out of the testbed; say what has no place here.
 
-        ``auxverb``: the words that run a command in the testbed.  ``limit``
-        makes it end; what it leaves is removed without hurry.
+        That is a line for each thing.  ``auxverb``: the words that run a
+        command in the testbed.  ``limit`` makes the copy end in time; to
+        remove what is left of it may take longer.
 
         :raises errors.TestbedError: the copy failed, and nothing is left of it
         :raises OSError: ``here`` can't be used
@@ -65,7 +65,23 @@ class Copies:
                 new.receive(source, limits)
             new.finish()
         self._remember(os.path.realpath(here), new.left_out.links)
-        return new.left_out
+        return list(_complaints(new.left_out))
+
+    @staticmethod
+    def copy_file(
+        auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
+    ) -> None:
+        """Copy a file out of the testbed; raises what copy_folder() does."""
+        limits = Limits.from_environment()
+        target = Path(here)
+        if copy.is_device(target):
+            with limit(), _sent(auxverb, _SEND_FILE, there) as source:
+                copy.copy_to_device(source, target)
+            return
+        with copy.file_beside(target) as new, limit():
+            with _sent(auxverb, _SEND_FILE, there) as source:
+                new.receive(source, limits)
+            new.finish()
 
     def put_links_back(
         self, auxverb: Sequence[str], here: str, there: str, timeout: float
@@ -91,23 +107,7 @@ class Copies:
             self._links[here] = links
 
 
-def copy_file(
-    auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
-) -> None:
-    """Copy a file out of the testbed; raises what copy_folder() does."""
-    limits = Limits.from_environment()
-    target = Path(here)
-    if copy.is_device(target):
-        with limit(), _sent(auxverb, _SEND_FILE, there) as source:
-            copy.copy_to_device(source, target)
-        return
-    with copy.file_beside(target) as new, limit():
-        with _sent(auxverb, _SEND_FILE, there) as source:
-            new.receive(source, limits)
-        new.finish()
-
-
-def complaints(left_out: LeftOut) -> Iterator[str]:
+def _complaints(left_out: LeftOut) -> Iterator[str]:
     """Yield what to say of what was left out, each in one line."""
     for path, why in left_out.first:
         name = reporting.printable(os.fsdecode(path))

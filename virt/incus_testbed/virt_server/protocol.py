@@ -7,11 +7,13 @@ The protocol: /usr/share/doc/autopkgtest/README.virtualisation-server.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Protocol
+from functools import cache, partial
+from typing import TYPE_CHECKING, Protocol
 
 from incus_testbed import errors
-from incus_testbed.virt_server.copies import Copies, complaints, copy_file
+
+if TYPE_CHECKING:
+    from incus_testbed.virt_server.copies import Copies
 
 sys.path.insert(0, "/usr/share/autopkgtest/lib")
 try:
@@ -51,7 +53,6 @@ def call(hooks: Hooks, *, debug: bool) -> None:
     VirtSubproc.reboot_testbed = hooks.reboot
     VirtSubproc.copyupdown_internal = partial(
         _copy,
-        copies=Copies(),
         copydown=VirtSubproc.copyupdown_internal,
     )
 
@@ -105,18 +106,17 @@ def _copy(
     paths: Sequence[str],
     up: bool,
     *,
-    copies: Copies,
     copydown: Callable[[str, Sequence[str], bool], None],
 ) -> None:
     """Copy from a path to another one; a failure is the copy's alone."""
     try:
         if up:
             _check(command, paths)
-            _copy_up(copies, *paths)
+            _copy_up(*paths)
         else:
             copydown(command, paths, up)
             here, there = paths
-            copies.put_links_back(
+            _copies().put_links_back(
                 VirtSubproc.auxverb, here, there, VirtSubproc.copy_timeout
             )
     except (OSError, ValueError, errors.TestbedError) as error:
@@ -134,15 +134,21 @@ def _check(command: str, paths: Sequence[str]) -> None:
         VirtSubproc.bomb(f"{command} paths must agree about directoryness")
 
 
-def _copy_up(copies: Copies, there: str, here: str) -> None:
+def _copy_up(there: str, here: str) -> None:
+    words = VirtSubproc.auxverb
     if there.endswith("/"):
-        left_out = copies.copy_folder(
-            VirtSubproc.auxverb, there, here, _time_limit
-        )
-        for line in complaints(left_out):
+        for line in _copies().copy_folder(words, there, here, _time_limit):
             adtlog.warning(f"copy to {here}: {line}")
     else:
-        copy_file(VirtSubproc.auxverb, there, here, _time_limit)
+        _copies().copy_file(words, there, here, _time_limit)
+
+
+@cache
+def _copies() -> "Copies":
+    # Here, because a server that starts has no time for it.
+    from incus_testbed.virt_server.copies import Copies  # noqa: PLC0415
+
+    return Copies()
 
 
 @contextlib.contextmanager
