@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.firewall import obstruction
+from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
 
 log = logging.getLogger(__name__)
@@ -109,10 +110,10 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
     except errors.TestbedError as error:
         raise _failure(incus, name, error.brief, error.details) from error
     readiness = Readiness(
-        state=answer.get("state", "unknown"),
-        failed_units=tuple(answer.get("failed", "").split()),
-        network=answer.get("network", "unknown"),
-        user=answer.get("user", ""),
+        state=guest_answer.state(answer.get("state", "")),
+        failed_units=guest_answer.units(answer.get("failed", "")),
+        network=guest_answer.state(answer.get("network", "")),
+        user=guest_answer.user(answer.get("user", "")),
     )
     if answer["status"] != "0":
         why = (
@@ -202,7 +203,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
             answer = {}
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
-        if answer.get("boot", old) != old:
+        if (guest_answer.boot(answer.get("boot", "")) or old) != old:
             wait_ready(incus, name, max(left, 1))
             return
         time.sleep(0.05)

@@ -14,7 +14,7 @@ from typing import Any
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
-from incus_testbed.guest import script
+from incus_testbed.guest import answer, script
 
 #: A word of a command line, as subprocess takes it.
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -133,15 +133,17 @@ class GuestCommand:
         kind, _, number = self._outcome(key).partition(" ")
         match kind:
             case "exit":
-                return int(number)
+                return answer.number(
+                    number, answer.LARGEST_STATUS, "an exit status"
+                )
             case "signal":
-                return -int(number)
+                return -answer.number(number, answer.LARGEST_SIGNAL, "a signal")
             case "user":
                 raise KeyError(f"User not found in instance: {self.user}")
             case "cwd":
-                raise _os_error(int(number), self.cwd or "~")
+                raise _os_error(number, self.cwd or "~")
             case "command":
-                raise _os_error(int(number), self.words[0])
+                raise _os_error(number, self.words[0])
         raise errors.CommandFailed(
             f"How '{os.fsdecode(self.words[0])}' ended in {self.instance} is"
             " not known",
@@ -154,15 +156,15 @@ class GuestCommand:
         Two steps, because an answer that was lost is asked for again.
         """
         try:
-            answer = boot.ask(self.incus, self.instance, "outcome.sh", key)
+            said = boot.ask(self.incus, self.instance, "outcome.sh", key)
         except errors.NotFound as error:
             raise errors.NotRunning(
                 f"{self.instance} is gone", details=error.brief
             ) from error
-        if "outcome" in answer:
+        if "outcome" in said:
             with contextlib.suppress(errors.TestbedError):
                 boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
-        return answer.get("outcome", "")
+        return said.get("outcome", "")
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:
@@ -195,5 +197,6 @@ def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _os_error(number: int, name: Word) -> OSError:
-    return OSError(number or errno.EIO, os.strerror(number), os.fsdecode(name))
+def _os_error(said: str, name: Word) -> OSError:
+    number = answer.number(said, answer.LARGEST_ERRNO, "an errno") or errno.EIO
+    return OSError(number, os.strerror(number), os.fsdecode(name))

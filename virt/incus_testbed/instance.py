@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
+from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand, Word
 from incus_testbed.guest_files import GuestFiles
@@ -156,6 +157,7 @@ class Instance:
         """Return the guest's shell, boot id and first normal user.
 
         :raises errors.NotRunning: it is not running, or went down meanwhile
+        :raises errors.CommandFailed: its answer makes no sense
         """
         answer = boot.ask(self._incus, self.name, "probe.sh")
         if not {"shell", "boot", "user"} <= answer.keys():
@@ -163,7 +165,16 @@ class Instance:
                 f"{self.name} went away while it was asked about itself",
                 details=self.evidence(),
             )
-        return answer
+        boot_id = guest_answer.boot(answer["boot"])
+        if not boot_id:
+            raise errors.CommandFailed(
+                f"{self.name} gave no boot id when it was asked for it"
+            )
+        return {
+            "shell": guest_answer.shell(answer["shell"]),
+            "boot": boot_id,
+            "user": guest_answer.user(answer["user"]),
+        }
 
     def exec_argv(
         self,
@@ -244,7 +255,9 @@ class Instance:
             raise errors.CommandFailed(
                 f"The user {name} can't be made in {self.name}"
             )
-        return int(answer["uid"])
+        return guest_answer.number(
+            answer["uid"], guest_answer.LARGEST_UID, f"the uid of {name}"
+        )
 
     def start(self) -> None:
         """Start a stopped instance and wait until it is ready."""

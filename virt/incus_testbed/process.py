@@ -277,6 +277,7 @@ def missing_program(name: str) -> errors.MissingProgram:
         "incus": "incus-client",
         "xz": "xz-utils",
         "qemu-img": "qemu-utils",
+        "prlimit": "util-linux",
         "setsid": "util-linux",
     }.get(Path(name).name, Path(name).name)
     return errors.MissingProgram(
