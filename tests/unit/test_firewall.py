@@ -107,6 +107,19 @@ def test_a_zone_that_does_not_accept_is_no_remedy() -> None:
     assert _found([shut, *zones, goes_to("public"), end]) != []
 
 
+def test_what_is_accepted_from_others_does_not_count() -> None:
+    """As of firewalld 1.3 where Docker is, too."""
+    for goes in ("jump", "goto"):
+        others = [
+            _chain("docker"),
+            _rule("docker", _ACCEPT),
+            _rule("in", _match(_FROM, "docker0"), {goes: {"target": "docker"}}),
+        ]
+        assert _found([_SHUT, *others]) != []
+    to_all = _rule("in", {"jump": {"target": "docker"}})
+    assert _found([_SHUT, *others, to_all]) == []
+
+
 @pytest.mark.parametrize(
     "rule",
     [

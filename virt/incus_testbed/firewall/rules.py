@@ -65,7 +65,9 @@ class Table:
             ):
                 yield name, chain
 
-    def reachable(self, start: str) -> set[str]:
+    def reachable(
+        self, start: str, *, by_all_packets: bool = False
+    ) -> set[str]:
         """Return the names of the chains that one leads to, with its own."""
         found: set[str] = set()
         waiting = [start]
@@ -73,7 +75,11 @@ class Table:
             name = waiting.pop()
             if name in self.chains and name not in found:
                 found.add(name)
-                waiting += [rule.target for rule in self.chains[name].rules]
+                waiting += [
+                    rule.target
+                    for rule in self.chains[name].rules
+                    if not (by_all_packets and rule.conditional)
+                ]
         return found
 
     def _drops_the_rest(self, name: str) -> bool:
@@ -84,20 +90,26 @@ class Table:
 
     def _admits_the_bridge(self, start: str) -> bool:
         return any(
-            self._accepts(rule) and (rule.named or not rule.conditional)
+            rule.named and self._accepts(rule)
             for name in self.reachable(start)
             for rule in self.chains[name].rules
+        ) or any(
+            _accepts_all(self.chains[name])
+            for name in self.reachable(start, by_all_packets=True)
         )
 
     def _accepts(self, rule: Rule) -> bool:
         """Tell whether a rule accepts, or goes where all is accepted."""
-        if not rule.target:
-            return rule.verdict == "accept"
-        target = self.chains.get(rule.target, Chain())
-        return rule.named and any(
-            other.verdict == "accept" and not other.conditional
-            for other in target.rules
-        )
+        if rule.target in self.chains:
+            return _accepts_all(self.chains[rule.target])
+        return rule.verdict == "accept"
+
+
+def _accepts_all(chain: Chain) -> bool:
+    return any(
+        rule.verdict == "accept" and not rule.conditional
+        for rule in chain.rules
+    )
 
 
 def of_nft(listing: Any, bridge: str) -> list[Table]:
