@@ -36,6 +36,7 @@ def metadata_tar(
                 source=conversion.sha256,
                 date=date,
                 evictable=label.evictable,
+                unpacked=conversion.used_size,
             ),
             **(guest_machine.properties(machine) if machine else {}),
         },

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an image holds, read from its archive as it streams past."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Literal
 
 from incus_testbed import errors
 from incus_testbed.image import os_release, packages
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.packages import Package
 from incus_testbed.image.tree import Tree
@@ -70,6 +72,15 @@ _WITH_CONTENT = re.compile(
     """
 )
 
+#: Bytes of a file of configuration; real ones have a few KB.
+_LARGEST_FILE = 1 << 16
+
+#: How many files dpkg's records may be in: a distroless image has some tens.
+_MOST_STATUS_FILES = 10_000
+
+#: Characters of a name for people.
+_LONGEST_LABEL = 64
+
 #: Packages that every Debian system has, for its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
 
@@ -120,11 +131,17 @@ class Facts:
 class Survey:
     """Collects, in bounded memory, what customisation needs to know."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         """Start with nothing seen."""
-        self._tree = Tree(paths=_watched(), pattern=_WITH_CONTENT.pattern)
+        self._budget = budget or Budget()
+        self._tree = Tree(
+            paths=_watched(),
+            pattern=_WITH_CONTENT.pattern,
+            budget=self._budget,
+        )
         self._packages: dict[str, Package] = {}
         self._machine_id_may_be_a_link = False
+        self._status_files = 0
 
     def watches(self, path: str) -> bool:
         """Return whether a member at this path matters, or leads to one."""
@@ -134,17 +151,47 @@ class Survey:
         """Return whether a regular file's bytes must be in its Entry."""
         return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
 
+    def check_size(self, path: str, size: int) -> None:
+        """Refuse a file whose content is wanted before it is read.
+
+        :raises errors.BadImage: it is larger than it can be in a real system
+        """
+        if _is_status(path):
+            if size > self._budget.status_bytes:
+                raise self._budget.refusal(
+                    "status_bytes",
+                    f"The records of dpkg in /{path} are too long",
+                    f"They have {size} bytes.",
+                )
+        elif size > _LARGEST_FILE:
+            raise errors.BadImage(
+                f"The image's /{path} is too large for a file of its kind",
+                details=f"It has {size} bytes, more than {_LARGEST_FILE}.",
+                resolution="Make the image anew, without it.",
+            )
+
     def visit(self, entry: Entry) -> None:
         """Take note of an archive's next member."""
         if _is_status(entry.path) and entry.content is not None:
             if entry.path == packages.STATUS:
                 self._packages.clear()
+            self._count_status_file()
             self._packages |= packages.installed(
                 entry.content, ("systemd", *_ESSENTIAL)
             )
+            entry = dataclasses.replace(entry, content=None)
         if _may_replace_a_machine_id(entry):
             self._machine_id_may_be_a_link = True
         self._tree.remember(entry)
+
+    def _count_status_file(self) -> None:
+        self._status_files += 1
+        if self._status_files > _MOST_STATUS_FILES:
+            raise errors.BadImage(
+                "The records of dpkg are in more than"
+                f" {_MOST_STATUS_FILES} files",
+                resolution="Make the image anew.",
+            )
 
     def facts(self) -> Facts:
         """Return what was seen.
@@ -157,10 +204,10 @@ class Survey:
         interfaces_file = self._tree.text(_INTERFACES)
         return Facts(
             architecture=architecture,
-            vendor=release.get("ID", ""),
+            vendor=release.get("ID", "")[:_LONGEST_LABEL],
             codename=os_release.codename(
                 release, self._tree.text(_DEBIAN_VERSION)
-            ),
+            )[:_LONGEST_LABEL],
             init=init,
             systemd_version=_major(self._packages.get("systemd")),
             networkd=self._service(_NETWORKD),
@@ -246,7 +293,7 @@ class Survey:
 
     def _interfaces(self, main: str) -> Iterator[str]:
         yield main
-        if re.search(r"(?m)^\s*source(-directory)?\s", main):
+        if re.search(r"(?m)^[ \t]*source(-directory)?[ \t]", main):
             directory = f"{_INTERFACES}.d"
             for name in self._tree.names(directory):
                 yield self._tree.text(f"{directory}/{name}")
@@ -320,5 +367,7 @@ def _is_status(path: str) -> bool:
 
 
 def _major(package: Package | None) -> int | None:
-    found = re.match(r"(?:\d+:)?(\d+)", package.version if package else "")
+    found = re.match(
+        r"(?:\d{1,9}:)?(\d{1,9})", package.version if package else ""
+    )
     return int(found[1]) if found else None
