@@ -138,8 +138,8 @@ def test_exec_is_binary_safe(instance: Instance) -> None:
 
 def test_exec_starts_like_a_login(instance: Instance) -> None:
     said = _output(instance, "env").splitlines()
-    assert {"HOME=/root", "USER=root", "PWD=/root"} <= set(said)
-    assert not any(line.startswith("LANG=") for line in said)
+    assert {"HOME=/root", "USER=root", "LANG=C.UTF-8"} <= set(said)
+    assert _output(instance, "pwd") == "/root\n"
 
 
 def test_exec_arguments_come_through(instance: Instance) -> None:
