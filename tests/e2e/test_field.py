@@ -73,7 +73,9 @@ _UFW = Firewall(
 )
 _FIREWALLD = Firewall(
     name="firewalld",
-    start="systemctl start firewalld",
+    # It can be started before its rules are loaded.
+    start="systemctl start firewalld; timeout 60 sh -c"
+    " 'until nft list table inet firewalld; do sleep 0.2; done'",
     stop="firewall-cmd --permanent --zone=trusted"
     " --remove-interface=debusinebr0; systemctl stop firewalld",
 )
