@@ -4,6 +4,7 @@
 Nothing there is followed: it may be a link that an earlier copy brought.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -27,10 +28,10 @@ def merge(source: int, target: int, left_out: LeftOut) -> None:
 def _merge(source: int, target: int, left_out: LeftOut, above: bytes) -> None:
     for name in map(os.fsencode, os.listdir(source)):
         path = above + b"/" + name if above else name
-        try:
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-        except NotADirectoryError:
+        # A rename that replaces a file makes ext4 write it to the disk first.
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(name, dir_fd=target)
+        try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except IsADirectoryError:
             left_out.add(path, "a folder of that name is there already")

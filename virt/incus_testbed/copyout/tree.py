@@ -92,6 +92,20 @@ class Tree:
         :raises errors.LimitReached: they are more than the limits allow
         :raises errors.CommandFailed: there is no archive, or a damaged one
         """
+        # A file's mode is right from the start: to change it later takes
+        # longer than all else that is done for a small file.
+        umask = os.umask(0)
+        try:
+            self._write_all(archive)
+        finally:
+            os.umask(umask)
+
+    def close(self) -> None:
+        """Close the folders below the root, which is its opener's to close."""
+        while len(self._open) > 1:
+            os.close(self._open.pop().descriptor)
+
+    def _write_all(self, archive: Archive) -> None:
         for member in archive.members():
             self._budget.take_member()
             self._budget.take(member.size)
@@ -101,11 +115,6 @@ class Tree:
                 self._left_out.add(member.path, str(refused))
         self._leave(0)
         _set_mtime(self._open[0])
-
-    def close(self) -> None:
-        """Close the folders below the root, which is its opener's to close."""
-        while len(self._open) > 1:
-            os.close(self._open.pop().descriptor)
 
     def _write(self, member: Member, archive: Archive) -> None:
         names = path.parts(member.path, self._budget.limits.depth)
@@ -140,11 +149,12 @@ class Tree:
         self, folder: int, name: bytes, member: Member, archive: Archive
     ) -> None:
         with _once():
-            file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            file = os.open(
+                name, _NEW_FILE, member.mode & _PERMISSIONS, dir_fd=folder
+            )
         try:
             if member.size:
                 archive.copy(file)
-            os.fchmod(file, member.mode & _PERMISSIONS)
             os.utime(file, (member.mtime, member.mtime))
         finally:
             os.close(file)
