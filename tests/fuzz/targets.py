@@ -44,6 +44,7 @@ Target = Callable[[Random], None]
 TARGETS: dict[str, Target] = {}
 
 _BLOCK = tarfile.BLOCKSIZE
+_REWRITE = ("qemu-img", "convert", "-f", "raw", "-O", "qcow2")
 
 
 def _target(run: Target) -> Target:
@@ -292,8 +293,7 @@ def _qcow2() -> tuple[bytes, ...]:
             ["-c", "-o", "cluster_size=4096"],
         ):
             subprocess.run(
-                ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options]
-                + [str(raw), str(image)],
+                [*_REWRITE, *options, str(raw), str(image)],
                 check=True,
             )
             made.append(image.read_bytes())

@@ -275,7 +275,7 @@ def xz_large_dictionary() -> Pieces:
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": MIB}]
     packer = lzma.LZMACompressor(filters=filters)
     packed = bytearray()
-    for _ in range(1536):
+    for _ in range(320):
         packed += packer.compress(bytes(MIB))
     packed += packer.flush()
     start = 12  # after the stream's header comes the block's
