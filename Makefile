@@ -14,6 +14,7 @@ help:
 	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, each Debian'
+	@echo 'make fuzz    try every parser with files changed at random; FUZZ_CASES= how many each'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
 	@echo 'make bench   measure it all beside what else there is; BENCH= its arguments'
@@ -61,6 +62,10 @@ check-vm:
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
 
+FUZZ_CASES = 100000
+fuzz: packages
+	$(PYTHON) -m tests.fuzz --cases $(FUZZ_CASES) $(FUZZ)
+
 soak: linters
 	$(PYTHON) -m tests.faults.soak
 
@@ -86,4 +91,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-vm lint test e2e e2e-compare soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-vm lint test e2e e2e-compare fuzz soak bench deb package-check format packages linters clean

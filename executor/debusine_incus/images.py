@@ -21,7 +21,7 @@ from debusine_incus.bounds import Bounds
 from debusine_incus.download import Download
 from incus_testbed import errors
 from incus_testbed.client import Incus
-from incus_testbed.image import eviction, labels, lease
+from incus_testbed.image import eviction, labels, lease, scratch
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.lease import Lease
 from incus_testbed.image.store import Store
@@ -162,11 +162,29 @@ class ImageCache:
                         label=_label(artifact, evictable),
                         progress=progress,
                     )
-            except errors.NoSpace:
-                if last or not eviction.evict(self._incus, keep=0, max_bytes=0):
+            except errors.NoSpace as error:
+                if last or not self._make_room(artifact, error):
                     raise
             else:
                 return
+
+    def _make_room(
+        self, artifact: ArtifactResponse, error: errors.NoSpace
+    ) -> bool:
+        """Remove all unused images; tell whether it is worth another try.
+
+        Nothing is removed where that could not make room enough: an image that
+        fits nowhere must not cost the others.
+        """
+        lacking = max(error.lacking, file(artifact).size - scratch.room())
+        gain = sum(
+            labels.disk_use(image)
+            for image in self._incus.images()
+            if labels.is_evictable(image)
+        )
+        if lacking > gain:
+            return False
+        return bool(eviction.evict(self._incus, keep=0, max_bytes=0))
 
     def _make_way(self, name: str, sha256: str) -> None:
         """Remove an image that has the alias and was made from another file.

@@ -124,7 +124,7 @@ def many_deep_paths() -> Pieces:
     yield SYSTEM
     deep = "a/" * 2000
     yield symlink(f"{deep}l", "x")
-    for number in range(20_000):
+    for number in range(5000):
         yield member(f"{'b/' if number % 2 else ''}{deep}{number}")
     yield END
 
@@ -158,7 +158,7 @@ def long_names_of_links() -> Pieces:
 @_file
 def many_links() -> Pieces:
     yield SYSTEM
-    for number in range(400_000):
+    for number in range(45_000):
         yield symlink(f"{number}", "/")
     yield END
 
@@ -166,7 +166,7 @@ def many_links() -> Pieces:
 @_file
 def many_hard_links() -> Pieces:
     yield SYSTEM
-    for number in range(400_000):
+    for number in range(45_000):
         yield member(f"{number}", typeflag=tarfile.LNKTYPE, target=f"t{number}")
     yield END
 
@@ -174,8 +174,8 @@ def many_hard_links() -> Pieces:
 @_file
 def global_headers() -> Pieces:
     yield SYSTEM
-    for number in range(4):
-        yield global_header(200_000, number * 200_000) + member(f"{number}")
+    for number in range(8):
+        yield global_header(90_000, number * 90_000) + member(f"{number}")
     yield END
 
 
@@ -190,15 +190,17 @@ def global_headers_and_members() -> Pieces:
 @_file
 def long_headers() -> Pieces:
     yield SYSTEM
-    for number in range(1000):
-        yield member(f"{number}", records={f"k{n}": "" for n in range(50_000)})
+    records = {f"k{number}": "" for number in range(50_000)}
+    long = member("x", records=records)
+    for _ in range(200):
+        yield long
     yield END
 
 
 @_file
 def configuration_without_end() -> Pieces:
     yield SYSTEM
-    for number in range(4000):
+    for number in range(1000):
         path = f"etc/network/interfaces.d/{number}"
         yield member(path, b"#" * (1 << 16))
     yield END
@@ -207,7 +209,7 @@ def configuration_without_end() -> Pieces:
 @_file
 def members_without_end() -> Pieces:
     yield SYSTEM
-    for number in range(3_000_000):
+    for number in range(200_000):
         info = tarfile.TarInfo(f"{number}")
         yield info.tobuf(tarfile.USTAR_FORMAT)
     yield END
@@ -217,7 +219,7 @@ def members_without_end() -> Pieces:
 def many_status_files() -> Pieces:
     yield SYSTEM
     text = b"Package: dpkg\nArchitecture: amd64\n"
-    for number in range(100_000):
+    for number in range(12_000):
         yield member(f"var/lib/dpkg/status.d/{number}", text)
     yield END
 
@@ -273,7 +275,7 @@ def xz_large_dictionary() -> Pieces:
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": MIB}]
     packer = lzma.LZMACompressor(filters=filters)
     packed = bytearray()
-    for _ in range(1536):
+    for _ in range(320):
         packed += packer.compress(bytes(MIB))
     packed += packer.flush()
     start = 12  # after the stream's header comes the block's

@@ -236,7 +236,8 @@ def test_gnu_tar_unpacks_the_same(source: bytes) -> None:
     try:
         _, out = convert(source)
     except errors.BadImage as refused:
-        assert "outside its root" in refused.brief  # noqa: PT017
+        outside = "outside its root" in refused.brief
+        assert outside or trees.unpacked(source)[0]
         return
     assert trees.unpacked(out) == trees.unpacked(source)
 
@@ -440,6 +441,7 @@ def test_a_header_that_claims_to_be_huge() -> None:
     assert refusal(source).brief in {
         "The archive is corrupt",
         "The archive is cut short",
+        "The archive's headers are too long",
     }
 
 

@@ -503,6 +503,16 @@ def test_gpt(parts: list[tuple[int, int, bool]], sector: int) -> None:
     header = header[:16] + struct.pack("<I", zlib.crc32(header)) + header[20:]
     content = bytes(sector) + header.ljust(sector, b"\0") + entries
     disk = _Memory(content.ljust(100 * sector, b"\0"))
+    taken = [
+        place
+        for start, length, _ in parts
+        for place in range(start, start + length)
+    ]
+    if len(set(taken)) < len(taken):
+        with pytest.raises(errors.BadImage) as caught:
+            partitions.partitions(disk.read, disk.size)
+        assert "overlap" in caught.value.details
+        return
     found = partitions.partitions(disk.read, disk.size)
     assert [
         (part.start // sector, part.size // sector, part.esp) for part in found

@@ -57,7 +57,12 @@ class Busy(TestbedError):
 
 
 class NoSpace(TestbedError):
-    """A disk, pool or quota is full."""
+    """A disk, pool or quota is full.
+
+    ``lacking`` is how many bytes more there would have to be, 0 if not known.
+    """
+
+    lacking = 0
 
 
 class LimitReached(TestbedError):

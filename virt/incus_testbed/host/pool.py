@@ -8,6 +8,7 @@ from pathlib import Path
 from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.image import labels
 
 #: Drivers that clone an image at no cost, the one to make first.
 _MADE = ("btrfs", "zfs")
@@ -104,9 +105,11 @@ def _short(incus: Incus, name: str) -> Finding | None:
         return None
     if space is None or (free := space[1]) >= _ROOM:
         return None
+    taken = sum(map(labels.disk_use, incus.images()))
     return Finding(
         state=State.WARNING,
-        detail=f"only {free / _GIB:.1f} GiB are free in it",
+        detail=f"only {free / _GIB:.1f} GiB are free in it; the images take"
+        f" up to {taken / _GIB:.1f} GiB",
         advice="'incus-testbed images' lists the images, 'incus-testbed gc'"
         " removes what nobody owns",
     )

@@ -41,7 +41,6 @@ NONSENSE = (
     tarfile.TarError,
     ArithmeticError,
     LookupError,
-    MemoryError,
     RecursionError,
     TypeError,
     ValueError,

@@ -104,7 +104,7 @@ def convert(
     meter = Meter(budget, packed=lambda: max(given.size, given.total))
     facts: Facts | None
     machine = None
-    with _sense(), _unpacked(given, meter) as (stream, is_packed):
+    with _sense(given), _unpacked(given, meter) as (stream, is_packed):
         form = shape.shape(stream.head(shape.length(meter.budget)))
         if form is None:
             meter.require(fits_pool)
@@ -131,8 +131,10 @@ def convert(
 
 
 @contextlib.contextmanager
-def _sense() -> Iterator[None]:
+def _sense(source: Source) -> Iterator[None]:
     """Take whatever Python stumbles over in a file for a bad file.
+
+    What the source itself raises is the caller's.
 
     The parsers refuse by themselves what they know to look for; this is for
     what nobody thought of.
@@ -140,6 +142,8 @@ def _sense() -> Iterator[None]:
     try:
         yield
     except _NONSENSE as problem:
+        if problem is source.trouble:
+            raise
         log.debug("what made no sense", exc_info=True)
         raise errors.BadImage(
             "The file makes no sense",

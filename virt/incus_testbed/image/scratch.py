@@ -44,12 +44,22 @@ def check_room(file: IO[bytes], size: int) -> None:
 
     :raises errors.NoSpace: there are less than size bytes
     """
-    there = os.fstatvfs(file.fileno())
-    free = there.f_bavail * there.f_frsize
+    free = _free(os.fstatvfs(file.fileno()))
     if free < size:
-        raise full(
+        error = full(
             f"{size / 1e6:.0f} MB are needed, and {free / 1e6:.0f} MB free."
         )
+        error.lacking = size - free
+        raise error
+
+
+def room() -> int:
+    """Return the bytes that are free for temporary files."""
+    return _free(os.statvfs(_folder()))
+
+
+def _free(there: os.statvfs_result) -> int:
+    return there.f_bavail * there.f_frsize
 
 
 def full(details: str = "") -> errors.NoSpace:

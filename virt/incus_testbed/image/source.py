@@ -114,6 +114,8 @@ class Source(Lookahead):
             else getattr(file, "size", 0)
         )
         self._progress = progress
+        #: What was raised by the file or by progress, and not by its bytes.
+        self.trouble: Exception | None = None
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -123,11 +125,15 @@ class Source(Lookahead):
         return self._hash.hexdigest()
 
     def _read_on(self, size: int) -> bytes:
-        chunk = self._file.read(size)
-        self._hash.update(chunk)
-        self.size += len(chunk)
-        if self._progress and chunk:
-            self._progress(self.size)
+        try:
+            chunk = self._file.read(size)
+            self._hash.update(chunk)
+            self.size += len(chunk)
+            if self._progress and chunk:
+                self._progress(self.size)
+        except Exception as error:
+            self.trouble = error
+            raise
         return chunk
 
 

@@ -64,10 +64,12 @@ class Packed:
                 self._passage.approve(place + done + wanted)
                 self._passage.seek(place + done)
                 data = self._passage.read(wanted)
-                if not data:
-                    raise self._damaged(f"it ends at byte {place + done}")
+                if len(data) < wanted:
+                    raise self._damaged(
+                        f"it ends at byte {place + done + len(data)}"
+                    )
                 yield offset + done, data
-                done += len(data)
+                done += wanted
         self._check_end()
 
     def _check_end(self) -> None:
