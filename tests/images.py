@@ -3,7 +3,9 @@
 
     python3 -m tests.images SUITE [PACKAGE...]
 
-prints the path of a tarball, made at need and kept for a week.
+prints the path of a tarball, made at need and kept for a week.  SUITE may be
+that of backports, trixie-backports for instance: the image is then a trixie
+that takes from backports all that these have.
 """
 
 import argparse
@@ -52,11 +54,11 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
     source = debian_source()
-    options = apt_options()
+    options = [*apt_options(), *_preference(suite)]
     wanted = sorted({"systemd-sysv", *packages})
     if "https://" in source["URIs"]:
         wanted.append("ca-certificates")
-    text = stanza(source, suite)
+    text = stanza(source, " ".join(dict.fromkeys([codename(suite), suite])))
     recipe = "\n".join([_RECIPE, suite, *wanted, text, *options])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     cache = cache_directory()
@@ -74,6 +76,18 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
                 + key_hooks(source.get("Signed-By", "")),
             )
     return image
+
+
+def codename(suite: str) -> str:
+    """Return the Debian release that a suite is, or is backports for."""
+    return suite.removesuffix("-backports")
+
+
+def _preference(suite: str) -> list[str]:
+    """Return what makes apt prefer backports, which it does not by itself."""
+    if suite == codename(suite):
+        return []
+    return [f'APT::Default-Release "{suite}";']
 
 
 def cache_directory() -> Path:
@@ -130,7 +144,10 @@ def _real_uri(uris: str) -> str:
 
 
 def stanza(source: dict[str, str], suite: str) -> str:
-    """Return the deb822 stanza for ``suite`` of this source."""
+    """Return the deb822 stanza for ``suite`` of this source.
+
+    It may be several suites, with spaces between them.
+    """
     wanted = {"Types": "deb", "Suites": suite, "Components": "main"}
     ignored = {"Architectures", "Arch", "Enabled", "Targets"}
     return "".join(
@@ -188,7 +205,7 @@ def _bootstrap(
             [
                 *("mmdebstrap", "--variant=minbase", *options),
                 *(f"--customize-hook={hook}" for hook in _ANONYMISE),
-                *(suite, partial, source),
+                *(codename(suite), partial, source),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
