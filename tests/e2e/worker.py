@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The worker in a guest, as the machine's administrator sees it."""
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tests.e2e.guest import Guest
@@ -11,6 +14,20 @@ UNIT = "debusine-worker"
 
 #: Where our packages lie in its guest.
 PACKAGES = "/root/packages"
+
+_CONFIGURATION = "/etc/debusine/worker/config.ini"
+_DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/e2e.conf"
+#: Make later versions of all packages in one directory in another.
+_LATER = """
+mkdir -p "$2"
+for deb in "$1"/*.deb; do
+    version=$(dpkg-deb --field "$deb" Version)
+    dpkg-deb --raw-extract "$deb" "$2/tree"
+    sed -i "s/$version/&+later/" "$2/tree/DEBIAN/control"
+    dpkg-deb --build "$2/tree" "$2"
+    rm -r "$2/tree"
+done
+"""
 
 #: Seconds until a worker that was started offers what it can do.
 _LIMIT = 120
@@ -42,9 +59,19 @@ class Worker:
         self._guest = guest
 
     def log(self) -> str:
-        """Return what it has logged since the guest was started."""
+        """Return what the worker that runs has logged."""
         return self._guest.run(
-            "journalctl", f"--unit={UNIT}", "--no-pager", "--output=cat"
+            *("sh", "-euc"),
+            f"id=$(systemctl show --property=InvocationID --value {UNIT})\n"
+            "journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID=$id",
+        )
+
+    def process(self) -> int:
+        """Return the process id of the worker that runs."""
+        return int(
+            self._guest.run(
+                "systemctl", "show", "--property=MainPID", "--value", UNIT
+            )
         )
 
     def restart(self) -> None:
@@ -61,11 +88,41 @@ class Worker:
 
     def use_ours(self) -> None:
         """Install our packages; wait until it runs with them."""
-        self._change_packages(f"install {PACKAGES}/*.deb")
+        with self._telling_anew():
+            self._apt("update")
+            self._apt(f"install --allow-downgrades {PACKAGES}/*.deb")
 
     def use_upstreams(self) -> None:
         """Remove our package for it; wait until it runs without."""
-        self._change_packages("remove debusine-worker-incus")
+        with self._telling_anew():
+            self._apt("remove debusine-worker-incus")
+
+    def upgrade(self) -> None:
+        """Install later versions of our packages, of the same content."""
+        later = f"{PACKAGES}/later"
+        self._guest.run("sh", "-euc", _LATER, "sh", PACKAGES, later)
+        self._apt(f"install {later}/*.deb")
+
+    @contextlib.contextmanager
+    def environment(
+        self,
+        *,
+        unit: Mapping[str, str],
+        children: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[None]:
+        """Have its unit set variables, and its configuration, for children."""
+        settings = "\n".join(f"{key} = {children[key]}" for key in children)
+        variables = "\n".join(f"Environment={key}={unit[key]}" for key in unit)
+        saved = self._guest.run("cat", _CONFIGURATION)
+        try:
+            self._write(_CONFIGURATION, f"{saved}\n[Environment]\n{settings}\n")
+            self._write(_DROP_IN, f"[Service]\n{variables}\n")
+            self._reload()
+            yield
+        finally:
+            self._write(_CONFIGURATION, saved)
+            self._guest.run("rm", "-f", _DROP_IN)
+            self._reload()
 
     def offer(self) -> dict[str, Any]:
         """Return what it has told the server of itself last."""
@@ -90,13 +147,27 @@ class Worker:
                 raise TimeoutError(f"{self.offer()}\n{self.log()}")
             time.sleep(1)
 
-    def _change_packages(self, words: str) -> None:
-        """Have apt do something that restarts it; wait until it did."""
-        before = self._told()[0]
+    def _reload(self) -> None:
+        """Restart it with what is configured now; wait until it runs."""
+        with self._telling_anew():
+            self._guest.run("systemctl", "daemon-reload")
+            self.restart()
+
+    def _apt(self, words: str) -> None:
         self._guest.run(
             *("sh", "-c"),
             f"DEBIAN_FRONTEND=noninteractive apt-get -qy {words}",
         )
+
+    def _write(self, path: str, text: str) -> None:
+        script = 'mkdir -p "${1%/*}"; printf %s "$2" >"$1"'
+        self._guest.run("sh", "-euc", script, "sh", path, text)
+
+    @contextlib.contextmanager
+    def _telling_anew(self) -> Iterator[None]:
+        """Do what restarts it; wait until it has told the server of itself."""
+        before = self._told()[0]
+        yield
         deadline = time.monotonic() + _LIMIT
         while self._told()[0] == before:
             if time.monotonic() > deadline:
