@@ -13,7 +13,7 @@ help:
 	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
-	@echo 'make package-check  build the packages on, and put them on, bookworm, trixie, sid'
+	@echo 'make package-check  build the packages on, and put them on, each Debian'
 	@echo 'make soak    kill everything at any moment, for an hour or two'
 	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
 	@echo 'make bench   measure it all beside what else there is; BENCH= its arguments'
@@ -49,7 +49,7 @@ e2e: linters
 	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
 
 package-check: linters
-	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k %) \
+	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
 		tests/e2e/test_packages.py
 
 # Upstream's instances are not asked: they need other images.

@@ -22,6 +22,7 @@ class FakeIncus(Incus):
         super().__init__()
         self.version = "6.0.4"
         self.drivers = drivers
+        self.settings: dict[str, str] = {}
         self.total = self.free = 1 << 40
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             "network": {"eth0": _object("eth0", type="physical")},
@@ -48,6 +49,14 @@ class FakeIncus(Incus):
         del name
         return self.total, self.free
 
+    def current_project(self) -> str:
+        """Return the name of the only project."""
+        return "default"
+
+    def project_config(self) -> dict[str, str]:
+        """Return the only project's configuration."""
+        return self.settings
+
     def resources(self) -> dict[str, Any]:
         """Return what the server's machine has."""
         return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
@@ -65,10 +74,16 @@ class FakeIncus(Incus):
         """Do what the incus command would."""
         del stdin, timeout
         kind, verb, *rest = words
+        if kind == "project":
+            self.settings.update(_settings(rest[1:]))
+            return b""
         if verb == "list":
             return json.dumps([*self.objects[kind].values()]).encode()
         if verb == "create":
             self._create(kind, *rest)
+            return b""
+        if verb == "delete":
+            del self.objects[kind][rest[0]]
             return b""
         profile = self._profile(rest[1] if verb == "device" else rest[0])
         if verb == "set":

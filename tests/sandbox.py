@@ -66,7 +66,7 @@ def clear() -> None:
         Incus(project="default").run("project", "list", "--format=json")
     ):
         owner = Owner.parse(project["config"].get(_OWNER, ""))
-        if owner and owner.is_gone():
+        if owner and owner.is_gone(local=True):
             Sandbox.of(project["name"].removeprefix("check-")).remove()
 
 

@@ -20,6 +20,7 @@ from debusine.tasks.executors import (
 )
 from debusine.tasks.models import BackendType
 
+from debusine_incus import children
 from debusine_incus.images import ImageCache
 from debusine_incus.instance import IncusInstance
 from debusine_incus.statistics import Monitor
@@ -96,6 +97,8 @@ class IncusExecutor:
     def _obstacles(cls) -> list[str]:
         if shutil.which(_VIRT_SERVER_PROGRAM) is None:
             return [f"{_VIRT_SERVER_PROGRAM} is not on PATH"]
+        if reason := children.obstacle():
+            return [reason]
         return host.obstacles(Incus(), driver=cls.driver)
 
     def download_image(self) -> str:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Setting up a host: the same on a fake and on a real Incus."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from incus_testbed import host
+from incus_testbed import errors, host
 from incus_testbed.client import Incus
+from incus_testbed.image import profiles
 from tests.fake_incus import FakeIncus
 from tests.sandbox import Sandbox
 
@@ -81,7 +83,10 @@ def test_setup_makes_what_the_specification_says(incus: Incus) -> None:
     _setup(incus)
 
     profile = incus.profile(_NAMES.profile)
-    assert profile["config"] == {"raw.lxc": "lxc.mount.auto=sys"}
+    assert profile["config"] == {
+        "raw.lxc": "lxc.mount.auto=sys",
+        "security.nesting": "true",
+    }
     assert profile["devices"] == {
         "eth0": {"name": "host0", "network": _NAMES.network, "type": "nic"},
         "root": {"path": "/", "pool": _NAMES.pool, "type": "disk"},
@@ -111,10 +116,161 @@ def test_setup_mends_the_profile_and_keeps_what_was_added(
     profile = incus.profile(name)
     assert profile["config"] == {
         "raw.lxc": f"{added}\nlxc.mount.auto=sys",
+        "security.nesting": "true",
         "limits.cpu": "2",
     }
     assert profile["devices"]["eth0"]["name"] == "host0"
     assert profile["devices"]["root"]["pool"] == _NAMES.pool
+
+
+def _profile(incus: Incus, name: str, *commands: str) -> None:
+    """Make a profile by incus' own commands, as somebody else did."""
+    incus.run("profile", "create", name)
+    for command in commands:
+        verb, *words = command.split()
+        more = [words.pop(0)] if verb == "device" else []
+        incus.run("profile", verb, *more, name, *words)
+
+
+def _made_by_debusine(incus: Incus, *more: str) -> None:
+    """Make the profile as Debusine's configure-worker-incus.sh does."""
+    _network_and_pool(incus)
+    _profile(
+        incus,
+        _NAMES.profile,
+        "set raw.lxc=lxc.mount.auto=sys",
+        "set security.secureboot=false",
+        f"device add host0 nic network={_NAMES.network} name=host0",
+        f"device add root disk pool={_NAMES.pool} path=/",
+        *more,
+    )
+
+
+def _network_and_pool(incus: Incus) -> None:
+    """Have a network and a pool, and no profile."""
+    _setup(incus)
+    for name in (_NAMES.profile, _NAMES.machine_profile):
+        incus.run("profile", "delete", name)
+
+
+def test_the_profile_of_debusines_own_script_is_right(incus: Incus) -> None:
+    _made_by_debusine(incus, "set security.nesting=true")
+    before = incus.profile(_NAMES.profile)
+
+    assert host.obstacles(incus, driver="lxc") == []
+    _setup(incus)
+
+    assert incus.profile(_NAMES.profile)["devices"] == before["devices"]
+    assert incus.profile(_NAMES.profile)["config"] == before["config"]
+    assert _setup(incus) == []
+
+
+def test_the_profile_of_an_older_script_gets_what_it_lacks(
+    incus: Incus,
+) -> None:
+    _made_by_debusine(incus)
+
+    _setup(incus)
+
+    config = incus.profile(_NAMES.profile)["config"]
+    assert config["security.nesting"] == "true"
+    assert config["security.secureboot"] == "false"
+
+
+def test_a_profile_with_two_cards_of_one_name_is_mended(incus: Incus) -> None:
+    """An earlier setup added eth0 beside Debusine's host0."""
+    network = _NAMES.network
+    _made_by_debusine(
+        incus, f"device add eth0 nic network={network} name=host0"
+    )
+    reports = {
+        report.requirement: report for report in host.doctor(incus, _NAMES)
+    }
+    assert reports[f"profile {_NAMES.profile}"].is_obstacle("lxc")
+
+    _setup(incus)
+
+    devices = incus.profile(_NAMES.profile)["devices"]
+    assert devices.keys() == {"host0", "root"}
+    assert devices["host0"]["network"] == network
+    assert _setup(incus) == []
+
+
+def test_two_cards_of_one_name_by_an_admin_are_the_admins_choice(
+    incus: Incus,
+) -> None:
+    network = _NAMES.network
+    _made_by_debusine(
+        incus, f"device add mine nic network={network} name=host0"
+    )
+
+    with pytest.raises(errors.Unsupported, match="host0 and mine"):
+        _setup(incus)
+
+
+def test_an_admins_devices_and_choices_stay(incus: Incus) -> None:
+    _network_and_pool(incus)
+    _profile(
+        incus,
+        _NAMES.profile,
+        "set security.nesting=false",
+        "set limits.memory=2GiB",
+        f"device add wire nic network={_NAMES.network} name=host0",
+        f"device add system disk pool={_NAMES.pool} path=/ size=9GiB",
+        f"device add second nic network={_NAMES.network} name=other",
+    )
+    devices = incus.profile(_NAMES.profile)["devices"]
+
+    _setup(incus)
+
+    profile = incus.profile(_NAMES.profile)
+    assert profile["devices"] == devices
+    assert profile["config"]["security.nesting"] == "false"
+    assert profile["config"]["limits.memory"] == "2GiB"
+    # Two root disks would not go together.
+    machines = incus.profile(_NAMES.machine_profile)["devices"]
+    assert machines.keys() == {"system"}
+    assert _setup(incus) == []
+
+
+def test_a_card_without_the_name_gets_it(incus: Incus) -> None:
+    _network_and_pool(incus)
+    _profile(
+        incus,
+        _NAMES.profile,
+        f"device add nic0 nic network={_NAMES.network}",
+    )
+
+    _setup(incus)
+
+    devices = incus.profile(_NAMES.profile)["devices"]
+    assert devices["nic0"]["name"] == "host0"
+    assert "eth0" not in devices
+
+
+def test_names_are_those_that_the_profile_uses(incus: Incus) -> None:
+    _setup(incus)
+
+    assert host.names_in_use(incus, _NAMES.profile) == _NAMES
+
+
+def test_images_get_the_profile_that_was_set_up(incus: Incus) -> None:
+    assert profiles.chosen(incus) == "debusine"
+
+    list(host.setup(incus, dataclasses.replace(_NAMES, profile="mine")))
+
+    assert profiles.chosen(incus) == "mine"
+    assert host.names_in_use(incus).profile == "mine"
+    assert host.names_in_use(incus).network == _NAMES.network
+
+
+def test_virtual_machines_are_no_matter_to_containers(incus: Incus) -> None:
+    _setup(incus)
+    incus.run("profile", "delete", _NAMES.machine_profile)
+
+    assert host.obstacles(incus, driver="lxc") == []
+    (first, *_) = host.obstacles(incus, driver="qemu")
+    assert _NAMES.machine_profile in first
 
 
 def test_an_unmanaged_interface_is_left_alone(incus: Incus) -> None:

@@ -73,9 +73,9 @@ def builder(incus: Incus, suite: str) -> Iterator[Builder]:
         yield Builder(machine)
 
 
-def lintian(incus: Incus, directory: Path) -> str:
-    """Return all that the newest lintian says of what a build has made."""
-    with guest.running(incus, "sid", ("lintian",)) as machine:
+def lintian(incus: Incus, suite: str, directory: Path) -> str:
+    """Return all that a Debian's lintian says of what a build has made."""
+    with guest.running(incus, suite, ("lintian",)) as machine:
         for file in directory.iterdir():
             machine.push(file, "/root/built")
         (changes,) = directory.glob("*.changes")

@@ -13,11 +13,13 @@ from tests import images
 from tests.e2e import guest, packages
 from tests.e2e.guest import Guest
 from tests.e2e.packages import Builder
-from tests.e2e.worker import UNIT, program
+from tests.e2e.worker import UNIT, process, program
+from tests.images import codename
 
-_BACKPORTS = Path(__file__).with_name("guest") / "backports.sh"
+_SCRIPTS = Path(__file__).with_name("guest")
+_BACKPORTS = _SCRIPTS / "backports.sh"
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
-_SUITES = ("bookworm", "trixie", "sid")
+_SUITES = ("bookworm-backports", "trixie", "trixie-backports", "sid")
 _NAMES = ("incus-testbed", "debusine-worker-incus")
 _BUILT = "/build/packages"
 
@@ -41,7 +43,11 @@ pytestmark = pytest.mark.parametrize("suite", _SUITES, indirect=True)
 
 @pytest.fixture(scope="module")
 def suite(request: pytest.FixtureRequest) -> str:
-    """Return the Debian that a test is about."""
+    """Return the Debian that a test is about.
+
+    Backports are known where the packages are installed, not where they are
+    built: they build on the release itself.
+    """
     return str(request.param)
 
 
@@ -49,7 +55,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 def builder(suite: str, incus_environment: object) -> Iterator[Builder]:
     """Give a machine to build our packages on."""
     del incus_environment
-    with packages.builder(Incus(), suite) as machine:
+    with packages.builder(Incus(), codename(suite)) as machine:
         yield machine
 
 
@@ -74,11 +80,11 @@ def built(
 
 def _bare(suite: str, built: Path) -> Iterator[Guest]:
     """Have a bare machine beside which our packages lie."""
-    with guest.running(Incus(), suite, ()) as bare:
+    with guest.running(Incus(), codename(suite), ()) as bare:
         for file in built.glob("*.deb"):
             bare.push(file, "/root/debs")
         bare.push(_PACKAGE, "/root")
-        if suite == "bookworm":
+        if suite != codename(suite):
             bare.push(_BACKPORTS, "/root")
             bare.run(f"/root/{_BACKPORTS.name}")
         yield bare
@@ -118,8 +124,9 @@ def _offer(machine: Guest) -> str:
     )
 
 
-def test_lintian_has_nothing_to_say(built: Path) -> None:
-    said = packages.lintian(Incus(), built)
+def test_lintian_has_nothing_to_say(suite: str, built: Path) -> None:
+    """Each release's lintian has its own view."""
+    said = packages.lintian(Incus(), codename(suite), built)
     print(said)
     # O: overridden, M: what lintian itself takes for none; N: the reasons.
     assert [line for line in said.splitlines() if line[0] not in "OMN"] == []
@@ -137,14 +144,14 @@ def test_own_tests(suite: str, built: Path, tmp_path: Path) -> None:
     """Debian's tests of the packages, in a testbed of their own making."""
     (changes,) = built.glob("*.changes")
     setup = ["apt-get update"]
-    if suite == "bookworm":
+    if suite != codename(suite):
         setup.insert(0, "/root/backports.sh")
     done = subprocess.run(
         [
             *("autopkgtest", changes, "--summary-file", tmp_path / "summary"),
             f"--copy={_BACKPORTS}:/root/backports.sh",
             *(f"--setup-commands={command}" for command in setup),
-            *("--", "incus-testbed", images.build(suite)),
+            *("--", "incus-testbed", images.build(codename(suite))),
             *("-c", "security.nesting=true", "-c", "security.privileged=true"),
         ],
         stdin=subprocess.DEVNULL,
@@ -197,7 +204,7 @@ def test_from_bare_machine_to_test(
     assert "adduser debusine-worker incus-admin" in said
     assert _offer(machine).endswith("by debusine_incus\nTrue\n")
     ready = time.monotonic()
-    machine.push(images.build(suite), "/root")
+    machine.push(images.build(codename(suite)), "/root")
     _sh(
         machine,
         "autopkgtest -U ./hello-testbed -- incus-testbed ./*.tar.zst 2>&1",
@@ -208,6 +215,29 @@ def test_from_bare_machine_to_test(
         f" ready after {ready - start:.0f} s,"
         f" first autopkgtest passed after {end - start:.0f} s"
     )
+
+
+def test_sbuild_builds_in_a_testbed(
+    machine: Guest, suite: str, apt: Callable[[str], str]
+) -> None:
+    release = codename(suite)
+    apt(f"install --no-install-recommends --target-release={release} sbuild")
+    machine.push(_SCRIPTS / "source.sh", "/root")
+    said = _sh(
+        machine,
+        "dsc=$(./source.sh hello-testbed 1)\n"
+        "alias=$(incus image list --format=csv --columns=l)\n"
+        "sbuild --version\n"
+        "sbuild --chroot-mode=autopkgtest"
+        " --autopkgtest-virt-server=autopkgtest-virt-incus-testbed"
+        ' --autopkgtest-virt-server-opt="$alias"'
+        f" --dist={release} --arch-all --no-run-lintian --no-run-piuparts"
+        ' --no-run-autopkgtest "$dsc" 2>&1',
+    )
+    print(said.splitlines()[0])
+    assert "Status: successful" in said
+    machine.run("test", "-e", "/root/hello-testbed_1_all.deb")
+    assert machine.instances() == []
 
 
 def test_timer_removes_what_was_left(machine: Guest) -> None:
@@ -273,11 +303,26 @@ def _said_by_worker(machine: Guest) -> str:
 
 
 @pytest.mark.usefixtures("running_worker")
-def test_running_worker_follows_the_package(
+def test_worker_takes_no_module_from_its_home(machine: Guest) -> None:
+    home = "/var/lib/debusine/worker"
+    _sh(
+        machine,
+        f"site=$(HOME={home} python3 -m site --user-site)\n"
+        'mkdir -p "$site"\n'
+        f'for directory in {home} "$site"; do\n'
+        "echo 'raise ImportError' >$directory/debusine_incus.py\n"
+        "done\n"
+        f"systemctl restart {UNIT}",
+    )
+    _wait_until_looking_for_its_server(machine)
+    machine.run("rm", "-r", f"{home}/.local", f"{home}/debusine_incus.py")
+
+
+@pytest.mark.usefixtures("running_worker")
+def test_installing_and_removing_restart_a_running_worker(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
     for step, expected in (
-        ("install --reinstall ./debs/*.deb", "debusine_incus.worker"),
         ("remove debusine-worker-incus", "/usr/bin/debusine-worker"),
         ("install ./debs/*.deb", "debusine_incus.worker"),
     ):
@@ -286,7 +331,8 @@ def test_running_worker_follows_the_package(
         assert expected in program(machine)
 
 
-def test_upgrade_downgrade_reinstall(
+@pytest.mark.usefixtures("running_worker")
+def test_upgrade_leaves_a_running_worker_alone(
     machine: Guest, apt: Callable[[str], str]
 ) -> None:
     _sh(
@@ -299,12 +345,15 @@ def test_upgrade_downgrade_reinstall(
         "rm -r tree\n"
         "done",
     )
+    before = process(machine)
     for step in (
         "install ./newer/*.deb",
         "install --allow-downgrades ./debs/*.deb",
         "install --reinstall ./debs/*.deb",
     ):
-        apt(step)
+        said = apt(step)
+        assert said.count(f"systemctl restart {UNIT}") == 1
+        assert process(machine) == before
         _sh(machine, "incus-testbed setup && incus-testbed doctor")
         for unit in ("incus-testbed.timer", UNIT):
             assert machine.run("systemctl", "is-active", unit) == "active\n"

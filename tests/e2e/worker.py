@@ -42,13 +42,18 @@ print(json.dumps([told, worker.dynamic_metadata]))
 """
 
 
+def process(guest: Guest) -> int:
+    """Return the process ID of the worker that runs; 0 if none does."""
+    said = guest.run("systemctl", "show", "--property=MainPID", "--value", UNIT)
+    return int(said)
+
+
 def program(guest: Guest) -> str:
     """Return the command line of the worker that runs; empty if none does."""
-    return guest.run(
-        *("sh", "-euc"),
-        f"pid=$(systemctl show --property=MainPID --value {UNIT})\n"
-        'test "$pid" = 0 || tr "\\0" " " </proc/$pid/cmdline',
-    )
+    pid = process(guest)
+    if not pid:
+        return ""
+    return guest.run("cat", f"/proc/{pid}/cmdline").replace("\0", " ")
 
 
 class Worker:

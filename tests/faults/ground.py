@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from incus_testbed.client import Incus
-from incus_testbed.image import labels
+from incus_testbed.image import labels, profiles
 from tests import daemon
 
 #: Seconds in which all has to come to rest after a crash.
@@ -93,7 +93,7 @@ class Ground:
                 yield f"image {image.fingerprint} is unfinished, of {owner}"
             if image.claims:
                 yield f"{image.fingerprint} has claims: {image.claims}"
-            if image.aliases and image.profiles != (labels.PROFILE,):
+            if image.aliases and image.profiles != (profiles.USUAL,):
                 yield f"{image.aliases} stands for half an image"
             if not self.images.issuperset(image.aliases):
                 yield f"{image.aliases} was not asked for"

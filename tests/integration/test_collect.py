@@ -25,7 +25,13 @@ _IMAGE = "tiny/collect"
 
 _REBOOTED = dataclasses.replace(Owner.current(), boot="an-earlier-boot")
 _REUSED = dataclasses.replace(Owner.current(), started=1)
-_ELSEWHERE = dataclasses.replace(_REBOOTED, host="another-machine")
+_ELSEWHERE = dataclasses.replace(_REBOOTED, host="0" * 32)
+_FORMER = "/".join(
+    [
+        Path("/etc/machine-id").read_text().strip(),
+        *("an-earlier-boot", "4026531836", "1234", "5678"),
+    ]
+)
 _ANOTHER_CONTAINERS = dataclasses.replace(_REUSED, pid_namespace=1)
 
 
@@ -56,9 +62,13 @@ def _names(incus: Incus) -> set[str]:
     return {record.name for record in incus.instances()}
 
 
-@pytest.mark.parametrize("owner", [_REBOOTED, _REUSED], ids=["boot", "pid"])
+@pytest.mark.parametrize(
+    "owner",
+    [_REBOOTED, _REUSED, _FORMER],
+    ids=["boot", "pid", "earlier version"],
+)
 def test_what_nobody_can_own_any_more_goes(
-    cli: Cli, incus: Incus, owned: Callable[[str], str], owner: Owner
+    cli: Cli, incus: Incus, owned: Callable[[str], str], owner: object
 ) -> None:
     name = owned(str(owner))
     assert cli.output("gc") == f"instance {name}: removed\n"

@@ -193,16 +193,17 @@ def _of_size(disk: Path, folder: Path, size: str) -> str:
 def test_too_large_for_the_profile(
     cli: Cli, incus: Incus, tmp_path: Path, disk: Path
 ) -> None:
-    """What the profile allows holds for instances that run, too."""
-    words = ("profile", "device", "set", "debusine", "root")
+    """The profile of virtual machines has the last word."""
+    words = ("profile", "device", "set", "debusine-vm", "root")
+    size = incus.profile("debusine-vm")["devices"]["root"]["size"]
     incus.run(*words, "size=4GiB")
     try:
         file = _of_size(disk, tmp_path, "5G")
         done = cli.run("import", file, "--alias", ALIAS)
     finally:
-        incus.run(*words, "size=")
+        incus.run(*words, f"size={size}")
     assert done.returncode == 1
-    assert "larger than the profile debusine allows" in done.stderr
+    assert "larger than the profile debusine-vm allows" in done.stderr
 
 
 def test_too_large_for_the_pool(cli: Cli, tmp_path: Path, disk: Path) -> None:

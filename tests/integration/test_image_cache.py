@@ -28,7 +28,7 @@ from debusine_incus.bounds import KEEP, MAX_BYTES
 from debusine_incus.images import ImageCache
 from incus_testbed import collect, errors
 from incus_testbed.client import Incus
-from incus_testbed.image import claim, labels, lease
+from incus_testbed.image import claim, labels, lease, profiles
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.records import Image
@@ -317,7 +317,7 @@ def test_machine_that_is_not_set_up_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = server.add_artifact(ID, tarball())
-    monkeypatch.setattr(labels, "profiles", lambda _: ["not-there"])
+    monkeypatch.setattr(profiles, "chosen", lambda _: "not-there")
     with pytest.raises(ImageImportError, match="incus-testbed setup"):
         cache.download(cache.artifact(ID))
     assert len(file.requests) == 1
@@ -389,7 +389,7 @@ def test_cache_is_sound_after_a_kill_at_any_time(
     cache.download(artifact)
     image = present(incus)
     assert labels.source(image) == images.checksum(artifact)
-    assert image.profiles == (labels.PROFILE,)
+    assert image.profiles == (profiles.USUAL,)
     # Its last request may be carried out yet.
     deadline = time.monotonic() + claim.GRACE
     while not all(image.aliases for image in incus.images()):

@@ -43,6 +43,37 @@ def test_launch_gives_a_guest_its_own_name(instance: Instance) -> None:
     assert instance.name in _output(instance, "cat", "/etc/hosts")
 
 
+def test_a_guest_can_not_ask_about_its_host(instance: Instance) -> None:
+    assert _output(instance, "sh", "-c", "ls /dev/incus* || :") == ""
+
+
+_ASK = """
+use Socket;
+socket(my $s, PF_UNIX, SOCK_STREAM, 0);
+connect($s, sockaddr_un("/dev/incus/sock")) or die "$!";
+my $path = "/1.0/config/user.incus-testbed.owner";
+syswrite $s, "GET $path HTTP/1.0\r\nHost: x\r\n\r\n";
+print while <$s>;
+"""
+
+
+def test_a_guest_that_may_ask_learns_nothing_of_its_host(
+    incus: Incus, bookworm: str
+) -> None:
+    with Instance.launch(
+        incus,
+        bookworm,
+        purpose="test",
+        arguments=["--config=security.guestapi=true"],
+    ) as launched:
+        launched.wait_ready()
+        said = _output(launched, "perl", "-e", _ASK)
+    assert "200 OK" in said
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        secret = Path(path).read_text().strip()
+        assert secret not in said
+
+
 def test_launch_of_a_taken_name_is_refused(
     incus: Incus, bookworm: str, instance: Instance
 ) -> None:

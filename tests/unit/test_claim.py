@@ -59,9 +59,9 @@ def test_claim_stands_while_its_owner_may_act(
     kind: Kind, owner: Owner, age: float, stands: bool
 ) -> None:
     claimed = image(**{f"{CLAIM}{kind}/ab": f"{owner} {made(age)}"})
-    assert claim.stands(claimed, kind) is stands
+    assert claim.stands(claimed, kind, local=True) is stands
     other = next(each for each in Kind if each != kind)
-    assert not claim.stands(claimed, other)
+    assert not claim.stands(claimed, other, local=True)
 
 
 def test_claims_are_no_names() -> None:

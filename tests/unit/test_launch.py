@@ -7,7 +7,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
-from incus_testbed.image import labels
+from incus_testbed.image import profiles
 from incus_testbed.launch import Plan
 from incus_testbed.records import Image
 
@@ -82,12 +82,12 @@ def test_an_image_of_another_server(machine: bool) -> None:
 
 
 def test_profiles_of_images() -> None:
-    assert labels.profiles(_image("container")) == ["debusine"]
-    assert labels.profiles(_image("virtual-machine")) == [
+    assert profiles.of(_image("container"), "debusine") == ["debusine"]
+    assert profiles.of(_image("virtual-machine"), "debusine") == [
         "debusine",
         "debusine-vm",
     ]
-    assert labels.profiles(_image("virtual-machine"), "other") == [
+    assert profiles.of(_image("virtual-machine"), "other") == [
         "other",
         "other-vm",
     ]

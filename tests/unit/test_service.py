@@ -47,6 +47,25 @@ def test_setup_says_what_lets_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("adduser", "debusine-worker", "incus-admin") in commands
 
 
+def test_the_group_of_one_user_is_no_obstacle_to_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    incus = FakeIncus()
+    monkeypatch.setattr(pwd, "getpwall", list)
+    list(host.setup(incus))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [_USER])
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [])
+
+    assert host.obstacles(incus, driver="lxc") == []
+    (report,) = (
+        report
+        for report in host.doctor(incus)
+        if report.requirement == "user debusine-worker"
+    )
+    assert report.finding.state is host.State.FAILED
+    assert not report.drivers
+
+
 def test_whom_incus_answers_needs_no_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import daemon, images
+from tests.integration import test_nesting
 from tests.integration.test_releases import SYSTEMS
 from tests.vm import disks, machine
 from tests.vm.machine import Machine
 
 #: Suites of which the machine has tarballs, with packages.
-_SYSTEMS = [(suite, packages) for suite, packages, _ in SYSTEMS]
+_SYSTEMS = [
+    *((suite, packages) for suite, packages, _ in SYSTEMS),
+    test_nesting.SYSTEM,
+]
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _REMOTE_CHECKOUT = "/root/checkout"

@@ -15,5 +15,6 @@ suite() {
 suite --vm tests/vm
 suite --vm -k 'not upstream' tests/contract/instance
 # Containers, under AppArmor and on a systemd host's cgroups.
-suite tests/integration/test_releases.py tests/integration/test_instance.py
+suite tests/integration/test_releases.py tests/integration/test_instance.py \
+    tests/integration/test_nesting.py
 exit $status

@@ -2,8 +2,10 @@
 """The command line of incus-testbed: commands, options and their help."""
 
 import argparse
+import difflib
 import math
 import re
+from typing import Any
 
 from incus_testbed import __version__, completion, host
 from incus_testbed.diagnosis import OWN_FAILURE
@@ -11,11 +13,28 @@ from incus_testbed.diagnosis import OWN_FAILURE
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint of an unknown word names the nearest."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Do as Python 3.14 does when it is asked to suggest."""
+        if action.choices is None or value in action.choices:
+            return
+        words = [str(word) for word in action.choices]
+        near = difflib.get_close_matches(str(value), words, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise argparse.ArgumentError(
+            action, f"{value!r} is not one of {', '.join(words)}{hint}"
+        )
+
+
 def program(
     name: str, description: str
 ) -> tuple[argparse.ArgumentParser, "_Commands[argparse.ArgumentParser]"]:
     """Return the parser of a program that uses Incus, and of its commands."""
-    result = argparse.ArgumentParser(prog=name, description=description)
+    result: argparse.ArgumentParser = _Parser(
+        prog=name, description=description
+    )
     result.add_argument("--version", action="version", version=__version__)
     result.add_argument(
         "-v",
@@ -194,16 +213,16 @@ def _add_machine_commands(
     doctor = commands.add_parser(
         "doctor",
         help="check this machine; changes nothing",
-        description="Check what testbeds need, and say what mends what is"
-        " amiss. The exit status is 1 if something is.",
+        description="Check what containers and virtual machines need, and what"
+        " an admin should tidy, and say how to mend it. The exit status is 1"
+        " if containers can't run.",
     )
     doctor.set_defaults(function="doctor")
-    defaults = host.Names()
+    usual = host.Names()
     for command in (setup, doctor):
         for name in ("network", "pool", "profile"):
             command.add_argument(
                 f"--{name}",
                 metavar="NAME",
-                default=getattr(defaults, name),
-                help="its name (%(default)s)",
+                help=f"else the one in use, or {getattr(usual, name)}",
             )

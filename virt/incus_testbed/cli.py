@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -23,34 +24,14 @@ from incus_testbed.records import Image
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
-    words = sys.argv[1:] if argv is None else argv
-    if _is_for_virt_server(words):
-        # Here, because it needs autopkgtest, and nothing else does.
-        from incus_testbed.virt_server import program  # noqa: PLC0415
-
-        program.main(words)
     parser = command_line.parser()
     completion.answer(parser)
-    parsed = parser.parse_args(words)
+    parsed = parser.parse_args(argv)
     reporting.configure(parsed.verbose)
     incus = Incus(project=parsed.project, remote=parsed.remote)
     return ending.status(
         lambda: _FUNCTIONS[parsed.function](incus, parsed),
         failure_status=parsed.failure_status,
-    )
-
-
-def _is_for_virt_server(words: Sequence[str]) -> bool:
-    """Tell whether a program wants a testbed of an image: names no command.
-
-    sbuild takes the name of a virt server for that of a program, unless it is
-    all letters: --autopkgtest-virt-server=incus-testbed starts this one.
-    """
-    named = [word for word in words if not word.startswith("-")]
-    return (
-        bool(named)
-        and not _FUNCTIONS.keys() & set(named)
-        and not sys.stdin.isatty()
     )
 
 
@@ -234,7 +215,9 @@ def _garbage(
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     done = False
-    for argv in host.setup(incus, _names(arguments), dry_run=arguments.dry_run):
+    for argv in host.setup(
+        incus, _names(incus, arguments), dry_run=arguments.dry_run
+    ):
         print(f"$ {shlex.join(argv)}", flush=True)
         done = True
     if not done:
@@ -243,13 +226,32 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
-    reports = host.doctor(incus, _names(arguments))
+    reports = host.doctor(incus, _names(incus, arguments))
+    _show(
+        "What containers and virtual machines need:",
+        [report for report in reports if report.drivers],
+    )
+    print()
+    _show(
+        "What an admin should look at; testbeds run without it:",
+        [report for report in reports if not report.drivers],
+    )
+    failed = any(report.is_obstacle(host.CONTAINERS) for report in reports)
+    return 1 if failed else 0
+
+
+def _show(title: str, reports: Sequence[host.Report]) -> None:
+    """Print one part of what the doctor has found, and its remedies."""
+    print(title)
     reporting.table(
         ("", "REQUIREMENT", "FOUND"),
         [
-            (report.finding.state.value, report.requirement, detail)
+            (
+                report.finding.state.value,
+                report.requirement,
+                report.finding.detail,
+            )
             for report in reports
-            for detail in [report.finding.detail]
         ],
     )
     for report in reports:
@@ -257,18 +259,17 @@ def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
             print(f"\n{report.requirement}:")
             for remedy in report.remedies:
                 print(f"  {remedy}")
-    failed = any(
-        report.finding.state is host.State.FAILED for report in reports
-    )
-    return 1 if failed else 0
 
 
-def _names(arguments: argparse.Namespace) -> host.Names:
-    return host.Names(
-        network=arguments.network,
-        pool=arguments.pool,
-        profile=arguments.profile,
-    )
+def _names(incus: Incus, arguments: argparse.Namespace) -> host.Names:
+    """Return the names that are asked for; the others are those in use."""
+    asked = {
+        kind: getattr(arguments, kind)
+        for kind in ("network", "pool")
+        if getattr(arguments, kind)
+    }
+    names = host.names_in_use(incus, arguments.profile)
+    return dataclasses.replace(names, **asked)
 
 
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {

@@ -7,7 +7,6 @@ raised as the kinds of errors.py; what they mean is the caller's to decide.
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,15 +89,19 @@ class Incus:
     def _query(self, path: str) -> bytes:
         return self.run("query", self.target(path))
 
-    def current_project(self) -> str:
-        """Return the name of the project that this is aimed at.
+    def choice(self) -> endpoint.Choice:
+        """Return the remote and project that this is aimed at now.
 
-        Of a remote that was named without a project, it is the usual one.
+        What was not given to this client is the user's choice, which the user
+        may change at any time.
         """
-        named = self.project or os.environ.get("INCUS_PROJECT")
-        if named or self.remote:
-            return named or "default"
-        return self.run("project", "get-current").decode().strip()
+        return endpoint.choose(
+            process.environment(), remote=self.remote, project=self.project
+        )
+
+    def current_project(self) -> str:
+        """Return the name of the project that this is aimed at."""
+        return self.choice().project
 
     def projects(self) -> list[str]:
         """Return the names of the projects that this user may see."""
@@ -106,6 +109,24 @@ class Incus:
             "project", "list", *self._targets(), "--format=json"
         )
         return [project["name"] for project in projects]
+
+    def project_config(self) -> dict[str, str]:
+        """Return the configuration of the project that this is aimed at.
+
+        :raises errors.NotFound: there is no such project
+        """
+        config: dict[str, str]
+        if local := self._endpoint():
+            config = _read(local, f"projects/{quoted(local.project)}")["config"]
+            return config
+        name = self.current_project()
+        for project in self._json(
+            "project", "list", *self._targets(), "--format=json"
+        ):
+            if project["name"] == name:
+                config = project["config"]
+                return config
+        raise errors.NotFound(f"There is no project {name}")
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""

@@ -45,15 +45,23 @@ class Garbage:
 
 def find(incus: Incus) -> Garbage:
     """Return what nobody owns any more; changes nothing."""
-    images = incus.images()
+    images, local = incus.images(), incus.is_local()
+
+    def is_gone(owner: Owner | None) -> bool:
+        return owner is not None and owner.is_gone(local=local)
+
     return Garbage(
-        instances=tuple(filter(_is_orphan, incus.instances())),
-        images=tuple(filter(_is_unfinished, images)),
+        instances=tuple(
+            record for record in incus.instances() if is_gone(_owner(record))
+        ),
+        images=tuple(
+            image for image in images if is_gone(labels.unfinished_by(image))
+        ),
         claims=tuple(
             each.name
             for image in images
             for each in claim.on(image)
-            if not each.stands()
+            if not each.stands(local=local)
         ),
         locks=tuple(lock.abandoned()),
     )
@@ -118,15 +126,5 @@ def _remove(incus: Incus, image: Image) -> None:
         incus.delete_image(image.fingerprint)
 
 
-def _is_orphan(record: InstanceRecord) -> bool:
-    owner = _owner(record)
-    return owner is not None and owner.is_gone()
-
-
 def _owner(record: InstanceRecord) -> Owner | None:
     return Owner.parse(record.config.get(OWNER_KEY, ""))
-
-
-def _is_unfinished(image: Image) -> bool:
-    owner = labels.unfinished_by(image)
-    return owner is not None and owner.is_gone()

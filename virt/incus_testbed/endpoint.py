@@ -24,7 +24,9 @@ _NAME = "unix.socket"
 _USER_NAME = "unix.socket.user"
 
 #: The package session as a program.  The rest of incus_testbed is left out: it
-#: takes longer to import than most commands take to run.
+#: takes longer to import than most commands take to run.  It is read anew each
+#: time, and after an upgrade a worker of the older version goes on using it:
+#: where it is, and what its options mean, stays.
 _SESSION = (
     sys.executable,
     "-I",
@@ -81,13 +83,25 @@ class Endpoint:
             raise api.Failure(f"unexpected EOF: {error}") from None
 
 
-def find(
+@dataclass(frozen=True)
+class Choice:
+    """What the incus command would talk to: a remote, and a project there.
+
+    ``socket`` is the server's where it is on this machine.
+    """
+
+    remote: str
+    project: str
+    socket: str | None
+
+
+def choose(
     environment: Mapping[str, str],
     *,
     remote: str | None = None,
     project: str | None = None,
-) -> Endpoint | None:
-    """Return where a remote is; None if not on this machine, or not known.
+) -> Choice:
+    """Return what the incus command would use in an environment.
 
     Without ``remote`` or ``project`` it is the one that the user has chosen,
     in the environment or in the configuration of the incus command.
@@ -103,19 +117,33 @@ def find(
     # The local one's address is not the user's to change.
     address = "unix://" if name == _LOCAL else str(known.get("addr", ""))
     scheme, _, path = address.partition(":")
-    if scheme != "unix" or "," in path:
-        return None
-    socket, usual_project = _socket(environment, path.removeprefix("//"))
+    socket, usual_project = None, _DEFAULT_PROJECT
+    if scheme == "unix" and "," not in path:
+        socket, usual_project = _socket(environment, path.removeprefix("//"))
     configured = known.get("project")
     if configured == _DEFAULT_PROJECT:  # which the client does not insist on
         configured = None
-    return Endpoint(
-        socket=socket,
+    return Choice(
+        remote=name,
         project=project
         or environment.get("INCUS_PROJECT")
         or configured
         or usual_project,
+        socket=socket,
     )
+
+
+def find(
+    environment: Mapping[str, str],
+    *,
+    remote: str | None = None,
+    project: str | None = None,
+) -> Endpoint | None:
+    """Return where the chosen server is; None if it is not on this machine."""
+    choice = choose(environment, remote=remote, project=project)
+    if choice.socket is None:
+        return None
+    return Endpoint(choice.socket, choice.project)
 
 
 def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:

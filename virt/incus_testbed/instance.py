@@ -31,6 +31,10 @@ PURPOSE_KEY = "user.incus-testbed.purpose"
 #: Tells one launch from all others, this process's own too.
 _LAUNCH_KEY = "user.incus-testbed.launch"
 
+#: /dev/incus tells a guest the name of its host, and the instance's user.*
+#: keys.  Arguments of a launch come later, and win.
+_CLOSED = {"security.guestapi": "false"}
+
 #: Seconds between asking an instance to stop and killing it (SPEC.md).
 STOP_GRACE = 30.0
 #: Seconds for making a user, which may install passwd.
@@ -85,6 +89,7 @@ class Instance:
         """
         plan = Plan.of(incus, image, arguments)
         config = {
+            **_CLOSED,
             **plan.config,
             OWNER_KEY: str(Owner.current()),
             CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),

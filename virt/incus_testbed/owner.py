@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who an instance or an unfinished image belongs to: a process."""
+"""Who an instance or an unfinished image belongs to: a process.
 
+Incus keeps the owner as text, where guests of earlier versions could read it,
+and where a copy of an image takes it to other machines.  So the text holds no
+machine-id, boot id or pid in clear: machine-id(5) asks that they stay
+confidential.
+"""
+
+import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -9,22 +17,29 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+#: The kernel's own limit of pids (PID_MAX_LIMIT, proc(5)).
+_LARGEST_PID = 1 << 22
+_PERSON = b"incus-testbed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
     """One process, told apart from all others there are and have been.
 
-    ``host`` names the machine (and container) across its boots, ``boot`` is
-    the kernel's boot_id, ``pid_namespace`` the inode of /proc/PID/ns/pid, and
-    ``started`` the process's start in clock ticks after boot (field 22 of
-    /proc/PID/stat, proc(5)), which no later process of the same pid shares.
+    ``host`` stands for the machine (or container) across its boots, ``boot``
+    for the boot; both are hashes that only mean something to this software.
+    ``pid_namespace`` is the inode of /proc/PID/ns/pid, and ``started`` the
+    process's start in clock ticks after boot (field 22 of /proc/PID/stat,
+    proc(5)), which no later process of the same pid shares.
+
+    Of another machine's process only ``host`` is known.
     """
 
     host: str
-    boot: str
-    pid_namespace: int
-    pid: int
-    started: int
+    boot: str = ""
+    pid_namespace: int = 0
+    pid: int = 0
+    started: int = 0
 
     @classmethod
     def current(cls) -> Self:
@@ -40,66 +55,143 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what str() wrote; None where it is something else."""
-        fields = re.fullmatch(r"([^/]+)/([^/]+)/(\d+)/(\d+)/(\d+)", text)
-        if not fields:
+        """Read what str() wrote; None where it is something else.
+
+        What earlier versions wrote, everything in clear, is read as well.
+        """
+        if sealed := re.fullmatch(r"([0-9a-f]{32})\.([0-9a-f]{16,512})", text):
+            if sealed[1] != _host():
+                return cls(host=sealed[1])
+            opened = _opened(bytes.fromhex(sealed[2]))
+            return cls._of_fields(sealed[1], opened) if opened else None
+        if clear := re.fullmatch(r"([^/]+)/([^/]+)/(\d+/\d+/\d+)", text):
+            host, boot = _hash(clear[1], "host"), _hash(clear[2], "boot")
+            return cls._of_fields(host, f"{boot}/{clear[3]}")
+        return None
+
+    @classmethod
+    def _of_fields(cls, host: str, text: str) -> Self | None:
+        fields = re.fullmatch(
+            r"([^/]+)/(\d{1,20})/(\d{1,7})/(\d{1,20})", text, re.ASCII
+        )
+        if not fields or int(fields[3]) > _LARGEST_PID:
             return None
-        host, boot, namespace, pid, started = fields.groups()
         return cls(
             host=host,
-            boot=boot,
-            pid_namespace=int(namespace),
-            pid=int(pid),
-            started=int(started),
+            boot=fields[1],
+            pid_namespace=int(fields[2]),
+            pid=int(fields[3]),
+            started=int(fields[4]),
         )
 
     def __str__(self) -> str:
         """Return one word that Incus can keep as a key's value."""
-        return (
-            f"{self.host}/{self.boot}/{self.pid_namespace}"
-            f"/{self.pid}/{self.started}"
-        )
+        fields = (self.boot, self.pid_namespace, self.pid, self.started)
+        return f"{self.host}.{_sealed('/'.join(map(str, fields))).hex()}"
 
-    def is_gone(self) -> bool:
+    def is_gone(self, *, local: bool) -> bool:
         """Tell whether the process is certain to have ended.
 
-        What another machine, or another container on this one, owns can't be
-        judged from here and counts as alive.
+        ``local``: what it owns is on a server of this machine.  On any other
+        server a machine with our machine-id may be a clone of this one, and
+        another boot its present one.  So what can't be judged from here
+        counts as alive: what another machine owns, or another container on
+        this one, or a process that this user can't see.
         """
         if self.host != _host():
             return False
         if self.boot != _boot():
-            return True
+            return local
         if self.pid_namespace != _pid_namespace():
             return False
-        return _started(self.pid) != self.started
+        return not _is_alive(self.pid, self.started)
+
+
+def _hash(secret: str, purpose: str) -> str:
+    """Return a hash that does not tell the secret: application-specific."""
+    return _keyed(secret, purpose.encode()).hexdigest()
+
+
+def _keyed(secret: str, data: bytes) -> "hashlib.blake2b":
+    key = secret.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
+    return hashlib.blake2b(data, key=key, person=_PERSON, digest_size=16)
+
+
+def _sealed(text: str) -> bytes:
+    """Encrypt a text for processes of this machine.
+
+    A keyed hash of the text is its check value, and the seed of the key
+    stream: the same text has the same sealed form.
+    """
+    data = text.encode()
+    check = _keyed(_machine(), data).digest()
+    return check + _xor(data, check)
+
+
+def _opened(sealed: bytes) -> str | None:
+    """Return the text that was sealed; None if it was not sealed here."""
+    check, data = sealed[:16], _xor(sealed[16:], sealed[:16])
+    if _keyed(_machine(), data).digest() != check:
+        return None
+    return data.decode()
+
+
+def _xor(data: bytes, seed: bytes) -> bytes:
+    key = _keyed(_machine(), b"stream" + seed).digest()
+    stream = hashlib.shake_256(key).digest(len(data))
+    return bytes(a ^ b for a, b in zip(data, stream, strict=True))
 
 
 @cache
-def _host() -> str:
+def _machine() -> str:
+    """Return what tells this machine from others: its machine-id."""
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         machine = ""
     return machine or socket.gethostname().replace("/", "_") or "localhost"
 
 
 @cache
+def _host() -> str:
+    return _hash(_machine(), "host")
+
+
+@cache
 def _boot() -> str:
     boot_id = Path("/proc/sys/kernel/random/boot_id")
-    return boot_id.read_text(encoding="ascii").strip()
+    return _hash(boot_id.read_text(encoding="ascii").strip(), "boot")
 
 
 def _pid_namespace() -> int:
     return Path("/proc/self/ns/pid").stat().st_ino
 
 
-def _started(pid: int) -> int | None:
-    """Return a process's start time; None where it is gone or a zombie."""
+def _is_alive(pid: int, started: int) -> bool:
+    """Tell whether a process that was started then may be running.
+
+    A /proc mounted with hidepid=1 or 2 (proc(5)) hides other users'
+    processes.  The kernel does not: to refuse a signal is to know whom to
+    keep it from.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+        return _started(pid) == started
+    except OSError:
+        pass
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _started(pid: int) -> int | None:
+    """Return a process's start time; None for a zombie.
+
+    :raises OSError: it is gone, or hidden from this user
+    """
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
     # The second field, a name in parentheses, can hold any character.
     fields = stat[stat.rindex(b")") + 1 :].split()
     state, started = fields[0], int(fields[19])

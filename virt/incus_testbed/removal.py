@@ -19,6 +19,8 @@ from incus_testbed.instance import Instance
 #: What looked like garbage: in words, what it is and its name.
 Suspects: TypeAlias = frozenset[tuple[str, str]] | None
 
+#: After an upgrade, an older version that goes on has the newer main() do this:
+#: its name and its arguments stay.
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
     " from incus_testbed import removal; removal.main()"

@@ -148,9 +148,29 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert "usage: " in done.stderr
 
 
-def test_sbuild_s_name_for_it(start: Start, bookworm: str) -> None:
-    """With --autopkgtest-virt-server=incus-testbed sbuild starts just that."""
-    server = start(bookworm, program="incus-testbed")
+def test_it_keeps_to_the_project_that_it_began_with(
+    start: Start, incus: Incus, bookworm: str, tmp_path: Path
+) -> None:
+    """The user may switch to another while the testbed is in use."""
+    before = names(incus)
+    mine = {
+        key: os.environ[key] for key in os.environ if key != "INCUS_PROJECT"
+    }
+    project = os.environ["INCUS_PROJECT"]
+    configuration = tmp_path / "config.yml"
+
+    def switch_to(project: str) -> None:
+        configuration.write_text(
+            f"remotes:\n  local: {{addr: 'unix://', project: '{project}'}}\n"
+        )
+
+    switch_to(project)
+    server = start(bookworm, env={**mine, "INCUS_CONF": str(tmp_path)})
     server.ask("open")
+    switch_to("default")
+    server.ask("revert")
+    assert len(names(incus) - before) >= 1
+    assert server.output("echo", "there") == "there"
     server.ask("close")
     server.quit()
+    wait_until_gone(incus, before)

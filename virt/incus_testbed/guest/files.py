@@ -6,12 +6,17 @@ from pathlib import Path
 
 from incus_testbed.image.entry import Entry
 
-_OVERLAY = Path(__file__).with_name("overlay")
+#: Read once, and early: after an upgrade of the package, a process that goes on
+#: uses the scripts that its own code was written for.
+_CONTENT = {
+    path.name: path.read_bytes()
+    for path in Path(__file__).with_name("overlay").iterdir()
+}
 
 
 def content(name: str) -> bytes:
     """Return the bytes of a file of overlay/."""
-    return (_OVERLAY / name).read_bytes()
+    return _CONTENT[name]
 
 
 def entry(name: str, path: str, *, mode: int = 0o644) -> Entry:

@@ -5,7 +5,7 @@ One list of requirements, two verbs: doctor() looks, setup() mends.  Nothing
 is printed here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from shlex import join
@@ -22,10 +22,19 @@ from incus_testbed.host import (
     service,
     virtual,
 )
-from incus_testbed.host.requirement import Finding, Requirement, State
-from incus_testbed.image import labels
+from incus_testbed.host.requirement import (
+    ALL,
+    CONTAINERS,
+    MACHINES,
+    Finding,
+    Requirement,
+    State,
+)
+from incus_testbed.image import profiles
 
 __all__ = [
+    "CONTAINERS",
+    "MACHINES",
     "Finding",
     "Names",
     "Report",
@@ -36,6 +45,7 @@ __all__ = [
     "setup",
 ]
 
+_SERVER = "Incus server"
 _ATTEMPTS = 3
 #: Seconds for one command: making a pool writes a file system.
 _COMMAND_LIMIT = 300.0
@@ -47,12 +57,12 @@ class Names:
 
     network: str = "debusinebr0"
     pool: str = "default"
-    profile: str = "debusine"
+    profile: str = profiles.USUAL
 
     @property
     def machine_profile(self) -> str:
         """The profile that virtual machines have beside the other."""
-        return labels.machine_profile(self.profile)
+        return profiles.for_machines(self.profile)
 
 
 @dataclass(frozen=True)
@@ -60,60 +70,70 @@ class Report:
     """A requirement and what was found of it.
 
     ``remedies`` are the commands or advice that mend it, a line each; empty
-    where nothing needs mending.
+    where nothing needs mending.  ``drivers`` are those of Incus whose
+    instances can't run without it; empty where it only should be tidied.
     """
 
     requirement: str
     finding: Finding
     remedies: tuple[str, ...]
+    drivers: frozenset[str]
+
+    def is_obstacle(self, driver: str) -> bool:
+        """Tell whether it keeps instances of a driver from running."""
+        return driver in self.drivers and self.finding.state is State.FAILED
 
 
 def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     """Check every requirement; change nothing.
 
-    What only the server can tell is UNKNOWN where none answers.
+    What only the server can tell is UNKNOWN where none answers.  Without
+    ``names`` they are those that are in use.
     """
-    basics, objects = _requirements(incus, names or Names())
-    reports = [_report(incus, need, need.check()) for need in basics]
-    answers = reports[-1].finding.state is not State.FAILED
-    unknown = Finding(state=State.UNKNOWN, detail="no Incus to ask")
-    return reports + [
-        _report(incus, need, need.check() if answers else unknown)
-        for need in objects
-    ]
+    return list(_reports(incus, _requirements(incus, names)))
 
 
-def names_in_use(incus: Incus, profile_name: str = Names.profile) -> Names:
+def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
+    answers = True
+    for need in needs:
+        if need.asks_server and not answers:
+            finding = Finding(state=State.UNKNOWN, detail="no Incus to ask")
+        else:
+            finding = need.check()
+        if need.name == _SERVER:
+            answers = finding.state is not State.FAILED
+        yield _report(incus, need, finding)
+
+
+def names_in_use(incus: Incus, profile_name: str | None = None) -> Names:
     """Return the names of the network and pool that a profile refers to.
 
-    Where it refers to none they are those that setup() makes.
+    Where it refers to none they are those that setup() makes.  Without a
+    name of a profile it is the one that the project's images get.
     """
-    try:
-        devices = incus.profile(profile_name)["devices"].values()
-    except errors.TestbedError:
-        devices = ()
-    found = {
-        key: device[key]
-        for device in devices
-        for kind, key in (("nic", "network"), ("disk", "pool"))
-        if device.get("type") == kind and key in device
-    }
-    return Names(profile=profile_name, **found)
+    name = profile_name or profiles.chosen(incus)
+    devices = profile.devices_of(incus, name)
+    return Names(
+        network=profile.network_of(devices) or Names.network,
+        pool=profile.pool_of(devices) or Names.pool,
+        profile=name,
+    )
 
 
 def obstacles(incus: Incus, *, driver: str) -> list[str]:
     """Say, a line each, what keeps instances of a driver from running here.
 
     ``driver`` is Incus's name: lxc for containers, qemu for virtual machines.
+    Only what these need is asked, as the user who asks.
     """
-    reports = doctor(incus, names_in_use(incus))
+    needs = [need for need in _requirements(incus) if driver in need.drivers]
     lines = [
         f"{report.requirement}: {report.finding.detail}"
-        for report in reports
-        if report.finding.state is State.FAILED
+        for report in _reports(incus, needs)
+        if report.is_obstacle(driver)
     ]
     if not lines and driver not in server.drivers(incus):
-        if driver != virtual.DRIVER:
+        if driver != MACHINES:
             return [f"Incus server: its driver {driver} does not work"]
         finding = virtual.check(incus, local=_is_local(incus))
         lines.append(f"virtual machines: {finding.detail}")
@@ -131,8 +151,7 @@ def setup(
     :raises errors.Unsupported: something is amiss that no command mends, or
         that remained after its command; says what a person can do
     """
-    basics, objects = _requirements(incus, names or Names())
-    for need in (*basics, *objects):
+    for need in _requirements(incus, names):
         yield from _plan(incus, need) if dry_run else _meet(incus, need)
 
 
@@ -188,56 +207,81 @@ def _run(incus: Incus, argv: tuple[str, ...]) -> None:
 
 
 def _requirements(
-    incus: Incus, names: Names
-) -> tuple[list[Requirement], list[Requirement]]:
-    """Return the basics, the server last, and what is met once it answers.
-
-    They are in the order in which they can be met.
-    """
+    incus: Incus, names: Names | None = None
+) -> list[Requirement]:
+    """Return all requirements, in the order in which they can be met."""
     local = _is_local(incus)
-    basics = [Requirement("programs", machine.check_programs)]
-    if local:
-        basics.append(Requirement("kernel limits", machine.check_limits))
-    basics.append(Requirement("Incus server", partial(server.check, incus)))
-    objects = [
-        Requirement(
-            f"network {names.network}",
-            partial(network.check, incus, names.network, local=local),
-        ),
-        Requirement(
-            f"storage pool {names.pool}",
-            partial(pool.check, incus, names.pool, local=local),
-        ),
-        Requirement(
-            f"profile {names.profile}",
-            partial(
-                profile.check,
-                incus,
-                names.profile,
-                network=names.network,
-                pool=names.pool,
-            ),
-        ),
-        Requirement(
-            f"profile {names.machine_profile}",
-            partial(
-                profile.check_for_machines,
-                incus,
-                names.machine_profile,
-                pool=names.pool,
-            ),
-        ),
-        Requirement(
-            "virtual machines", partial(virtual.check, incus, local=local)
-        ),
-        Requirement("images", partial(images.check, incus, names.profile)),
+    names = names or names_in_use(incus)
+    return [
+        *_of_machine(local=local),
+        Requirement(_SERVER, partial(server.check, incus), ALL),
+        *(_of_incus(incus, names, local=local)),
+        # Last: a service that is let in looks at what there is when it starts.
+        *(service.requirements() if local else ()),
     ]
+
+
+def _of_machine(*, local: bool) -> Iterator[Requirement]:
+    """Yield what this machine has to have, whatever Incus says."""
+    yield Requirement("programs", machine.check_programs, ALL)
     if local:
-        # First: Incus gives root its ids when it is installed.  Last: a
-        # service that is let in looks at what there is when it starts.
-        ids = Requirement("user ids", machine.check_ids)
-        objects = [ids, *objects, *service.requirements()]
-    return basics, objects
+        yield Requirement("kernel limits", machine.check_limits)
+
+
+def _of_incus(
+    incus: Incus, names: Names, *, local: bool
+) -> Iterator[Requirement]:
+    """Yield what can be checked and met once Incus answers."""
+
+    def need(
+        name: str, check: Callable[[], Finding], *drivers: str
+    ) -> Requirement:
+        return Requirement(name, check, frozenset(drivers), asks_server=True)
+
+    if local:
+        # Incus gives root its ids when it is installed.
+        yield need("user ids", machine.check_ids, CONTAINERS)
+    yield need(
+        f"network {names.network}",
+        partial(network.check, incus, names.network, local=local),
+        *ALL,
+    )
+    yield need(
+        f"storage pool {names.pool}",
+        partial(pool.check, incus, names.pool, local=local),
+        *ALL,
+    )
+    yield need(
+        f"profile {names.profile}",
+        partial(
+            profile.check,
+            incus,
+            names.profile,
+            network=names.network,
+            pool=names.pool,
+        ),
+        *ALL,
+    )
+    yield need(
+        f"profile {names.machine_profile}",
+        partial(
+            profile.check_for_machines,
+            incus,
+            names.machine_profile,
+            beside=names.profile,
+            pool=names.pool,
+        ),
+        MACHINES,
+    )
+    yield need(
+        "virtual machines",
+        partial(virtual.check, incus, local=local),
+        MACHINES,
+    )
+    yield need(
+        "profile of images", partial(images.check_choice, incus, names.profile)
+    )
+    yield need("images", partial(images.check, incus, names.profile))
 
 
 def _is_local(incus: Incus) -> bool:
@@ -246,8 +290,8 @@ def _is_local(incus: Incus) -> bool:
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
     commands = [join(_aimed(incus, argv)) for argv in finding.fix]
-    advice = [finding.advice] if finding.advice else []
-    return Report(need.name, finding, (*commands, *advice))
+    remedies = (*commands, *finding.advice.splitlines())
+    return Report(need.name, finding, remedies, need.drivers)
 
 
 def _unmet(need: Requirement, finding: Finding) -> errors.Unsupported:

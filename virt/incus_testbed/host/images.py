@@ -1,13 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The images that testbeds are made of, and their profile."""
+"""The images that testbeds are made of, and the profile that they get."""
 
 import json
 from urllib.parse import quote
 
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
-from incus_testbed.image import labels
+from incus_testbed.image import labels, profiles
 from incus_testbed.records import Image
+
+
+def check_choice(incus: Incus, profile: str) -> Finding:
+    """Look whether imports know which profile was set up."""
+    if profiles.chosen(incus) == profile:
+        return good(f"imports give them {profile}")
+    setting = f"{profiles.KEY}={profile}"
+    return Finding(
+        state=State.FAILED,
+        detail=f"imports give them {profiles.chosen(incus)}, not {profile}",
+        fix=(
+            (
+                *("incus", "project", "set"),
+                *(incus.target(incus.current_project()), setting),
+            ),
+        ),
+    )
 
 
 def check(incus: Incus, profile: str) -> Finding:
@@ -45,7 +62,7 @@ def _settings(image: Image, profile: str) -> str:
     """Return all that can be set of an image, as JSON."""
     return json.dumps(
         {
-            "profiles": labels.profiles(image, profile),
+            "profiles": profiles.of(image, profile),
             "properties": dict(image.properties),
         }
     )

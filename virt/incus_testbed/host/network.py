@@ -19,6 +19,12 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     for network in networks:
         if network["name"] == name and network["managed"]:
             return _of_managed(incus, network)
+        if network["name"] == name and network.get("used_by"):
+            return Finding(
+                state=State.NOTE,
+                detail="a bridge that this Incus does not manage: guests get"
+                " their addresses from elsewhere",
+            )
         if network["name"] == name:
             return Finding(
                 state=State.FAILED,

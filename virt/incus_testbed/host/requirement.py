@@ -31,12 +31,24 @@ class Finding:
     advice: str = ""
 
 
+#: Incus's names of what runs containers, and what runs virtual machines.
+CONTAINERS, MACHINES = "lxc", "qemu"
+ALL = frozenset({CONTAINERS, MACHINES})
+
+
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that testbeds need; ``check`` changes nothing."""
+    """One thing that is to be so; ``check`` changes nothing.
+
+    ``drivers`` are those whose instances can't run without it.  Where there
+    are none, it is for an admin to tidy.  ``asks_server``: it can be checked
+    only where Incus answers.
+    """
 
     name: str
     check: Callable[[], Finding]
+    drivers: frozenset[str] = frozenset()
+    asks_server: bool = False
 
 
 def good(detail: str) -> Finding:

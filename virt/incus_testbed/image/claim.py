@@ -42,15 +42,15 @@ class Claim:
     owner: Owner
     made: int
 
-    def stands(self) -> bool:
-        """Tell whether others have to respect it.
+    def stands(self, *, local: bool) -> bool:
+        """Tell whether others have to respect it; ``local`` as for owners.
 
         One from the future was made before somebody put the clock back.
         """
         age = abs(time.time() - self.made)
         if self.kind == Kind.REMOVAL and age < GRACE:
             return True
-        return not self.owner.is_gone()
+        return not self.owner.is_gone(local=local)
 
 
 def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
@@ -81,6 +81,8 @@ def on(image: Image) -> Iterator[Claim]:
             yield Claim(name=name, kind=kind, owner=owner, made=int(made))
 
 
-def stands(image: Image, kind: Kind) -> bool:
-    """Tell whether anybody claims this of an image."""
-    return any(each.kind == kind and each.stands() for each in on(image))
+def stands(image: Image, kind: Kind, *, local: bool) -> bool:
+    """Tell whether anybody claims this of an image; ``local`` as for owners."""
+    return any(
+        each.kind == kind and each.stands(local=local) for each in on(image)
+    )

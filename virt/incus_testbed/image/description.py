@@ -8,7 +8,12 @@ from incus_testbed.image.labels import Labels
 
 
 def metadata_tar(
-    conversion: Conversion, alias: str, label: Labels, date: int
+    conversion: Conversion,
+    alias: str,
+    label: Labels,
+    *,
+    profile: str,
+    date: int,
 ) -> bytes:
     """Return the metadata of an image that this process makes now."""
     facts, machine = conversion.facts, conversion.machine
@@ -18,7 +23,7 @@ def metadata_tar(
     return metadata.metadata_tar(
         architecture=debian_name,
         creation_date=date,
-        profile=labels.PROFILE,
+        profile=profile,
         description=label.description
         or " ".join(filter(None, (vendor, codename, debian_name)))
         + f" ({alias})",

@@ -82,7 +82,7 @@ def _is_unused(
         if found.fingerprint == fingerprint:
             return (
                 may_go(found)
-                and not claim.stands(found, Kind.USE)
+                and not claim.stands(found, Kind.USE, local=incus.is_local())
                 and not any(
                     record.config.get(_BASE_IMAGE) == fingerprint
                     for record in incus.instances()

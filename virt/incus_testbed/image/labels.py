@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
-#: The profile that instances of an imported image get (SPEC.md).
-PROFILE = "debusine"
-
 # Image properties: which alias it was made for, by which process, and from
 # what.
 _ALIAS = "incus-testbed.alias"
@@ -36,17 +33,6 @@ class Labels:
     architecture: str | None = None
     description: str | None = None
     evictable: bool = False
-
-
-def machine_profile(profile: str = PROFILE) -> str:
-    """Return which one virtual machines have beside it, for their limits."""
-    return f"{profile}-vm"
-
-
-def profiles(image: Image, profile: str = PROFILE) -> list[str]:
-    """Return the profiles of instances of an image; the last one wins."""
-    is_machine = image.kind == "virtual-machine"
-    return [profile, *([machine_profile(profile)] if is_machine else [])]
 
 
 def properties(

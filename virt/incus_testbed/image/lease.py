@@ -56,7 +56,7 @@ def _settled(incus: Incus, alias: str) -> Image:
     deadline = time.monotonic() + INSTANCE_LIMIT
     while True:
         image = _named(incus, alias)
-        if not claim.stands(image, Kind.REMOVAL):
+        if not claim.stands(image, Kind.REMOVAL, local=incus.is_local()):
             return image
         if time.monotonic() > deadline:
             raise errors.TimedOut(

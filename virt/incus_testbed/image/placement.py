@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a disk fits where the instances made of it will be."""
 
+import contextlib
 import re
+from collections.abc import Mapping
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
-from incus_testbed.image.labels import PROFILE
+from incus_testbed.image import profiles
 
 _UNITS: dict[str, int] = {
     "": 1,
@@ -16,22 +18,24 @@ _UNITS: dict[str, int] = {
 
 
 def check(incus: Incus, size: int) -> None:
-    """Refuse a disk that the profile's root device has no place for.
+    """Refuse a disk that the profiles' root device has no place for.
 
     A profile that isn't there, or has none, is left to the launch.
 
     :raises errors.BadImage: with both sizes
     """
-    try:
-        devices = incus.profile(PROFILE)["devices"]
-    except errors.NotFound:
-        return
-    for device in devices.values():
-        if device.get("type") == "disk" and device.get("path") == "/":
-            _check(incus, size, device["pool"], device.get("size", ""))
+    usual = profiles.chosen(incus)
+    # The last one that has a root device wins.
+    for name in (profiles.for_machines(usual), usual):
+        with contextlib.suppress(errors.NotFound):
+            for device, settings in incus.profile(name)["devices"].items():
+                if settings.get("type") == "disk" and settings["path"] == "/":
+                    _check_pool(incus, size, settings["pool"])
+                    _check_device(incus, size, name, device, settings)
+                    return
 
 
-def _check(incus: Incus, size: int, pool: str, limit: str) -> None:
+def _check_pool(incus: Incus, size: int, pool: str) -> None:
     total = _total(incus, pool)
     if total is not None and size > total:
         raise errors.BadImage(
@@ -40,13 +44,22 @@ def _check(incus: Incus, size: int, pool: str, limit: str) -> None:
             resolution="Enlarge the pool: incus storage set"
             f" {incus.target(pool)} size=...",
         )
-    most = parse(limit)
+
+
+def _check_device(
+    incus: Incus,
+    size: int,
+    profile: str,
+    device: str,
+    settings: Mapping[str, str],
+) -> None:
+    most = parse(settings.get("size", ""))
     if most is not None and size > most:
         raise errors.BadImage(
-            f"The disk is larger than the profile {PROFILE} allows",
+            f"The disk is larger than the profile {profile} allows",
             details=f"It has {_gib(size)}, and the root device {_gib(most)}.",
             resolution="Allow more: incus profile device set"
-            f" {incus.target(PROFILE)} root size={size}",
+            f" {incus.target(profile)} {device} size={size}",
         )
 
 

@@ -17,6 +17,7 @@ from incus_testbed.image import (
     description,
     labels,
     placement,
+    profiles,
     scratch,
 )
 from incus_testbed.image.convert import convert
@@ -166,7 +167,10 @@ class Store:
             if (
                 owner
                 and labels.alias(image) == alias
-                and (owner == Owner.current() or owner.is_gone())
+                and (
+                    owner == Owner.current()
+                    or owner.is_gone(local=self._incus.is_local())
+                )
             ):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
@@ -211,7 +215,13 @@ class Store:
             _check_whole(conversion.sha256, sha256)
             conversion.rootfs.flush()
             metadata.write(
-                description.metadata_tar(conversion, alias, label, date)
+                description.metadata_tar(
+                    conversion,
+                    alias,
+                    label,
+                    profile=profiles.chosen(self._incus),
+                    date=date,
+                )
             )
             metadata.flush()
             fingerprint = self._incus.import_image(
@@ -230,7 +240,9 @@ class Store:
             for image in self._incus.images()
             if image.fingerprint == fingerprint
         )
-        self._incus.set_image_profiles(image, labels.profiles(image))
+        self._incus.set_image_profiles(
+            image, profiles.of(image, profiles.chosen(self._incus))
+        )
         for _ in range(_NAMINGS):
             with contextlib.suppress(errors.AlreadyExists):
                 self._incus.create_alias(alias, fingerprint)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The virt server as a program."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,8 +18,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Serve one autopkgtest over standard input and output."""
     arguments = parser().parse_args(argv)
     reporting.configure(2 if arguments.debug else 0)
+    incus = Incus(project=arguments.project, remote=arguments.remote)
+    _keep_to(incus)
     testbed = Testbed(
-        Incus(project=arguments.project, remote=arguments.remote),
+        incus,
         arguments.image,
         name=arguments.name,
         delete_existing=arguments.delete_existing,
@@ -42,3 +45,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if interrupted:
         interrupted.die()
     sys.exit(0)
+
+
+def _keep_to(incus: Incus) -> None:
+    """Have all that follows use the remote and project of this moment.
+
+    The user may switch to another while the testbed is in use.
+    """
+    choice = incus.choice()
+    os.environ["INCUS_REMOTE"] = choice.remote
+    os.environ["INCUS_PROJECT"] = choice.project

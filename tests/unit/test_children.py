@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker and the programs of its tasks use one Incus."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from debusine.worker.config import ConfigHandler
+
+from debusine_incus import children
+
+
+@pytest.fixture
+def configure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., None]:
+    """Return what gives a worker variables below [Environment].
+
+    It is a worker of Debusine 0.14.10 or later, whatever is installed.
+    """
+
+    def write(**settings: str) -> None:
+        monkeypatch.setattr(
+            ConfigHandler, "default_directories", [str(tmp_path)]
+        )
+        monkeypatch.setattr(
+            ConfigHandler, "environment", settings, raising=False
+        )
+        (tmp_path / "config.ini").write_text("[General]\n")
+
+    return write
+
+
+def test_nothing_is_set(configure: Callable[..., None]) -> None:
+    configure()
+    assert children.obstacle({"PATH": "/bin", "HOME": "/nonexistent"}) is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("INCUS_PROJECT", "elsewhere"),
+        ("INCUS_REMOTE", "far"),
+        ("INCUS_SOCKET", "/run/other.socket"),
+    ],
+)
+def test_what_only_the_worker_has(
+    configure: Callable[..., None], variable: str, value: str, tmp_path: Path
+) -> None:
+    configure()
+    reason = children.obstacle({variable: value})
+    assert reason
+    assert f"{variable} = {value}" in reason
+    assert f"[Environment] in {tmp_path}/config.ini" in reason
+
+    configure(**{variable: value})
+    assert children.obstacle({variable: value}) is None
+
+
+def test_what_only_the_programs_have(configure: Callable[..., None]) -> None:
+    configure(INCUS_PROJECT="elsewhere")
+    assert children.obstacle({})
+
+
+def test_a_time_limit_that_the_programs_do_not_get_is_told(
+    configure: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    configure()
+    assert children.obstacle({"INCUS_TESTBED_BOOT_LIMIT": "300"}) is None
+    assert "INCUS_TESTBED_BOOT_LIMIT = 300" in caplog.text
+
+
+def test_who_has_no_configuration_is_no_worker(
+    configure: Callable[..., None], tmp_path: Path
+) -> None:
+    configure()
+    (tmp_path / "config.ini").unlink()
+    assert children.obstacle({"INCUS_PROJECT": "elsewhere"}) is None
+
+
+def test_up_to_debusine_0_14_9_they_inherit_all(
+    configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure()
+    monkeypatch.delattr(ConfigHandler, "environment")
+    assert children.obstacle({"INCUS_PROJECT": "elsewhere"}) is None

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which profiles the instances of an imported image get."""
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.records import Image
+
+#: The profile's name where an admin has not chosen another (SPEC.md).
+USUAL = "debusine"
+#: Key of the project's configuration: the name that the admin has chosen.
+KEY = "user.incus-testbed.profile"
+
+
+def chosen(incus: Incus) -> str:
+    """Return the name of the profile that images of a project get.
+
+    Who may not look at the project, or gets no answer, has the usual one.
+    """
+    try:
+        return incus.project_config().get(KEY) or USUAL
+    except errors.TestbedError:
+        return USUAL
+
+
+def for_machines(profile: str) -> str:
+    """Return which one virtual machines have beside it, for their limits."""
+    return f"{profile}-vm"
+
+
+def of(image: Image, profile: str) -> list[str]:
+    """Return the profiles of instances of an image; the last one wins."""
+    is_machine = image.kind == "virtual-machine"
+    return [profile, *([for_machines(profile)] if is_machine else [])]
