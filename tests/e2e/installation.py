@@ -16,11 +16,10 @@ from tests import images
 from tests.e2e import debusine, guest, packages
 from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
-from tests.e2e.worker import PACKAGES, Worker
+from tests.e2e.worker import FILES, PACKAGES, Worker
 
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
 _SCRIPTS = Path(__file__).with_name("guest")
-_FILES = "/root/e2e"
 
 #: Debusine itself.  Its database can't be made before there is a server for
 #: it: dbconfig is told not to try.
@@ -146,8 +145,8 @@ class Installation:
         return self._source("2")
 
     def _source(self, version: str) -> int:
-        tree = f"{_FILES}/{_PACKAGE.name}"
-        dsc = self.guest.run(f"{_FILES}/guest/source.sh", tree, version)
+        tree = f"{FILES}/{_PACKAGE.name}"
+        dsc = self.guest.run(f"{FILES}/guest/source.sh", tree, version)
         return self.debusine.import_source(dsc.strip())
 
 
@@ -162,10 +161,10 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
     ) as machine:
         _quieten(machine)
         _put_packages(incus, generation.suite, machine)
-        machine.push(_PACKAGE, _FILES)
-        machine.push(_SCRIPTS, _FILES)
-        token = machine.run(f"{_FILES}/guest/server.sh", debusine.NAME)
-        machine.run(f"{_FILES}/guest/worker.sh", debusine.NAME)
+        machine.push(_PACKAGE, FILES)
+        machine.push(_SCRIPTS, FILES)
+        token = machine.run(f"{FILES}/guest/server.sh", debusine.NAME)
+        machine.run(f"{FILES}/guest/worker.sh", debusine.NAME)
         worker = Worker(machine)
         worker.wait_until_offering()
         yield Installation(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.debusine import WorkRequest
 from tests.e2e.installation import Installation
-from tests.e2e.worker import program
+from tests.e2e.worker import process, program
 
 #: Seconds in which a worker removes what another has left.
 _CLEAN_UP = 30.0
@@ -95,7 +95,7 @@ def _doubled_nic(site: Installation) -> Iterator[None]:
 @pytest.mark.usefixtures("_doubled_nic")
 def test_setup_mends_what_an_earlier_version_broke(site: Installation) -> None:
     site.debusine.complete(
-        "makesourcepackageupload", _upload(site), result="error"
+        "makesourcepackageupload", _upload(site), result="failure"
     )
     assert _NOTHING_TO_DO not in site.set_up()
     assert _nics(site) == [("host0", "debusinebr0")]
@@ -163,12 +163,12 @@ def test_worker_goes_down_in_the_middle(site: Installation, way: str) -> None:
 
 
 def test_upgrade_leaves_a_busy_worker_alone(site: Installation) -> None:
-    before = site.worker.process()
+    before = process(site.guest)
     request, _ = _in_the_middle(site)
     site.worker.upgrade()
     ended = site.debusine.wait(request)
     assert ended.result == "success", site.debusine.evidence(ended)
-    assert site.worker.process() == before
+    assert process(site.guest) == before
 
 
 @pytest.fixture

@@ -12,22 +12,12 @@ from tests.e2e.guest import Guest
 
 UNIT = "debusine-worker"
 
-#: Where our packages lie in its guest.
+#: Where the files of these tests lie in its guest, and our packages.
+FILES = "/root/e2e"
 PACKAGES = "/root/packages"
 
 _CONFIGURATION = "/etc/debusine/worker/config.ini"
 _DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/e2e.conf"
-#: Make later versions of all packages in one directory in another.
-_LATER = """
-mkdir -p "$2"
-for deb in "$1"/*.deb; do
-    version=$(dpkg-deb --field "$deb" Version)
-    dpkg-deb --raw-extract "$deb" "$2/tree"
-    sed -i "s/$version/&+later/" "$2/tree/DEBIAN/control"
-    dpkg-deb --build "$2/tree" "$2"
-    rm -r "$2/tree"
-done
-"""
 
 #: Seconds until a worker that was started offers what it can do.
 _LIMIT = 120
@@ -71,14 +61,6 @@ class Worker:
             "journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID=$id",
         )
 
-    def process(self) -> int:
-        """Return the process id of the worker that runs."""
-        return int(
-            self._guest.run(
-                "systemctl", "show", "--property=MainPID", "--value", UNIT
-            )
-        )
-
     def restart(self) -> None:
         """Stop it, and start it again."""
         self._guest.run("systemctl", "restart", UNIT)
@@ -105,7 +87,7 @@ class Worker:
     def upgrade(self) -> None:
         """Install later versions of our packages, of the same content."""
         later = f"{PACKAGES}/later"
-        self._guest.run("sh", "-euc", _LATER, "sh", PACKAGES, later)
+        self._guest.run(f"{FILES}/guest/later.sh", PACKAGES, later)
         self._apt(f"install {later}/*.deb")
 
     @contextlib.contextmanager
