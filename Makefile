@@ -46,7 +46,8 @@ check-%: packages
 
 # Here, having no Incus is a failure too.
 e2e: linters
-	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py
+	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py \
+		tests/e2e/test_field.py
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \

@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,30 @@ def frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
     else:
         size = b"\x7f" + length.to_bytes(8, "big")
     return bytes([opcode | 0x80 * final]) + size + payload
+
+
+@contextlib.contextmanager
+def silent(path: Path) -> Iterator[None]:
+    """Listen at ``path`` and take connections, but never answer."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[None]:
+    """Listen at ``path``, where nobody can connect any more."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        yield
 
 
 @dataclass

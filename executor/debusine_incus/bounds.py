@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from incus_testbed import errors
+from incus_testbed import settings
 
 #: Environment variables: a count, and a size in bytes.
 KEEP = "DEBUSINE_INCUS_KEEP_IMAGES"
@@ -29,19 +29,6 @@ class Bounds:
         :raises errors.Unsupported: a value is not a whole number
         """
         return cls(
-            keep=_number(environment, KEEP, cls.keep),
-            max_bytes=_number(environment, MAX_BYTES, cls.max_bytes),
+            keep=settings.number(KEEP, cls.keep, environment),
+            max_bytes=settings.number(MAX_BYTES, cls.max_bytes, environment),
         )
-
-
-def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
-    text = environment.get(name, "").strip()
-    if not text:
-        return usual
-    if not (text.isascii() and text.isdigit()):
-        raise errors.Unsupported(
-            f"{name} is {text!r}, which is no number",
-            resolution=f"Set it to a whole number such as {usual}, or not at"
-            " all.",
-        )
-    return int(text)

@@ -37,7 +37,7 @@ class Download:
     def __init__(self, url: str, *, size: int, token: str | None) -> None:
         """Have size bytes to read from url, authorised by a token."""
         self._url = url
-        self._size = size
+        self.size = size
         self._position = 0
         self._session = _Session()
         # What nginx would compress on its way is compressed already.
@@ -66,7 +66,7 @@ class Download:
         :raises ServerFailed: after several attempts, or where another would
             be of no use
         """
-        wanted = min(size, self._size - self._position)
+        wanted = min(size, self.size - self._position)
         while wanted:
             try:
                 if self._response is None:
@@ -105,7 +105,7 @@ class Download:
                 " in %g s",
                 self._url,
                 self._position,
-                self._size,
+                self.size,
                 problem,
                 seconds,
             )
@@ -113,7 +113,7 @@ class Download:
             return
         raise ServerFailed(
             f"{self._url} can't be downloaded: it stopped at"
-            f" {self._position} of {self._size} bytes",
+            f" {self._position} of {self.size} bytes",
             details=problem,
             resolution="Try again when the server can be reached.",
         )

@@ -47,7 +47,7 @@ class IncusExecutor:
     #: Incus's name of what runs such instances.
     driver: ClassVar[str]
 
-    _monitor: ClassVar[Monitor] = Monitor(Incus())
+    _monitor: ClassVar[Monitor]
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class IncusExecutor:
         )
         self.working_directory = working_directory
         self._sbuild_starts_by_name = workspace is None
-        self._monitor.forget()
+        self._monitor.forget_ended()
 
     @classmethod
     def available(cls) -> bool:
@@ -155,6 +155,7 @@ class IncusLXCExecutor(
 
     image_category = ExecutorImageCategory.TARBALL
     driver = "lxc"
+    _monitor = Monitor(Incus(), kind="container")
 
 
 class IncusVMExecutor(
@@ -164,3 +165,4 @@ class IncusVMExecutor(
 
     image_category = ExecutorImageCategory.IMAGE
     driver = "qemu"
+    _monitor = Monitor(Incus(), kind="virtual-machine")

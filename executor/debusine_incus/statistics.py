@@ -74,11 +74,15 @@ class Usage:
 
 
 class Monitor:
-    """The most that instances of this process and its children have used."""
+    """The most that instances of this process and its children have used.
 
-    def __init__(self, incus: Incus) -> None:
+    Of one kind: container or virtual-machine.
+    """
+
+    def __init__(self, incus: Incus, *, kind: str) -> None:
         """Watch through this client, once somebody asks."""
         self._incus = incus
+        self._kind = kind
         self._peaks: dict[str, Usage] = {}
         self._foreign: set[str] = set()
         self._asked = 0.0
@@ -103,10 +107,21 @@ class Monitor:
             result = result.most(self._peaks.get(each, Usage()))
         return result
 
-    def forget(self) -> None:
-        """Forget what was seen: it is another task's."""
-        self._peaks = {}
-        self._foreign = set()
+    def forget_ended(self) -> None:
+        """Forget what has ended, because it was another task's.
+
+        That are instances that are gone, and those whose owner is: they are
+        being removed.  Where Incus can't be asked nothing is forgotten.
+        """
+        try:
+            alive = self._alive()
+        except (errors.TestbedError, psutil.Error) as error:
+            log.debug("not known what has ended: %s", error)
+            return
+        self._peaks = {
+            name: peak for name, peak in self._peaks.items() if name in alive
+        }
+        self._foreign = {name for name in self._foreign if name in alive}
 
     def _watch(self) -> None:
         while time.monotonic() - self._asked < _PATIENCE:
@@ -117,22 +132,30 @@ class Monitor:
             time.sleep(_INTERVAL)
 
     def _look(self) -> None:
+        alive = self._alive()
+        known = _usages(self._incus.metrics())
+        for name, foreign in alive.items():
+            self._peaks[name] = self._peaks.get(name, Usage()).most(
+                known.get(name, Usage())
+            )
+            if foreign:
+                self._foreign.add(name)
+
+    def _alive(self) -> dict[str, bool]:
+        """Return the instances, and for each whether a child launched it."""
         children = {
             child.pid for child in psutil.Process().children(recursive=True)
         }
         owners = {
             record.name: Owner.parse(record.config.get(OWNER_KEY, ""))
             for record in self._incus.instances()
+            if record.kind == self._kind
         }
-        known = _usages(self._incus.metrics())
-        for name, owner in owners.items():
-            if not owner or owner.pid not in children | {os.getpid()}:
-                continue
-            self._peaks[name] = self._peaks.get(name, Usage()).most(
-                known.get(name, Usage())
-            )
-            if owner.pid in children:
-                self._foreign.add(name)
+        return {
+            name: owner.pid in children
+            for name, owner in owners.items()
+            if owner and owner.pid in children | {os.getpid()}
+        }
 
 
 def _usages(metrics: str) -> dict[str, Usage]:

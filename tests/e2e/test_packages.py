@@ -21,6 +21,8 @@ _BACKPORTS = _SCRIPTS / "backports.sh"
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
 _SUITES = ("bookworm-backports", "trixie", "trixie-backports", "sid")
 _NAMES = ("incus-testbed", "debusine-worker-incus")
+#: What ours work with; which versions these are is what the rows differ in.
+_OTHERS = ("autopkgtest", "debusine-worker", "incus-client")
 _BUILT = "/build/packages"
 
 _LIST_IMAGES = ("incus", "image", "list", "--format=csv", "--columns=F")
@@ -210,6 +212,7 @@ def test_from_bare_machine_to_test(
         "autopkgtest -U ./hello-testbed -- incus-testbed ./*.tar.zst 2>&1",
     )
     end = time.monotonic()
+    print(machine.run("dpkg-query", "--show", *_OTHERS))
     print(
         f"{suite}: installed after {installed - start:.0f} s,"
         f" ready after {ready - start:.0f} s,"

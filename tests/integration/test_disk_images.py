@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,21 @@ def test_another_architecture(cli: Cli, tmp_path: Path) -> None:
     done = cli.run("import", str(tmp_path / "disk"), "--alias", ALIAS)
     assert done.returncode == 1
     assert "is for s390x, which this server can't run" in done.stderr
+
+
+def test_a_disk_of_one_machine(cli: Cli, incus: Incus, tmp_path: Path) -> None:
+    files = system(**{"etc/machine-id": "0123456789abcdef" * 2})
+    small_disks.make(tmp_path / "disk", files)
+    done = cli.run("import", str(tmp_path / "disk"), "--alias", ALIAS)
+    assert done.returncode == 0, done.stderr
+    assert "(/etc/machine-id)" in done.stderr
+    assert "Empty that file" in done.stderr
+    # An agent would apply a template only when the system has booted.
+    image = Store(incus).find(ALIAS)
+    assert image
+    incus.run("image", "export", ALIAS, str(tmp_path / "out"), timeout=300)
+    with tarfile.open(tmp_path / "out") as tar:
+        assert "templates/empty.tpl" not in tar.getnames()
 
 
 def test_json(cli: Cli, disk: Path) -> None:

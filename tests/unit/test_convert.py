@@ -50,8 +50,14 @@ DATE = 1_600_000_000
 class _AnySurvey:
     """Takes any archive for a system; the real one has tests of its own."""
 
+    def __init__(self, budget: object) -> None:
+        pass
+
     def wants_content(self, path: str) -> bool:
         return path == "wanted"
+
+    def check_size(self, path: str, size: int) -> None:
+        pass
 
     def visit(self, entry: Entry) -> None:
         pass
@@ -345,6 +351,13 @@ def test_an_entry_outside_the_root(
     members: list[tuple[str, bytes] | tarfile.TarInfo],
 ) -> None:
     assert "outside its root" in refusal(archive(*members)).brief
+
+
+@pytest.mark.parametrize("name", [".", "./", "/", ".//."])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_root_that_is_no_directory(name: str, kind: bytes) -> None:
+    source = archive(("etc/passwd", b""), link(name, "elsewhere", kind))
+    assert "replaces its root" in refusal(source).brief
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from incus_testbed import errors
 from incus_testbed.image import scratch
+from incus_testbed.image.budget import Meter
 from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.disk import ext4, machine, partitions, qcow2
 from incus_testbed.image.disk.machine import Machine
@@ -371,7 +372,7 @@ def written(parts: list[tuple[int, bytes]], file: IO[bytes]) -> Reader:
 def test_what_is_written_is_read(parts: list[tuple[int, bytes]]) -> None:
     with scratch.file() as file:
         reader = written(parts, file)
-        reader.check()
+        reader.check(Meter())
         end = 0
         for offset, data in parts:
             assert reader.read(offset, len(data)) == data
@@ -406,6 +407,9 @@ class _Memory:
         self.content = content
         self.size = len(content)
 
+    def count(self, reads: object) -> None:
+        pass
+
     def read(self, offset: int, size: int) -> bytes:
         assert size < 64 << 20
         return self.content[offset : offset + size].ljust(size, b"\0")
@@ -438,7 +442,10 @@ def test_a_damaged_disk_is_described_or_refused(
     for place, value in changes:
         content[place : place + len(value)] = value
     with contextlib.suppress(errors.BadImage):
-        machine.survey(_Memory(bytes(content)))  # type: ignore[arg-type]
+        machine.survey(
+            _Memory(bytes(content)),  # type: ignore[arg-type]
+            Meter(),
+        )
 
 
 @some

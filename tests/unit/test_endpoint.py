@@ -2,14 +2,18 @@
 """The server that the incus command would talk to is found."""
 
 import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from incus_testbed import endpoint
+from incus_testbed import client, endpoint, errors
 from incus_testbed.client import Incus
 from incus_testbed.endpoint import Endpoint
+from tests import fake_incusd
 
 
 @pytest.fixture
@@ -168,3 +172,33 @@ def test_commands_go_through_the_socket_where_there_is_one(
     assert Incus(remote="far").exec_argv("i", ["a"]) == expected
     argv = Incus().exec_argv("i", ["a"], interactive=True)
     assert argv == ["incus", "exec", "i", "--force-interactive", "--", "a"]
+
+
+@pytest.mark.parametrize("daemon", [fake_incusd.silent, fake_incusd.full])
+def test_a_daemon_that_does_not_answer(
+    daemon: Callable[[Path], AbstractContextManager[None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "REQUEST_LIMIT", 0.5)
+    monkeypatch.setenv("INCUS_SOCKET", str(tmp_path / "s"))
+    monkeypatch.setenv("INCUS_CONF", str(tmp_path))
+    raised: list[errors.TestbedError] = []
+
+    def ask() -> None:
+        try:
+            Incus(remote="local").instance("box")
+        except errors.TestbedError as error:
+            raised.append(error)
+
+    with daemon(tmp_path / "s"):
+        began = time.monotonic()
+        # In a thread, so that a request without a limit fails the test.
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(30)
+        assert not asking.is_alive()
+    assert time.monotonic() - began < 20
+    assert isinstance(raised[0], errors.TimedOut)
+    assert "0.5 s" in raised[0].details
+    assert "journalctl" in raised[0].resolution

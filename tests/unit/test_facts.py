@@ -127,6 +127,56 @@ def test_no_init(missing: str) -> None:
     assert "systemd-sysv" in caught.value.resolution
 
 
+_ID = "0123456789abcdef0123456789abcdef\n"
+_SYSTEMD_ID, _D_BUS_ID = "etc/machine-id", "var/lib/dbus/machine-id"
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({_SYSTEMD_ID: _ID}, (_SYSTEMD_ID,)),
+        ({_D_BUS_ID: _ID}, (_D_BUS_ID,)),
+        ({_D_BUS_ID: _ID, _SYSTEMD_ID: _ID}, (_SYSTEMD_ID, _D_BUS_ID)),
+        (
+            {_SYSTEMD_ID: _ID, _D_BUS_ID: "-> /etc/machine-id"},
+            (_SYSTEMD_ID,),
+        ),
+        # Each boot, or the first one, makes an id.
+        ({}, ()),
+        ({_SYSTEMD_ID: ""}, ()),
+        ({_SYSTEMD_ID: "\n"}, ()),
+        ({_SYSTEMD_ID: "uninitialized\n"}, ()),
+        # Incus would write to wherever a link leads, on the host too.
+        ({_SYSTEMD_ID: "-> /run/id", "run/id": _ID}, ()),
+        ({"run/id": _ID, _SYSTEMD_ID: "=> run/id"}, ()),
+        ({"etc": "-> /srv", "srv/machine-id": _ID, _SYSTEMD_ID: _ID}, ()),
+        ({"var/lib": "-> x", _D_BUS_ID: _ID}, ()),
+        ({_SYSTEMD_ID: _ID, "a": "-> etc", "a/machine-id": "-> /x"}, ()),
+        ({_SYSTEMD_ID: "/"}, ()),
+    ],
+)
+def test_machine_ids(members: dict[str, str], found: tuple[str, ...]) -> None:
+    assert surveyed(MINIMAL | members).machine_ids == found
+
+
+def test_machine_id_is_replaced_by_what_comes_later() -> None:
+    survey = Survey()
+    for path, text in MINIMAL.items():
+        survey.visit(entry(path, text))
+    for text in (_ID, "-> /elsewhere"):
+        survey.visit(entry(_SYSTEMD_ID, text))
+    assert survey.facts().machine_ids == ()
+
+
+def test_no_machine_id_without_systemd() -> None:
+    members = MINIMAL | {
+        "usr/sbin/init": "ELF",
+        "etc/inittab": "",
+        _SYSTEMD_ID: _ID,
+    }
+    assert surveyed(members).machine_ids == ()
+
+
 def test_sysvinit() -> None:
     found = surveyed(
         MINIMAL | {"usr/sbin/init": "ELF", "etc/inittab": "id:2:initdefault:\n"}

@@ -103,16 +103,20 @@ def test_a_network_without_address_fails() -> None:
 def test_low_kernel_limits_are_a_warning(tmp_path: Path) -> None:
     for name, value in (
         ("fs/inotify/max_user_instances", "128"),
+        ("fs/inotify/max_user_watches", "8192"),
         ("kernel/keys/maxkeys", "2000"),
+        ("kernel/keys/maxbytes", "20000"),
     ):
         file = tmp_path / name
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{value}\n")
 
     finding = machine.check_limits(tmp_path)
 
     assert finding.state is host.State.WARNING
-    assert "fs.inotify.max_user_instances=" in finding.advice
+    assert "fs.inotify.max_user_instances=1048576" in finding.advice
+    assert "fs.inotify.max_user_watches=1048576" in finding.advice
+    assert "kernel.keys.maxbytes=2000000" in finding.advice
     assert "maxkeys" not in finding.advice
 
 

@@ -84,6 +84,19 @@ def test_the_templates_are_what_the_specification_has() -> None:
     assert len(found) == 3
 
 
+def test_files_that_begin_empty() -> None:
+    found = files(made(emptied=["etc/machine-id"]))
+    templates = yaml.safe_load(found["metadata.yaml"])["templates"]
+    assert templates["/etc/machine-id"] == {
+        "when": ["create", "copy"],
+        "create_only": False,
+        "template": "empty.tpl",
+        "properties": {},
+    }
+    assert found["templates/empty.tpl"] == ""
+    assert len(templates) == 3
+
+
 def test_properties_are_strings_whatever_they_look_like() -> None:
     properties = {"a": "12", "b": "no", "c": "2026-01-01", "d": "", "e": "1e3"}
     loaded = yaml.safe_load(

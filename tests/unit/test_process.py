@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from incus_testbed import errors, process
+from incus_testbed import errors, lock, process
 
 
 def test_output_is_whole_and_binary_safe() -> None:
@@ -47,6 +48,34 @@ def test_environment_is_small_and_english(
     assert "INCUS_PROJECT=p" in said
     assert "SECRET" not in said
     assert "de_DE" not in said
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
+def test_children_look_for_locks_in_the_same_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    argv = [
+        sys.executable,
+        "-c",
+        _HELD,
+        str(Path(__file__).parents[2] / "virt"),
+    ]
+    with lock.held("x", timeout=1):
+        assert process.run(argv, timeout=60).status == 3
+
+
+_HELD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from incus_testbed import errors, lock
+try:
+    with lock.held("x", timeout=0):
+        sys.exit(0)
+except errors.TimedOut:
+    sys.exit(3)
+"""
 
 
 def test_time_limit_kills_children_too() -> None:

@@ -32,7 +32,7 @@ def _run(
 def test_commands_outlive_what_autopkgtest_does_to_them(
     wrap: Callable[[list[str]], list[str]],
 ) -> None:
-    words = wrap(script.command("exec.sh", "254"))
+    words = wrap(script.for_autopkgtest(script.logged_in("exec.pl", "254")))
     assert list(map(unquote, ",".join(words).split(","))) == words
 
 

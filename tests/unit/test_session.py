@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from incus_testbed import diagnosis, errors, process
 from incus_testbed.endpoint import Endpoint
 from incus_testbed.session import api, streams, websocket
 from incus_testbed.session import document as json_document
+from tests import fake_incusd
 from tests.fake_incusd import (
     BINARY,
     CLOSE,
@@ -291,6 +293,46 @@ def test_no_daemon(run: Run) -> None:
     done = run(failure_status=255)
     assert done.returncode == 255
     assert isinstance(_error(done), errors.DaemonDown)
+
+
+# -- time limits
+
+
+def _hurried(argv: list[str]) -> list[str]:
+    """Return a session's command line with a limit of 0.5 s, not 60."""
+    hurry = "from session import api; api.LIMIT = 0.5; from session"
+    return [word.replace("from session", hurry) for word in argv]
+
+
+@pytest.mark.parametrize("daemon", [fake_incusd.silent, fake_incusd.full])
+def test_daemon_that_does_not_answer(
+    daemon: Callable[[Path], AbstractContextManager[None]], run: Run
+) -> None:
+    with daemon(run.path):
+        done = subprocess.run(
+            _hurried(run.argv("true")),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LIMIT / 2,
+            check=False,
+        )
+    assert done.returncode == 125
+    assert isinstance(_error(done), errors.TimedOut)
+
+
+def test_quiet_command_has_no_time_limit(run: Run) -> None:
+    run.server(stdout=Stream([frame(BINARY, b"late"), END], pause=1))
+    done = subprocess.run(
+        _hurried(run.argv("true")),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"late"), done.stderr
+
+
+# -- failures
 
 
 def test_no_permission(run: Run) -> None:

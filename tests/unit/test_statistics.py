@@ -2,6 +2,7 @@
 """What instances used, as Debusine is told."""
 
 import dataclasses
+import subprocess
 import threading
 import time
 from datetime import UTC, datetime
@@ -39,11 +40,12 @@ incus_network_receive_bytes_total{device="host1",name="a"} 8
 
 
 class _Server(Incus):
-    """An Incus with one instance, whose owner is given."""
+    """An Incus with one instance, unless told otherwise, of a given owner."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__()
         self.owner = owner
+        self.kinds = {"a": "container"}
         self.text = _METRICS
         self.looks = 0
         self.gate = threading.Event()
@@ -57,13 +59,14 @@ class _Server(Incus):
     def instances(self) -> list[InstanceRecord]:
         return [
             InstanceRecord(
-                name="a",
-                kind="container",
+                name=name,
+                kind=kind,
                 status="Running",
                 config={OWNER_KEY: str(self.owner)},
                 ephemeral=True,
                 created=datetime.now(UTC),
             )
+            for name, kind in self.kinds.items()
         ]
 
 
@@ -84,7 +87,7 @@ def _watched(monitor: Monitor, server: _Server, name: str | None) -> Usage:
 
 def test_an_instance_of_this_process() -> None:
     server = _Server(Owner.current())
-    assert _watched(Monitor(server), server, "a") == Usage(
+    assert _watched(_monitor(server), server, "a") == Usage(
         disk_space=4_000_000,
         available_disk_space=10_000_000,
         memory=300,
@@ -93,26 +96,83 @@ def test_an_instance_of_this_process() -> None:
     )
 
 
-def test_the_most_is_remembered_until_forgotten() -> None:
+def _monitor(server: _Server, kind: str = "container") -> Monitor:
+    return Monitor(server, kind=kind)
+
+
+def test_the_most_is_remembered() -> None:
     server = _Server(Owner.current())
-    monitor = Monitor(server)
+    monitor = _monitor(server)
     assert _watched(monitor, server, "a").memory == 300
     server.text = _METRICS.replace(" 700\n", " 900\n")
     assert _watched(monitor, server, "a").memory == 300
-    monitor.forget()
-    assert _watched(monitor, server, "a").memory == 100
+    # Another task begins.
+    monitor.forget_ended()
+    assert monitor.peak("a").memory == 300
+
+
+def test_what_has_ended_is_remembered_until_another_task_begins() -> None:
+    with _child() as child:
+        server = _Server(_owned_by(child))
+        monitor = _monitor(server)
+        assert _watched(monitor, server, None).memory == 300
+        server.kinds = {}
+        assert _watched(monitor, server, None).memory == 300
+        monitor.forget_ended()
+        assert monitor.peak(None) == Usage()
+
+
+def test_what_is_still_being_removed_has_ended() -> None:
+    with _child() as child:
+        server = _Server(_owned_by(child))
+        monitor = _monitor(server)
+        assert _watched(monitor, server, None).memory == 300
+        child.communicate()
+    monitor.forget_ended()
+    assert monitor.peak(None) == Usage()
+
+
+def test_nothing_is_forgotten_where_it_is_not_known_what_has_ended() -> None:
+    server = _Server(Owner.current())
+    monitor = _monitor(server)
+    assert _watched(monitor, server, "a").memory == 300
+
+    def instances() -> list[InstanceRecord]:
+        raise errors.DaemonDown("down")
+
+    server.instances = instances  # type: ignore[method-assign]
+    monitor.forget_ended()
+    assert monitor.peak("a").memory == 300
+
+
+def test_containers_and_virtual_machines_are_apart() -> None:
+    with _child() as child:
+        server = _Server(_owned_by(child))
+        server.kinds = {"a": "container", "b": "virtual-machine"}
+        containers = _monitor(server)
+        machines = _monitor(server, "virtual-machine")
+        assert _watched(containers, server, None).memory == 300
+        assert _watched(machines, server, None).memory == 999
+
+
+def _child() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+
+
+def _owned_by(child: "subprocess.Popen[bytes]") -> Owner:
+    return dataclasses.replace(Owner.current(), pid=child.pid)
 
 
 def test_instances_of_others_do_not_count() -> None:
     server = _Server(dataclasses.replace(Owner.current(), pid=1))
-    assert _watched(Monitor(server), server, None) == Usage()
-    assert _watched(Monitor(server), server, "a") == Usage()
+    assert _watched(_monitor(server), server, None) == Usage()
+    assert _watched(_monitor(server), server, "a") == Usage()
 
 
 def test_asking_never_waits_for_incus() -> None:
     server = _Server(Owner.current())
     server.gate.clear()
-    monitor = Monitor(server)
+    monitor = _monitor(server)
     before = time.monotonic()
     assert monitor.peak("a") == Usage()
     assert monitor.peak("a") == Usage()
@@ -132,7 +192,7 @@ def test_an_incus_that_fails_is_asked_again() -> None:
         return fine()
 
     server.metrics = metrics  # type: ignore[method-assign]
-    monitor = Monitor(server)
+    monitor = _monitor(server)
     assert _watched(monitor, server, "a") == Usage()
     fail = False
     assert _watched(monitor, server, "a").memory == 300

@@ -158,7 +158,8 @@ def _add_instance_commands(
         metavar="SIZE",
         type=_size,
         default=math.inf,
-        help="or until they are no larger in sum; such as 20GiB",
+        help="or until they are no larger in sum, unpacked as well as in"
+        " Incus' store; such as 20GiB",
     )
     command.add_argument(
         "-f", "--format", choices=("text", "json"), default="text"

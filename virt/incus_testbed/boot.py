@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
+from incus_testbed.firewall import obstruction
+from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,11 @@ _AGENT_NEWS = 30.0
 #: Seconds for the daemon to hand a script to a guest, beyond its own time.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
+#: What to do about a guest that did not come up.
+_RESOLUTION = (
+    "'incus-testbed doctor' tells whether this machine lets guests boot;"
+    " 'incus launch IMAGE' leaves one to look into."
+)
 #: Times that a script is run until its answer has come.
 _ATTEMPTS = 5
 
@@ -37,14 +44,12 @@ _ATTEMPTS = 5
 class Readiness:
     """How a guest came up: systemd's state, failed units, network.
 
-    And what there is in it to work with: a shell, and the first normal user,
-    if it has any.
+    And the first normal user in it, if it has any.
     """
 
     state: str
     failed_units: tuple[str, ...]
     network: str
-    shell: str
     user: str
 
 
@@ -105,18 +110,20 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
     except errors.TestbedError as error:
         raise _failure(incus, name, error.brief, error.details) from error
     readiness = Readiness(
-        state=answer.get("state", "unknown"),
-        failed_units=tuple(answer.get("failed", "").split()),
-        network=answer.get("network", "unknown"),
-        shell=answer.get("shell", "sh"),
-        user=answer.get("user", ""),
+        state=guest_answer.state(answer.get("state", "")),
+        failed_units=guest_answer.units(answer.get("failed", "")),
+        network=guest_answer.state(answer.get("network", "")),
+        user=guest_answer.user(answer.get("user", "")),
     )
     if answer["status"] != "0":
         why = (
             f"its state is {readiness.state!r} and its network"
             f" {readiness.network!r}, after {timeout:.0f} s at most"
         )
-        raise _failure(incus, name, why)
+        resolution = _RESOLUTION
+        if readiness.network == "offline":
+            resolution = f"{_firewalls(incus, name)}{resolution}"
+        raise _failure(incus, name, why, resolution=resolution)
     if readiness.failed_units:
         log.warning(
             "%s is %s: failed units: %s",
@@ -196,7 +203,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
             answer = {}
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
-        if answer.get("boot", old) != old:
+        if (guest_answer.boot(answer.get("boot", "")) or old) != old:
             wait_ready(incus, name, max(left, 1))
             return
         time.sleep(0.05)
@@ -224,12 +231,40 @@ def _console(incus: Incus, name: str) -> str:
     return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
 
 
+def _firewalls(incus: Incus, name: str) -> str:
+    """Return what keeps a guest's DHCP from this machine, a line each.
+
+    With the commands that open it; nothing where no firewall is known to.
+    """
+    if not incus.is_local():
+        return ""
+    try:
+        networks = incus.instance(name).networks
+    except errors.TestbedError:
+        return ""
+    lines = [
+        line
+        for bridge in networks
+        if obstruction.is_bridge(bridge)
+        for found in obstruction.find(bridge)
+        if found.hides_dhcp
+        for line in (
+            f"The likeliest cause: {found.detail}. As root:",
+            *found.remedy,
+        )
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _failure(
-    incus: Incus, name: str, why: str, details: str = ""
+    incus: Incus,
+    name: str,
+    why: str,
+    details: str = "",
+    resolution: str = _RESOLUTION,
 ) -> errors.BootFailed:
     return errors.BootFailed(
         f"{name} did not become ready: {why}",
         details=f"{details}\n{evidence(incus, name)}".strip(),
-        resolution="'incus-testbed doctor' tells whether this machine lets"
-        " guests boot; 'incus launch IMAGE' leaves one to look into.",
+        resolution=resolution,
     )

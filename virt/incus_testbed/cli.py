@@ -15,7 +15,7 @@ from incus_testbed import arguments as command_line
 from incus_testbed import collect, completion, ending, errors, host, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import machine
-from incus_testbed.image import eviction
+from incus_testbed.image import eviction, labels
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import Instance
@@ -104,7 +104,7 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
                 f"{image.properties.get('os')}"
                 f" {image.properties.get('release')}",
                 image.architecture,
-                f"{image.size / 1e6:.0f} MB",
+                f"{labels.disk_use(image) / 1e6:.0f} MB",
                 f"{image.uploaded:%Y-%m-%d %H:%M}",
                 f"{image.last_used:%Y-%m-%d %H:%M}"
                 if image.last_used
@@ -129,6 +129,7 @@ def _image_facts(image: Image) -> dict[str, object]:
         "architecture": image.architecture,
         "type": image.kind,
         "size": image.size,
+        "unpacked_size": labels.unpacked_size(image),
         "uploaded": image.uploaded.isoformat(),
         "last_used": image.last_used.isoformat() if image.last_used else None,
         "profiles": list(image.profiles),

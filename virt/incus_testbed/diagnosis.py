@@ -141,7 +141,10 @@ def error(
         else f"failed with status {completed.status}"
     )
     command = " ".join(argv[:_SHOWN_WORDS])
-    return of_message(_message(completed.stderr), command, how)
+    said = _message(completed.stderr)
+    if said.startswith(api.TIMED_OUT):
+        return no_answer(said.removeprefix(api.TIMED_OUT), command)
+    return of_message(said, command, how)
 
 
 def of_message(
@@ -158,6 +161,16 @@ def of_message(
             )
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
+    )
+
+
+def no_answer(said: str, command: str) -> errors.TimedOut:
+    """Return the error for a daemon that does not answer in time."""
+    return errors.TimedOut(
+        "The Incus daemon does not answer",
+        details=f"{said}\n(from '{command}')",
+        resolution="It is overloaded, or hangs. Look why:"
+        " journalctl --unit=incus",
     )
 
 

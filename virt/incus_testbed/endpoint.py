@@ -67,18 +67,18 @@ class Endpoint:
 
         With ``recursion`` 1 it gives what is in a list, not its names.
 
-        :raises api.Failure: it refuses, does not answer, or not in time
+        :raises api.Failure: it refuses, or does not answer
+        :raises TimeoutError: it does not answer within ``timeout`` seconds
         """
         target = (
             f"/1.0/{path}".rstrip("/")
             + f"?project={api.quoted(self.project)}&recursion={recursion}"
         )
         try:
-            connection = api.ask(self.socket, target)
-            connection.settimeout(timeout)
+            connection = api.ask(self.socket, target, timeout)
             return api.metadata(api.receive_all(connection))
         except TimeoutError:
-            raise api.Failure(f"no answer within {timeout:.0f} s") from None
+            raise TimeoutError(f"no answer within {timeout:g} s") from None
         except OSError as error:
             raise api.Failure(f"unexpected EOF: {error}") from None
 

@@ -60,6 +60,10 @@ class NoSpace(TestbedError):
     """A disk, pool or quota is full."""
 
 
+class LimitReached(TestbedError):
+    """Something is larger than a limit, which the resolution names."""
+
+
 class Unsupported(TestbedError):
     """This host, this Incus or this image cannot do what was asked."""
 

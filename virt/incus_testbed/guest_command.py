@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command in a guest, with the semantics of subprocess.run."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -13,7 +14,7 @@ from typing import Any
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
-from incus_testbed.guest import script
+from incus_testbed.guest import answer, script
 
 #: A word of a command line, as subprocess takes it.
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -119,7 +120,7 @@ class GuestCommand:
         ]
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
-        command = script.command(
+        command = script.logged_in(
             "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
         )
         return script.relayed(command) if self.machine else command
@@ -129,29 +130,41 @@ class GuestCommand:
 
         The session's exit status is all that travels with the command.
         """
-        try:
-            answer = boot.ask(self.incus, self.instance, "outcome.sh", key)
-        except errors.NotFound as error:
-            raise errors.NotRunning(
-                f"{self.instance} is gone", details=error.brief
-            ) from error
-        kind, _, number = answer.get("outcome", "").partition(" ")
+        kind, _, number = self._outcome(key).partition(" ")
         match kind:
             case "exit":
-                return int(number)
+                return answer.number(
+                    number, answer.LARGEST_STATUS, "an exit status"
+                )
             case "signal":
-                return -int(number)
+                return -answer.number(number, answer.LARGEST_SIGNAL, "a signal")
             case "user":
                 raise KeyError(f"User not found in instance: {self.user}")
             case "cwd":
-                raise _os_error(int(number), self.cwd or "~")
+                raise _os_error(number, self.cwd or "~")
             case "command":
-                raise _os_error(int(number), self.words[0])
+                raise _os_error(number, self.words[0])
         raise errors.CommandFailed(
             f"How '{os.fsdecode(self.words[0])}' ended in {self.instance} is"
             " not known",
             details="The guest restarted, or the connection to it was lost.",
         )
+
+    def _outcome(self, key: str) -> str:
+        """Return what the guest knows of the end, and have it forget that.
+
+        Two steps, because an answer that was lost is asked for again.
+        """
+        try:
+            said = boot.ask(self.incus, self.instance, "outcome.sh", key)
+        except errors.NotFound as error:
+            raise errors.NotRunning(
+                f"{self.instance} is gone", details=error.brief
+            ) from error
+        if "outcome" in said:
+            with contextlib.suppress(errors.TestbedError):
+                boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
+        return said.get("outcome", "")
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:
@@ -184,5 +197,6 @@ def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _os_error(number: int, name: Word) -> OSError:
-    return OSError(number or errno.EIO, os.strerror(number), os.fsdecode(name))
+def _os_error(said: str, name: Word) -> OSError:
+    number = answer.number(said, answer.LARGEST_ERRNO, "an errno") or errno.EIO
+    return OSError(number, os.strerror(number), os.fsdecode(name))

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ from typing import Any
 
 from incus_testbed import errors, process
 from incus_testbed.client import IMAGE_LIMIT, REQUEST_LIMIT, Incus
+from incus_testbed.copyout import limits
+from incus_testbed.copyout.limits import Limits
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand
 
+#: A path in a guest.  It is glued to the guest's name for Incus.
+_PATH = re.compile(r"/[^\0]{0,4095}", re.DOTALL)
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
 #: The longest part of a name that a temporary one is made of.
@@ -135,19 +140,38 @@ class GuestFiles:
         """Copy a regular file of the guest to a path on this machine.
 
         A symbolic link is followed, in the guest.  What is at the target is
-        replaced once the copy is whole.
+        replaced once the copy is whole.  It is as large as copyout.limits
+        allow one copy to be, and leaves some of the disk free.
 
         :raises FileNotFoundError: the source, or the target's directory, does
             not exist
+        :raises errors.LimitReached: the file is larger than the limit
+        :raises errors.NoSpace: the file does not fit on the disk
         """
         place = Path(target)
+        limit = Limits.from_environment().size
+        room = limits.room(place.parent)
         located = self._run_script("locate-file.sh", source, about=source)
+        if not _PATH.fullmatch(located):
+            raise _os_error(errno.EINVAL, source, "its guest gives no path")
         with tempfile.TemporaryDirectory(
             prefix=f".{place.name[:_NAME_LENGTH]}.", dir=place.parent
         ) as folder:
             copy = Path(folder, "copy")
-            with self._incus_says_of(source):
-                self.incus.pull(self.instance, located, str(copy))
+            try:
+                with self._incus_says_of(source):
+                    self.incus.pull(
+                        self.instance,
+                        located,
+                        str(copy),
+                        largest=min(limit, room),
+                    )
+            except errors.TestbedError:
+                if copy.is_file() and copy.stat().st_size >= room:
+                    raise limits.no_room(room) from None
+                if copy.is_file() and copy.stat().st_size >= limit:
+                    raise limits.too_large(limit) from None
+                raise
             # Whoever is root in the guest may have put a link there meanwhile.
             if copy.is_symlink() or not copy.is_file():
                 raise _os_error(errno.EINVAL, source)

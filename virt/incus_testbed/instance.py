@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
+from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand, Word
 from incus_testbed.guest_files import GuestFiles
@@ -156,6 +157,7 @@ class Instance:
         """Return the guest's shell, boot id and first normal user.
 
         :raises errors.NotRunning: it is not running, or went down meanwhile
+        :raises errors.CommandFailed: its answer makes no sense
         """
         answer = boot.ask(self._incus, self.name, "probe.sh")
         if not {"shell", "boot", "user"} <= answer.keys():
@@ -163,28 +165,39 @@ class Instance:
                 f"{self.name} went away while it was asked about itself",
                 details=self.evidence(),
             )
-        return answer
+        boot_id = guest_answer.boot(answer["boot"])
+        if not boot_id:
+            raise errors.CommandFailed(
+                f"{self.name} gave no boot id when it was asked for it"
+            )
+        return {
+            "shell": guest_answer.shell(answer["shell"]),
+            "boot": boot_id,
+            "user": guest_answer.user(answer["user"]),
+        }
 
     def exec_argv(
         self,
         command: Sequence[str],
         *,
-        shell: str = "sh",
         status_for_255: int = 255,
         failure_status: int = OWN_FAILURE,
         interactive: bool = False,
     ) -> list[str]:
         """Return the host's command line that runs a command in the guest.
 
-        The command runs as root in /root with the environment of a login.
+        The command runs as root in /root, with the environment of a login as
+        in run().
         Its exit status comes through, death by signal N as 128 + N, and 255
         as ``status_for_255``.  Where it could not be run the status is
         ``failure_status``, with the exceptions of Incus.exec_argv().
         """
-        # A shell that stays to replace a status would keep signals from the
+        # A program that stays to replace a status would keep signals from the
         # command: where the host's side can do it, it does.
         inside = 255 if self._incus.is_local() else status_for_255
-        wrapped = script.command("exec.sh", str(inside), *command, shell=shell)
+        wrapped = script.for_autopkgtest(
+            script.logged_in("exec.pl", str(inside), *command)
+        )
         if self._machine and not interactive:
             wrapped = script.relayed(wrapped)
         return self._incus.exec_argv(
@@ -242,7 +255,9 @@ class Instance:
             raise errors.CommandFailed(
                 f"The user {name} can't be made in {self.name}"
             )
-        return int(answer["uid"])
+        return guest_answer.number(
+            answer["uid"], guest_answer.LARGEST_UID, f"the uid of {name}"
+        )
 
     def start(self) -> None:
         """Start a stopped instance and wait until it is ready."""

@@ -21,8 +21,16 @@ log = logging.getLogger(__name__)
 # sh tells of each command many times over, to whoever logs what we do.
 logging.getLogger("sh").setLevel(logging.WARNING)
 
-#: What lets a user name the incus to talk to, and programs find their files.
-_KEPT = ("HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+#: What lets a user name the incus to talk to, and programs find their files:
+#: a child of our own looks for locks where this process does (lock.py).
+_KEPT = (
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+)
 _KEPT_PREFIX = "INCUS_"
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
@@ -269,6 +277,7 @@ def missing_program(name: str) -> errors.MissingProgram:
         "incus": "incus-client",
         "xz": "xz-utils",
         "qemu-img": "qemu-utils",
+        "prlimit": "util-linux",
         "setsid": "util-linux",
     }.get(Path(name).name, Path(name).name)
     return errors.MissingProgram(

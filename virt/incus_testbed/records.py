@@ -37,7 +37,10 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRecord:
-    """An instance as Incus knows it; ``kind`` is container or …-machine."""
+    """An instance as Incus knows it; ``kind`` is container or …-machine.
+
+    ``networks`` are those of its NICs, its profiles' included.
+    """
 
     name: str
     kind: str
@@ -45,6 +48,7 @@ class InstanceRecord:
     config: Mapping[str, str]
     ephemeral: bool
     created: datetime
+    networks: tuple[str, ...] = ()
 
 
 def image(record: dict[str, Any]) -> Image:
@@ -80,6 +84,11 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
         config=record["config"] or {},
         ephemeral=record["ephemeral"],
         created=datetime.fromisoformat(record["created_at"]),
+        networks=tuple(
+            device["network"]
+            for device in (record.get("expanded_devices") or {}).values()
+            if "network" in device
+        ),
     )
 
 

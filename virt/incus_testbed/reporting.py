@@ -76,6 +76,14 @@ def progress(
         yield lambda done: display.update(task, completed=done)
 
 
+def printable(text: str) -> str:
+    """Return text of unknown origin without what a terminal acts upon."""
+    return "".join(
+        character if character.isprintable() else ascii(character).strip("'")
+        for character in text
+    )
+
+
 def size_of(file: BinaryIO) -> int | None:
     """Return the size of an open file, or None if it is a pipe."""
     status = os.fstat(file.fileno())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Commands: what they are given, and how they end."""
 
+import contextlib
 import signal
 import subprocess
 import threading
@@ -20,6 +21,17 @@ from .pace import PACE
 def test_exit_status(instance: InstanceInterface, status: int) -> None:
     args = ["sh", "-c", f"exit {status}"]
     assert instance.run(args, run_as_root=True).returncode == status
+
+
+@pytest.mark.parametrize(
+    "words", [["sh", "-c", "exit 200"], ["sh", "-c", "kill $$"], ["no-such"]]
+)
+def test_no_file_tells_later_how_it_ended(
+    instance: InstanceInterface, guest: Guest, words: list[str]
+) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        instance.run(words)
+    assert guest.ask("ls /run/ | grep testbed | grep -v login || :") == ""
 
 
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "INT", "HUP"])

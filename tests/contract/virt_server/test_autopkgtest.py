@@ -71,7 +71,7 @@ def changes(every_kind: Path, builder: str) -> Path:
     done = subprocess.run(
         [
             *("sbuild", "--chroot-mode=autopkgtest", "--dist=bookworm"),
-            "--autopkgtest-virt-server=incus-testbed",
+            "--autopkgtest-virt-server=autopkgtest-virt-incus-testbed",
             f"--autopkgtest-virt-server-opt={builder}",
             *("--source", "--arch-all", "--no-run-lintian", "--verbose"),
             *("--no-run-piuparts", "--no-run-autopkgtest", every_kind),

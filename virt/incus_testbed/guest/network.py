@@ -22,6 +22,9 @@ _STANZA = f"auto {NIC}\niface {NIC} inet dhcp\n"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _STUB = "../run/systemd/resolve/stub-resolv.conf"
 
+#: Characters of a NIC's name: Linux's IFNAMSIZ, less the end marker.
+_LONGEST_NAME = 15
+
 #: What the kernel or udev calls a NIC that is hardware: never in a container.
 _HARDWARE = re.compile(r"(eth|en|wl|ww|sl|ib|usb)[a-z0-9]*\d[a-z0-9]*")
 
@@ -136,6 +139,7 @@ def _automatic(interfaces: str) -> set[str]:
         for line in interfaces.splitlines()
         if (words := line.split()) and words[0] in {"auto", "allow-auto"}
         for name in words[1:]
+        if len(name) <= _LONGEST_NAME
     }
 
 

@@ -2,27 +2,39 @@
 """The scripts of overlay/ that are run in a guest and answer."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from incus_testbed.guest import files
 
-#: Runs Perl in hexadecimal.  autopkgtest takes the words of a command apart at
-#: commas; a shell script can do without them.
+#: Runs Perl in hexadecimal: autopkgtest takes the words of a command apart at
+#: commas, which a shell script can do without.
 _UNPACK = "eval pack q(H*) => shift; die $@"
 #: The last line of what a script answers.
 _WHOLE = "whole=yes"
 
 
-def command(name: str, *arguments: str, shell: str = "sh") -> list[str]:
+def command(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a script of the overlay in a guest.
 
     The text travels as an argument, so that any guest can run it, whether or
     not this project made its image.
     """
-    if name.endswith(".pl"):
-        return ["perl", "-e", _code(name), *arguments]
-    return [shell, "-c", _code(name), name.removesuffix(".sh"), *arguments]
+    return ["sh", "-c", _code(name), name.removesuffix(".sh"), *arguments]
 
 
+def logged_in(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs such a script, in Perl, after a login."""
+    code = f"{_code('login.pl')}\n{_code(name)}"
+    return ["perl", "-e", code, _code("login.sh"), *arguments]
+
+
+def for_autopkgtest(command: Sequence[str]) -> list[str]:
+    """Return a command of Perl without a comma in its code."""
+    perl, option, code, *words = command
+    return [perl, option, _UNPACK, code.encode().hex(), *words]
+
+
+@cache
 def _code(name: str) -> str:
     lines = files.content(name).decode().splitlines()
     return "\n".join(
@@ -35,8 +47,7 @@ def relayed(wrapped: Sequence[str]) -> list[str]:
 
     In containers Incus sees to that by itself.
     """
-    perl, option, code, *words = command("relay.pl", *wrapped)
-    return [perl, option, _UNPACK, code.encode().hex(), *words]
+    return for_autopkgtest(["perl", "-e", _code("relay.pl"), *wrapped])
 
 
 def question(name: str, *arguments: str, then: str | None = None) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
+from incus_testbed.image.unit_file import Install
 
 _ADMIN = "etc/systemd/system"
 
@@ -20,7 +21,8 @@ def enabled(facts: Facts, unit: str) -> Iterator[Entry]:
     todo, done = [unit], {unit}
     while todo:
         name = todo.pop(0)
-        install = facts.units[name]
+        # A unit that is only in /etc, or an empty file, is not known.
+        install = facts.units.get(name, Install())
         for wanting in install.wanted_by:
             yield wanted(wanting, name, f"/lib/systemd/system/{name}")
         for alias in install.alias:

@@ -13,6 +13,8 @@ from shlex import join
 from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host import (
+    firewall,
+    fixes,
     images,
     machine,
     network,
@@ -226,6 +228,7 @@ def _of_machine(*, local: bool) -> Iterator[Requirement]:
     yield Requirement("programs", machine.check_programs, ALL)
     if local:
         yield Requirement("kernel limits", machine.check_limits)
+        yield Requirement("security fixes", fixes.check)
 
 
 def _of_incus(
@@ -241,6 +244,7 @@ def _of_incus(
     if local:
         # Incus gives root its ids when it is installed.
         yield need("user ids", machine.check_ids, CONTAINERS)
+        yield need("nft", partial(firewall.check_program, incus), *ALL)
     yield need(
         f"network {names.network}",
         partial(network.check, incus, names.network, local=local),
@@ -278,6 +282,8 @@ def _of_incus(
         partial(virtual.check, incus, local=local),
         MACHINES,
     )
+    if local:
+        yield need("firewall", partial(firewall.check, names.network), *ALL)
     yield need(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )

@@ -4,13 +4,23 @@
 import contextlib
 import dataclasses
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from incus_testbed import errors
 from incus_testbed.image import signature
+from incus_testbed.image.budget import Meter
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.passage import Passage
+
+#: What tells of a member that it is unpacked from several archives.
+_CONTINUED = b"M"
+
+#: Of headers that speak for all members; real ones have a few keywords.
+_MOST_GLOBAL = 32
+
+#: Bytes of a name in a file system: Linux's NAME_MAX.
+_LONGEST_NAME = 255
 
 _Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
 
@@ -31,7 +41,9 @@ NONSENSE = (
     tarfile.TarError,
     ArithmeticError,
     LookupError,
+    MemoryError,
     RecursionError,
+    TypeError,
     ValueError,
 )
 
@@ -46,18 +58,26 @@ class Archive:
         self,
         read: Callable[[int], bytes],
         write: Callable[[bytes | memoryview], None],
+        meter: Meter | None = None,
     ) -> None:
         """Take the archive from ``read``, give the longer one to ``write``."""
-        self._passage = Passage(read, write)
+        self._meter = meter or Meter()
+        self._budget = self._meter.budget
+        self._passage = Passage(read, write, self._budget)
         self._write = write
         self._size = 0
         self._inherited: dict[str, str] = {}
 
-    def entries(self, wants_content: Callable[[str], bool]) -> Iterator[Entry]:
+    def entries(
+        self,
+        wants_content: Callable[[str], bool],
+        check_size: Callable[[str, int], None] = lambda _path, _size: None,
+    ) -> Iterator[Entry]:
         """Yield the members in their order, and pass them on unchanged.
 
-        A regular file's content is read where wants_content(path) says so.
-        When the iteration ends, the source has been read whole.
+        A regular file's content is read where wants_content(path) says so,
+        unless check_size(path, size) raises.  When the iteration ends, the
+        source has been read whole.
 
         :raises errors.BadImage: it is no archive, or a damaged one
         """
@@ -72,9 +92,10 @@ class Archive:
                 errors="surrogateescape",
             )
         while member := self._next(tar):
-            entry = _entry(member)
+            entry = self._entry(member)
             if entry.kind == "file" and wants_content(entry.path):
-                content = self._content(tar, member)
+                check_size(entry.path, member.size)
+                content = self._content(member)
                 entry = dataclasses.replace(entry, content=content)
             yield entry
         self._check_end(tar.offset)
@@ -112,21 +133,76 @@ class Archive:
 
     def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
         with self._sense():
+            start = self._passage.approved
             member = tar.next()
             if member:
                 # tarfile keeps all members, and memory would grow with them.
                 tar.members.clear()  # type: ignore[attr-defined]
                 self._passage.approve(tar.offset)
+                self._meter.member(member.offset_data - start)
+                if tar.pax_headers:
+                    self._check_global(tar.pax_headers)
             return member
 
-    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    def _check_global(self, headers: Mapping[str, str]) -> None:
+        """Refuse what would be looked through for every member."""
+        size = sum(map(len, headers)) + sum(map(len, headers.values()))
+        if len(headers) > _MOST_GLOBAL or size > self._budget.name_bytes:
+            raise errors.BadImage(
+                "The archive's global headers are too long",
+                details=f"They have {len(headers)} keywords and {size}"
+                f" characters, and may have {_MOST_GLOBAL} and"
+                f" {self._budget.name_bytes}.",
+                resolution="Unpack the archive, and make it anew.",
+            )
+
+    def _entry(self, member: tarfile.TarInfo) -> Entry:
+        """Return what a member is.
+
+        :raises errors.BadImage: tar can't unpack it
+        """
+        name, target = member.name, member.linkname
+        # A character is of four bytes at most.
+        if 4 * max(len(name), len(target)) >= self._budget.name_bytes:
+            self._check_length(name)
+            self._check_length(target)
+        if "\0" in name or "\0" in target or member.type == _CONTINUED:
+            raise errors.BadImage(
+                f"tar can't unpack a member of the archive: {name[:200]!r}",
+                details="It is continued in another archive."
+                if member.type == _CONTINUED
+                else "There is a NUL character in its name.",
+                resolution="Make the archive anew.",
+            )
+        path = _normalised(name)
+        if len(path) > _LONGEST_NAME or not path.isascii():
+            _check_parts(path)
+        return Entry(
+            path=path,
+            kind="file" if member.isreg() else _KINDS.get(member.type, "other"),
+            mode=member.mode & 0o7777,
+            target=_normalised(target) if member.islnk() else target,
+        )
+
+    def _check_length(self, name: str) -> None:
+        size = len(name.encode(errors="surrogateescape"))
+        if size >= self._budget.name_bytes:
+            raise self._budget.refusal(
+                "name_bytes",
+                "A name in the archive is too long",
+                f"'{name[:60]}...' has {size} bytes.",
+            )
+
+    def _content(self, member: tarfile.TarInfo) -> bytes:
         with self._sense():
-            file = tar.extractfile(member)
-            assert file  # noqa: S101  # it is a regular file
-            content = file.read()
-            if len(content) < member.size:
-                raise tarfile.ReadError("unexpected end of data")
-            return content
+            content = bytearray(member.size)
+            for offset, size, place in parts(member):
+                self._passage.seek(place)
+                data = self._passage.read(size)
+                if len(data) < size:
+                    raise tarfile.ReadError("unexpected end of data")
+                content[offset : offset + size] = data
+            return bytes(content)
 
     @contextlib.contextmanager
     def _sense(self) -> Iterator[None]:
@@ -165,14 +241,37 @@ class Archive:
         )
 
 
-def _entry(member: tarfile.TarInfo) -> Entry:
-    target = member.linkname
-    return Entry(
-        path=_normalised(member.name),
-        kind="file" if member.isreg() else _KINDS.get(member.type, "other"),
-        mode=member.mode & 0o7777,
-        target=_normalised(target) if member.islnk() else target,
-    )
+def parts(member: tarfile.TarInfo) -> Iterator[tuple[int, int, int]]:
+    """Yield the parts of a regular file that are not zero.
+
+    Of each: where it is in the file, its size, and where it is in the archive.
+
+    :raises tarfile.ReadError: the list of a sparse file's parts is wrong
+    """
+    end, place = 0, member.offset_data
+    sparse: list[tuple[int, int]] | None = getattr(member, "sparse", None)
+    for offset, size in [(0, member.size)] if sparse is None else sparse:
+        if not size:
+            continue
+        if offset < end or size < 0 or offset + size > member.size:
+            raise tarfile.ReadError(
+                "the list of a sparse file's parts is wrong"
+            )
+        yield offset, size, place
+        end = offset + size
+        place += size
+
+
+def _check_parts(path: str) -> None:
+    for part in path.split("/"):
+        size = len(part.encode(errors="surrogateescape"))
+        if size > _LONGEST_NAME:
+            raise errors.BadImage(
+                "A file's name in the archive is too long for a file system",
+                details=f"'{part[:60]}...' has {size} bytes, more than"
+                f" {_LONGEST_NAME}.",
+                resolution="Make the archive anew.",
+            )
 
 
 def _normalised(name: str) -> str:

@@ -11,33 +11,41 @@ from typing import IO
 
 from incus_testbed import errors, process
 from incus_testbed.image import scratch
+from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.source import CHUNK, Source
 
+_ZSTD = ("zstd", "-q", "-dc", "--memory={memory}")
+
+# gzip and bzip2 need a few MB, whatever the file says.
 _DECOMPRESSORS = (
     (b"\x1f\x8b", ("gzip", "-dc")),
     (b"BZh", ("bzip2", "-dc")),
-    (b"\xfd7zXZ\0", ("xz", "-T0", "-dc")),
-    (b"\x28\xb5\x2f\xfd", ("zstd", "-q", "-dc")),
-    (b"\x50\x2a\x4d\x18", ("zstd", "-q", "-dc")),  # what pzstd begins with
+    (b"\xfd7zXZ\0", ("xz", "-T0", "-dc", "--memlimit-decompress={memory}")),
+    (b"\x28\xb5\x2f\xfd", _ZSTD),
+    (b"\x50\x2a\x4d\x18", _ZSTD),  # what pzstd begins with
 )
 
 # Fast rather than small: Incus unpacks the result once and throws it away.
 _COMPRESSOR = ("zstd", "-q", "-T0", "-1", "-c")
 
+#: What xz and zstd say where the file needs more memory than they may use.
+_TOO_LARGE = ("memory usage limit", "too much memory", "window size larger")
+
 _CUT_SHORT = ("unexpected end", "ends unexpectedly", "premature end")
 
 
-def decompressor(head: bytes) -> tuple[str, ...] | None:
+def decompressor(head: bytes, budget: Budget) -> tuple[str, ...] | None:
     """Return the command that unpacks what begins with head, if any does."""
     for magic, argv in _DECOMPRESSORS:
         if head.startswith(magic):
-            return argv
+            memory = budget.decompressor_bytes
+            return tuple(word.format(memory=memory) for word in argv)
     return None
 
 
 @contextlib.contextmanager
 def decompressed(
-    source: Source, argv: tuple[str, ...]
+    source: Source, argv: tuple[str, ...], meter: Meter
 ) -> Iterator[Callable[[int], bytes]]:
     """Run the source through a decompressor; yield a read function.
 
@@ -45,19 +53,21 @@ def decompressed(
     source has been read whole.
 
     :raises errors.BadImage: (by the read function) the decompressor refuses
+    :raises errors.TimedOut: (by the read function) the time is used up
     """
     with process.stream(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
-        yield _Decompressor(source, child).read
+        yield _Decompressor(source, child, meter).read
 
 
 class _Decompressor:
     """Feeds a child process and empties it by turns, without a thread."""
 
     def __init__(
-        self, source: Source, child: "subprocess.Popen[bytes]"
+        self, source: Source, child: "subprocess.Popen[bytes]", meter: Meter
     ) -> None:
+        self._meter = meter
         assert child.stdin  # noqa: S101
         assert child.stdout  # noqa: S101
         self._source = source
@@ -75,7 +85,8 @@ class _Decompressor:
 
     def read(self, size: int) -> bytes:
         while True:
-            ready = {fd for fd, _ in self._poll.poll()}
+            seconds = self._meter.remaining()
+            ready = {fd for fd, _ in self._poll.poll(seconds * 1000)}
             if not self._stdin.closed and self._stdin.fileno() in ready:
                 self._feed()
             if self._stdout.fileno() in ready:
@@ -108,6 +119,12 @@ class _Decompressor:
         if status < 0:
             raise errors.CommandFailed(
                 f"The decompressor was killed by signal {-status}"
+            )
+        if any(sign in complaint.lower() for sign in _TOO_LARGE):
+            raise self._meter.budget.refusal(
+                "decompressor_bytes",
+                "The file needs too much memory to be unpacked",
+                complaint,
             )
         if status:
             cut = any(sign in complaint.lower() for sign in _CUT_SHORT)

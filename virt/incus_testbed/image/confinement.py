@@ -1,67 +1,200 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an archive may write to: the root it is unpacked in."""
+"""What an archive may write to, and what tar can unpack of it."""
 
-from collections.abc import Iterator
+import array
 
 from incus_testbed import errors
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
+
+#: As the kernel has it.
+_MOST_LINKS = 40
+
+#: What a link takes in memory beside its name and its target.
+_LINK_BYTES = 256
+_FOLDER_BYTES = 256
+
+_NOWHERE = "Do not use this file unless you know who made it."
+
+
+class _Folder(dict[str, "_Folder | str"]):
+    """Symbolic links (their targets) by name, and folders that hold some."""
 
 
 class Confinement:
-    """Refuses members that would land outside the root.
+    """Refuses members that land outside the root, or that tar can't unpack.
 
-    Memory grows only with the symbolic links that could lead outside: those
-    that are absolute or climb.  GNU tar refuses to write through the same
-    ones; here they are found before anything is imported.
+    GNU tar refuses to write through a symbolic link of the same archive that
+    is absolute or climbs, and it needs the file that a hard link names; here
+    such members are found before anything is imported.
+
+    Memory grows with the symbolic links, up to the budget, and by 8 bytes
+    with each member.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         """Know of no link yet."""
-        self._exits: set[str] = set()
+        self._budget = budget or Budget()
+        self._root = _Folder()
+        self._held = 0
+        # Where the last member was: most members share the one before's.
+        self._parent: str | None = None
+        self._real = ""
+        self._folder: _Folder | None = None
+        # Hashes of what a hard link may name, in their order; and of what
+        # hard links do name: before which position, and by which member.
+        self._files = array.array("q")
+        self._named: dict[int, tuple[int, str]] = {}
 
     def check(self, entry: Entry) -> None:
         """See the next member.
 
-        :raises errors.BadImage: it escapes
+        :raises errors.BadImage: it escapes, or tar can't unpack it
         """
-        self._check_path(entry, entry.path)
+        if not entry.path and entry.kind != "directory":
+            raise errors.BadImage(
+                "The archive replaces its root",
+                details="A member that is called '.' is not a directory.",
+                resolution=_NOWHERE,
+            )
+        parent, _, name = entry.path.rpartition("/")
+        if name == "..":
+            raise _climbing(entry, entry.path)
+        if parent != self._parent:
+            self._enter(entry, parent)
+        if entry.kind == "directory":
+            self._forget(name)
+            return
+        link = entry.target if entry.kind == "symlink" else None
         if entry.kind == "hardlink":
-            self._check_path(entry, entry.target)
-        if entry.kind == "symlink" and self._leads_out(entry):
-            self._exits.add(entry.path)
+            link = self._linked(entry)
+        if link is None:
+            self._forget(name)
         else:
-            self._exits.discard(entry.path)
+            self._add(name, link)
+        self._files.append(hash(_joined(self._real, name)))
 
-    def _check_path(self, entry: Entry, path: str) -> None:
-        if _climbs(path):
-            raise _escape(entry, f"'{path}' climbs out with '..'")
-        for parent in _parents(path):
-            if parent in self._exits:
+    def finish(self) -> None:
+        """See that the files that hard links name came before them.
+
+        :raises errors.BadImage: one did not
+        """
+        if not self._named:
+            return
+        for position, number in enumerate(self._files):
+            if number in self._named and position < self._named[number][0]:
+                del self._named[number]
+        for _, path in self._named.values():
+            raise errors.BadImage(
+                f"The archive has a hard link to a file that it does not hold:"
+                f" '{_printable(path)}'",
+                details="tar can't unpack it.",
+                resolution="Make the archive anew.",
+            )
+
+    def _enter(self, entry: Entry, parent: str) -> None:
+        self._real, self._folder = self._resolved(entry, parent)
+        self._parent = parent
+
+    def _resolved(self, entry: Entry, path: str) -> tuple[str, _Folder | None]:
+        """Return the folder that a path leads to, and what links are in it."""
+        todo = path.split("/")[::-1] if path else []
+        done: list[str] = []
+        folder: _Folder | None = self._root
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name in {"", "."}:
+                continue
+            if name == "..":
+                raise _climbing(entry, path)
+            found = None if folder is None else folder.get(name)
+            if not isinstance(found, str):
+                done.append(name)
+                folder = found
+                continue
+            links += 1
+            if _leads_out(found):
                 raise _escape(
                     entry,
-                    f"'{parent}' is a symbolic link that may lead out, and "
-                    "tar does not write through it.",
+                    f"'{_printable('/'.join([*done, name]))}' is a symbolic"
+                    " link that may lead out, and tar does not write through"
+                    " it.",
                 )
+            if links > _MOST_LINKS:
+                raise _escape(entry, "Its symbolic links lead in a circle.")
+            todo += found.split("/")[::-1]
+        return "/".join(done), folder
 
-    def _leads_out(self, entry: Entry) -> bool:
-        return entry.target.startswith("/") or _climbs(entry.target)
+    def _linked(self, entry: Entry) -> str | None:
+        """Note what a hard link names; return the target if it is a link."""
+        parent, _, name = entry.target.rpartition("/")
+        if name == "..":
+            raise _climbing(entry, entry.target)
+        real, folder = self._resolved(entry, parent)
+        number = hash(_joined(real, name))
+        if number not in self._named:
+            self._hold(_LINK_BYTES)
+            self._named[number] = (len(self._files), entry.path)
+        found = None if folder is None else folder.get(name)
+        return found if isinstance(found, str) else None
+
+    def _add(self, name: str, target: str) -> None:
+        """Remember a symbolic link in the folder that was entered."""
+        self._hold(len(name) + len(target) + _LINK_BYTES)
+        if self._folder is None:
+            self._folder = self._made(self._real)
+        self._folder[name] = target
+        # The folder that was entered may be reached in another way now.
+        self._parent = None
+
+    def _made(self, path: str) -> _Folder:
+        folder = self._root
+        for name in path.split("/") if path else ():
+            found = folder.get(name)
+            if not isinstance(found, _Folder):
+                self._hold(len(name) + _FOLDER_BYTES)
+                found = folder[name] = _Folder()
+            folder = found
+        return folder
+
+    def _forget(self, name: str) -> None:
+        """Note that at a name there is no symbolic link any more."""
+        if self._folder and isinstance(self._folder.get(name), str):
+            del self._folder[name]
+            self._parent = None
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > self._budget.link_bytes:
+            raise self._budget.refusal(
+                "link_bytes",
+                "The archive has more links than fit into memory",
+                f"They take more than {self._budget.link_bytes} bytes.",
+            )
 
 
-def _climbs(path: str) -> bool:
-    return ".." in path and ".." in path.split("/")
+def _leads_out(target: str) -> bool:
+    return target.startswith("/") or (
+        ".." in target and ".." in target.split("/")
+    )
 
 
-def _parents(path: str) -> Iterator[str]:
-    end = path.find("/")
-    while end > 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
+def _joined(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent else name
+
+
+def _climbing(entry: Entry, path: str) -> errors.BadImage:
+    return _escape(entry, f"'{_printable(path)}' climbs out with '..'")
 
 
 def _escape(entry: Entry, details: str) -> errors.BadImage:
-    name = entry.path.encode(errors="surrogateescape").decode(errors="replace")
     return errors.BadImage(
-        f"The archive writes outside its root: '{name}'",
+        f"The archive writes outside its root: '{_printable(entry.path)}'",
         details=details,
-        resolution="Do not use this file unless you know who made it.",
+        resolution=_NOWHERE,
     )
+
+
+def _printable(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -2,13 +2,20 @@
 """From a tarball or disk to the root of an Incus image."""
 
 import contextlib
+import io
+import logging
+import struct
+import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
+from incus_testbed import errors
 from incus_testbed.image import compression, signature
 from incus_testbed.image.archive import Archive
+from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.disk import shape
 from incus_testbed.image.disk.convert import convert as convert_disk
@@ -16,6 +23,24 @@ from incus_testbed.image.disk.machine import Machine, survey
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
 from incus_testbed.image.source import Lookahead, Readable, Source, regular_file
+
+log = logging.getLogger(__name__)
+
+#: What a file that makes no sense can bring out of Python, whatever reads it.
+_NONSENSE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    io.UnsupportedOperation,
+    struct.error,
+    tarfile.TarError,
+    zlib.error,
+)
 
 _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
@@ -28,7 +53,8 @@ class Conversion:
     disk image that needed no conversion.  ``facts`` are None for a disk whose
     file system is not known here, ``machine`` is None for a tarball.
     ``sha256`` (hexadecimal) and ``source_size`` are of the bytes that were
-    given, ``rootfs_size`` is what the result unpacks to.
+    given, ``rootfs_size`` is what the result unpacks to.  ``used_size`` is how
+    many bytes that takes in a storage pool: what is zero in a disk takes none.
     """
 
     rootfs: IO[bytes]
@@ -37,6 +63,7 @@ class Conversion:
     sha256: str
     source_size: int
     rootfs_size: int
+    used_size: int
 
 
 def convert(
@@ -45,8 +72,11 @@ def convert(
     *,
     additions: Callable[[Facts], Iterable[Entry]],
     admit: Callable[[Machine], None] = lambda _: None,
+    fits_pool: Callable[[int], None] = lambda _: None,
+    fits_machine: Callable[[int], None] = lambda _: None,
     date: int,
     progress: Callable[[int], None] | None = None,
+    budget: Budget | None = None,
 ) -> Conversion:
     """Make what is in source the root of a container or virtual machine.
 
@@ -58,27 +88,35 @@ def convert(
 
     A tarball becomes a .tar.zst with the additions behind, which belong to
     root and carry ``date``.  A disk becomes qcow2; ``admit`` raises if it
-    won't do.
+    won't do.  ``fits_pool`` and ``fits_machine`` raise where there is no place
+    for a tarball, or for a disk, of so many bytes; they are asked before these
+    are written.
 
-    Memory does not grow with the source, and no child process is left.
+    Memory is bounded by ``budget``, and no child process is left.
 
-    :raises errors.BadImage: source can be neither
+    :raises errors.BadImage: source can be neither, or goes beyond the budget
     :raises errors.NoSpace: there is no room for rootfs
+    :raises errors.TimedOut: the budget's time is over
     :raises errors.MissingProgram: xz, zstd or the like is not installed
     """
     file = regular_file(source)
     given = Source(source, progress)
+    meter = Meter(budget, packed=lambda: max(given.size, given.total))
     facts: Facts | None
     machine = None
-    with _unpacked(given) as stream:
-        form = shape.shape(stream.head(shape.LENGTH))
+    with _sense(), _unpacked(given, meter) as (stream, is_packed):
+        form = shape.shape(stream.head(shape.length(meter.budget)))
         if form is None:
-            facts, size = _container(stream, rootfs, additions, date)
+            meter.require(fits_pool)
+            facts, size = _container(stream, rootfs, additions, date, meter)
+            used = size
         else:
-            rootfs, disk = convert_disk(
-                form, stream, file if stream is given else None, rootfs
+            meter.require(fits_machine)
+            disk = convert_disk(
+                form, stream, None if is_packed else file, rootfs, meter
             )
-            machine, size = survey(disk), disk.size
+            rootfs, size, used = disk.file, disk.reader.size, disk.used
+            machine = survey(disk.reader, meter)
             facts = machine.facts
             admit(machine)
     return Conversion(
@@ -88,19 +126,38 @@ def convert(
         sha256=given.sha256,
         source_size=given.size,
         rootfs_size=size,
+        used_size=used,
     )
 
 
 @contextlib.contextmanager
-def _unpacked(source: Source) -> Iterator[Lookahead]:
-    """Yield what is in a file that may be packed."""
+def _sense() -> Iterator[None]:
+    """Take whatever Python stumbles over in a file for a bad file.
+
+    The parsers refuse by themselves what they know to look for; this is for
+    what nobody thought of.
+    """
+    try:
+        yield
+    except _NONSENSE as problem:
+        log.debug("what made no sense", exc_info=True)
+        raise errors.BadImage(
+            "The file makes no sense",
+            details=f"{type(problem).__name__}: {problem}"[:500],
+            resolution="Fetch or make it anew.",
+        ) from problem
+
+
+@contextlib.contextmanager
+def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
+    """Yield what is in a file that may be packed, and whether it is."""
     head = source.head(signature.LENGTH)
-    argv = compression.decompressor(head)
+    argv = compression.decompressor(head, meter.budget)
     if argv is None or signature.is_tar(head):
-        yield source
+        yield Lookahead(meter.counted(source.read)), False
         return
-    with compression.decompressed(source, argv) as read:
-        yield Lookahead(read)
+    with compression.decompressed(source, argv, meter) as read:
+        yield Lookahead(meter.counted(read)), True
 
 
 def _container(
@@ -108,12 +165,13 @@ def _container(
     rootfs: IO[bytes],
     additions: Callable[[Facts], Iterable[Entry]],
     date: int,
+    meter: Meter,
 ) -> tuple[Facts, int]:
     """Write a tarball with additions; return its facts and full size."""
     with compression.compressor(rootfs) as output:
-        archive = Archive(stream.read, output.write)
-        confinement = Confinement()
-        facts = _surveyed(archive, confinement)
+        archive = Archive(stream.read, output.write, meter)
+        confinement = Confinement(meter.budget)
+        facts = _surveyed(archive, confinement, meter.budget)
         for entry in additions(facts):
             confinement.check(entry)
             archive.append(entry, date=date)
@@ -122,11 +180,13 @@ def _container(
         return facts, output.size
 
 
-def _surveyed(archive: Archive, confinement: Confinement) -> Facts:
+def _surveyed(
+    archive: Archive, confinement: Confinement, budget: Budget
+) -> Facts:
     """Pass a whole archive on; return what it turned out to hold."""
-    survey = Survey()
+    survey = Survey(budget)
     contents, disk = 0, ""
-    for entry in archive.entries(survey.wants_content):
+    for entry in archive.entries(survey.wants_content, survey.check_size):
         confinement.check(entry)
         survey.visit(entry)
         if entry.kind != "directory":
@@ -134,6 +194,7 @@ def _surveyed(archive: Archive, confinement: Confinement) -> Facts:
             disk = entry.path if _is_disk(entry) else disk
     if disk and contents == 1:
         raise signature.unusable_disk(f"All it holds is '{disk}'.")
+    confinement.finish()
     return survey.facts()
 
 

@@ -36,7 +36,10 @@ def metadata_tar(
                 source=conversion.sha256,
                 date=date,
                 evictable=label.evictable,
+                unpacked=conversion.used_size,
             ),
             **(guest_machine.properties(machine) if machine else {}),
         },
+        # In a virtual machine it would be the agent that does it: too late.
+        emptied=facts.machine_ids if facts and not machine else (),
     )

@@ -27,8 +27,8 @@ def evict(
 ) -> list[Image]:
     """Remove evictable images, those first that were not used for longest.
 
-    At most ``keep`` of them, of ``max_bytes`` in sum as they are in Incus's
-    store, stay, and those that are in use.  Returns what was removed, or with
+    At most ``keep`` of them, of ``max_bytes`` in sum with what they unpack to,
+    stay, and those that are in use.  Returns what was removed, or with
     ``dry_run`` what would be now.  Other processes may use and evict images
     at the same time.
     """
@@ -36,7 +36,7 @@ def evict(
     kept = sorted(filter(labels.is_evictable, incus.images()), key=_last_use)
     removed = []
     for image in kept.copy():
-        size = sum(each.size for each in kept)
+        size = sum(labels.disk_use(each) for each in kept)
         if len(kept) <= keep and size <= max_bytes:
             break
         if remove(incus, image, labels.is_evictable):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an image holds, read from its archive as it streams past."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Literal
 
 from incus_testbed import errors
 from incus_testbed.image import os_release, packages
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.packages import Package
 from incus_testbed.image.tree import Tree
@@ -41,6 +43,10 @@ _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
 _INIT_SCRIPTS = ("network-manager",)
+#: systemd takes over D-Bus' where its own is empty (machine-id(5)).
+_MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
+#: Has each boot be a first one, with an id of its own (machine-id(5)).
+_UNINITIALIZED = "uninitialized"
 
 #: Directories that customisation puts files into.
 _DIRECTORIES = (
@@ -60,10 +66,20 @@ _WITH_CONTENT = re.compile(
     | etc/network/interfaces (?: \.d/ [^/]+ )?
     | {_IFUPDOWN_DEFAULTS}
     | {_INITTAB}
+    | {"|".join(map(re.escape, _MACHINE_IDS))}
     | (?:usr/)? lib/systemd/system/
         systemd-(?:networkd|resolved) [a-z-]* \.(?:service|socket)
     """
 )
+
+#: Bytes of a file of configuration; real ones have a few KB.
+_LARGEST_FILE = 1 << 16
+
+#: How many files dpkg's records may be in: a distroless image has some tens.
+_MOST_STATUS_FILES = 10_000
+
+#: Characters of a name for people.
+_LONGEST_LABEL = 64
 
 #: Packages that every Debian system has, for its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
@@ -86,6 +102,8 @@ class Facts:
     ``systemd_version`` is None where dpkg has no record of systemd.
     ``interfaces`` is the text of ifupdown's configuration, included files
     and all; ``interfaces_file`` that of its main file alone.
+    ``machine_ids`` are the files that give each copy of the image one and the
+    same id: regular ones, with no link on the way to them.
     """
 
     architecture: str
@@ -105,6 +123,7 @@ class Facts:
     resolvconf: bool = False
     resolver: Resolver = "file"
     inittab: str = ""
+    machine_ids: tuple[str, ...] = ()
     units: Mapping[str, Install]
     directories: frozenset[str] = frozenset()
 
@@ -112,10 +131,17 @@ class Facts:
 class Survey:
     """Collects, in bounded memory, what customisation needs to know."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         """Start with nothing seen."""
-        self._tree = Tree(paths=_watched(), pattern=_WITH_CONTENT.pattern)
+        self._budget = budget or Budget()
+        self._tree = Tree(
+            paths=_watched(),
+            pattern=_WITH_CONTENT.pattern,
+            budget=self._budget,
+        )
         self._packages: dict[str, Package] = {}
+        self._machine_id_may_be_a_link = False
+        self._status_files = 0
 
     def watches(self, path: str) -> bool:
         """Return whether a member at this path matters, or leads to one."""
@@ -125,15 +151,47 @@ class Survey:
         """Return whether a regular file's bytes must be in its Entry."""
         return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
 
+    def check_size(self, path: str, size: int) -> None:
+        """Refuse a file whose content is wanted before it is read.
+
+        :raises errors.BadImage: it is larger than it can be in a real system
+        """
+        if _is_status(path):
+            if size > self._budget.status_bytes:
+                raise self._budget.refusal(
+                    "status_bytes",
+                    f"The records of dpkg in /{path} are too long",
+                    f"They have {size} bytes.",
+                )
+        elif size > _LARGEST_FILE:
+            raise errors.BadImage(
+                f"The image's /{path} is too large for a file of its kind",
+                details=f"It has {size} bytes, more than {_LARGEST_FILE}.",
+                resolution="Make the image anew, without it.",
+            )
+
     def visit(self, entry: Entry) -> None:
         """Take note of an archive's next member."""
         if _is_status(entry.path) and entry.content is not None:
             if entry.path == packages.STATUS:
                 self._packages.clear()
+            self._count_status_file()
             self._packages |= packages.installed(
                 entry.content, ("systemd", *_ESSENTIAL)
             )
+            entry = dataclasses.replace(entry, content=None)
+        if _may_replace_a_machine_id(entry):
+            self._machine_id_may_be_a_link = True
         self._tree.remember(entry)
+
+    def _count_status_file(self) -> None:
+        self._status_files += 1
+        if self._status_files > _MOST_STATUS_FILES:
+            raise errors.BadImage(
+                "The records of dpkg are in more than"
+                f" {_MOST_STATUS_FILES} files",
+                resolution="Make the image anew.",
+            )
 
     def facts(self) -> Facts:
         """Return what was seen.
@@ -146,10 +204,10 @@ class Survey:
         interfaces_file = self._tree.text(_INTERFACES)
         return Facts(
             architecture=architecture,
-            vendor=release.get("ID", ""),
+            vendor=release.get("ID", "")[:_LONGEST_LABEL],
             codename=os_release.codename(
                 release, self._tree.text(_DEBIAN_VERSION)
-            ),
+            )[:_LONGEST_LABEL],
             init=init,
             systemd_version=_major(self._packages.get("systemd")),
             networkd=self._service(_NETWORKD),
@@ -166,6 +224,7 @@ class Survey:
             resolvconf=self._has_resolvconf(),
             resolver=self._resolver(),
             inittab=self._tree.text(_INITTAB),
+            machine_ids=tuple(self._machine_ids(init)),
             units=dict(self._units()),
             directories=self._tree.directories(),
         )
@@ -234,7 +293,7 @@ class Survey:
 
     def _interfaces(self, main: str) -> Iterator[str]:
         yield main
-        if re.search(r"(?m)^\s*source(-directory)?\s", main):
+        if re.search(r"(?m)^[ \t]*source(-directory)?[ \t]", main):
             directory = f"{_INTERFACES}.d"
             for name in self._tree.names(directory):
                 yield self._tree.text(f"{directory}/{name}")
@@ -251,6 +310,17 @@ class Survey:
             "NetworkManager": "networkmanager",
         }
         return next((owners[part] for part in owners if part in leads), "other")
+
+    def _machine_ids(self, init: Init) -> Iterator[str]:
+        if init != "systemd" or self._machine_id_may_be_a_link:
+            return
+        for path in _MACHINE_IDS:
+            if (
+                self._tree.target(path) == path
+                and (text := self._tree.text(path).strip())
+                and text != _UNINITIALIZED
+            ):
+                yield path
 
     def _units(self) -> Iterator[tuple[str, Install]]:
         for directory in _UNIT_DIRECTORIES:
@@ -272,7 +342,21 @@ def _watched() -> Iterator[str]:
                 f"{directory}/{to}.target.wants/{unit}" for to in _WANTS
             )
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
+    yield from _MACHINE_IDS
     yield from _DIRECTORIES
+
+
+def _may_replace_a_machine_id(entry: Entry) -> bool:
+    """Tell whether it may be such a file by another name, and no file.
+
+    tar unpacks a member into the folder that an earlier link leads to; only
+    some links are remembered.
+    """
+    return (
+        entry.path.endswith("/machine-id")
+        and entry.path not in _MACHINE_IDS
+        and entry.kind not in {"file", "directory"}
+    )
 
 
 def _is_status(path: str) -> bool:
@@ -283,5 +367,7 @@ def _is_status(path: str) -> bool:
 
 
 def _major(package: Package | None) -> int | None:
-    found = re.match(r"(?:\d+:)?(\d+)", package.version if package else "")
+    found = re.match(
+        r"(?:\d{1,9}:)?(\d{1,9})", package.version if package else ""
+    )
     return int(found[1]) if found else None

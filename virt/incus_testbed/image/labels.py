@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an image says of itself: names for people, keys for this software."""
 
+import re
 from dataclasses import dataclass
 
 from incus_testbed.owner import Owner
@@ -14,6 +15,8 @@ _SOURCE = "incus-testbed.sha256"
 # Its creation_date.  'incus publish' hands the properties on, through an
 # instance, to an image with other content and another date.
 _CREATED = "incus-testbed.created"
+# How many bytes it takes in a storage pool, when an instance was made of it.
+_UNPACKED = "incus-testbed.unpacked-size"
 #: Set where an image may be removed for space.
 EVICTABLE = "incus-testbed.evictable"
 
@@ -36,17 +39,19 @@ class Labels:
 
 
 def properties(
-    alias: str, *, source: str, date: int, evictable: bool
+    alias: str, *, source: str, date: int, evictable: bool, unpacked: int
 ) -> dict[str, str]:
     """Return the properties of an image that this process makes now.
 
-    ``source`` is the SHA-256 of its file, ``date`` the image's creation date.
+    ``source`` is the SHA-256 of its file, ``date`` the image's creation date,
+    ``unpacked`` the bytes that it takes in a storage pool.
     """
     return {
         _ALIAS: alias,
         _OWNER: str(Owner.current()),
         _SOURCE: source,
         _CREATED: str(date),
+        _UNPACKED: str(unpacked),
         **({EVICTABLE: "true"} if evictable else {}),
     }
 
@@ -65,6 +70,21 @@ def alias(image: Image) -> str | None:
 def source(image: Image) -> str | None:
     """Return the SHA-256 of the file that this software made an image from."""
     return image.properties.get(_SOURCE) if is_ours(image) else None
+
+
+def unpacked_size(image: Image) -> int:
+    """Return the bytes that an image takes in a pool; 0 if not known."""
+    text = image.properties.get(_UNPACKED, "") if is_ours(image) else ""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+
+
+def disk_use(image: Image) -> int:
+    """Return the bytes that an image takes in all.
+
+    That is its file in Incus' store and, once an instance was made of it, what
+    that unpacks to in the storage pool.
+    """
+    return image.size + unpacked_size(image)
 
 
 def is_evictable(image: Image) -> bool:

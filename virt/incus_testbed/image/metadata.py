@@ -3,12 +3,13 @@
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import yaml
 
 from incus_testbed.image.architecture import incus_name
 
+_EMPTY = "empty.tpl"
 _TEMPLATES = {
     "hostname.tpl": "{{ container.name }}\n",
     "hosts.tpl": (
@@ -31,16 +32,21 @@ def metadata_tar(
     codename: str,
     artifact_id: str,
     properties: Mapping[str, str] | None = None,
+    emptied: Iterable[str] = (),
 ) -> bytes:
     """Return a tar archive that makes an Incus image of a root file system.
 
     ``architecture`` is dpkg's name, ``creation_date`` in seconds since 1970.
     The rest become the image's properties, with ``properties`` beside them.
-    ``profile`` is there for readers: Incus does not act on it.  The same
-    arguments give the same bytes.
+    ``profile`` is there for readers: Incus does not act on it.  Each instance,
+    and each copy of one, begins with the files ``emptied`` empty; these paths
+    are relative to the root.  They must lead through no link, because Incus
+    may follow one to the host's own files.  The same arguments give the same
+    bytes.
 
     :raises errors.BadImage: Incus does not know the architecture
     """
+    empty = list(emptied)
     metadata = {
         "architecture": incus_name(architecture),
         "creation_date": creation_date,
@@ -55,13 +61,15 @@ def metadata_tar(
         "templates": {
             "/etc/hostname": _template("hostname.tpl"),
             "/etc/hosts": _template("hosts.tpl"),
+            **{f"/{path}": _template(_EMPTY) for path in empty},
         },
     }
+    texts = {**_TEMPLATES, **({_EMPTY: ""} if empty else {})}
     files = {
         "metadata.yaml": yaml.safe_dump(
             metadata, sort_keys=False, allow_unicode=True
         ),
-        **{f"templates/{name}": text for name, text in _TEMPLATES.items()},
+        **{f"templates/{name}": text for name, text in texts.items()},
     }
     return _tar(files, date=creation_date)
 

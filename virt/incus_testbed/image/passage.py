@@ -5,11 +5,8 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.source import CHUNK
-
-#: How much may be held back at once: a member's headers, or a file that is
-#: read.  Real headers stay under a MiB, dpkg's status under five.
-LIMIT = 16 << 20
 
 
 class Passage(io.RawIOBase):
@@ -17,12 +14,14 @@ class Passage(io.RawIOBase):
 
     Bytes before the approved position are handed to ``write`` as reading
     moves beyond them.  What lies behind it stays, and can be read again.
+    Beyond it only a member's headers are read, up to the budget.
     """
 
     def __init__(
         self,
         read: Callable[[int], bytes],
         write: Callable[[bytes | memoryview], None],
+        budget: Budget,
     ) -> None:
         """Begin at position 0 with nothing approved.
 
@@ -31,10 +30,11 @@ class Passage(io.RawIOBase):
         super().__init__()
         self._source = read
         self._write = write
+        self._budget = budget
         self._buffer = bytearray()
         self._base = 0  # the position of the buffer's first byte
         self._position = 0
-        self._approved = 0
+        self.approved = 0
         self.exhausted = False
 
     def approve(self, position: int) -> None:
@@ -42,9 +42,9 @@ class Passage(io.RawIOBase):
 
         :raises tarfile.ReadError: it is not later: a header lied
         """
-        if position <= self._approved:
+        if position <= self.approved:
             raise tarfile.ReadError("a member ends before it begins")
-        self._approved = position
+        self.approved = position
 
     def tell(self) -> int:
         """Return the position the next byte will be read from."""
@@ -53,28 +53,38 @@ class Passage(io.RawIOBase):
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         """Go to a position that has not been passed on."""
         if whence != io.SEEK_SET or position < self._base:
-            raise io.UnsupportedOperation("what has gone on is gone")
+            raise tarfile.ReadError("a header leads back before itself")
         self._position = position
         return position
 
     def read(self, size: int = -1) -> bytes:
         """Return size bytes, fewer only at the end.
 
-        :raises tarfile.ReadError: so much cannot be held back
+        :raises tarfile.ReadError: size is negative
+        :raises errors.BadImage: so much can't be a member's headers
         """
-        if not 0 <= size <= LIMIT:
-            raise tarfile.ReadError(f"{size} bytes are wanted at once")
+        if size < 0:
+            raise tarfile.ReadError(f"{size} bytes are wanted")
         end = self._position + size
+        headers = end - self.approved
+        if headers > self._budget.header_bytes:
+            raise self._budget.refusal(
+                "header_bytes",
+                "The archive's headers are too long",
+                f"Those of the member at byte {self.approved} have at least"
+                f" {headers} bytes.",
+            )
         while self._base + len(self._buffer) < end and self._refill():
             pass
         start = self._position - self._base
-        data = bytes(self._buffer[start : end - self._base])
+        with memoryview(self._buffer) as view:
+            data = bytes(view[start : end - self._base])
         self._position += len(data)
         return data
 
     def finish(self) -> Iterator[bytes]:
         """Pass on what is approved; yield the rest, which does not go on."""
-        self.seek(self._approved)
+        self.seek(self.approved)
         self._pass_on()
         yield bytes(self._buffer)
         while chunk := self._source(CHUNK):
@@ -82,8 +92,6 @@ class Passage(io.RawIOBase):
 
     def _refill(self) -> bool:
         self._pass_on()
-        if len(self._buffer) > 2 * LIMIT:
-            raise tarfile.ReadError("too many headers for one member")
         chunk = self._source(CHUNK)
         self._buffer += chunk
         self.exhausted = not chunk
@@ -91,7 +99,7 @@ class Passage(io.RawIOBase):
 
     def _pass_on(self) -> None:
         cut = min(
-            min(self._approved, self._position) - self._base, len(self._buffer)
+            min(self.approved, self._position) - self._base, len(self._buffer)
         )
         if cut > 0:
             with memoryview(self._buffer) as view:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a disk fits where the instances made of it will be."""
+"""Whether an image fits where the instances made of it will be."""
 
 import contextlib
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.image import profiles
+
+#: Of a pool, what one system may take.
+_SHARE = 2
 
 _UNITS: dict[str, int] = {
     "": 1,
@@ -17,12 +20,60 @@ _UNITS: dict[str, int] = {
 }
 
 
-def check(incus: Incus, size: int) -> None:
-    """Refuse a disk that the profiles' root device has no place for.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where instances will be; sizes in bytes, None where not known."""
 
-    A profile that isn't there, or has none, is left to the launch.
+    pool: str = ""
+    pool_size: int | None = None
+    device_size: int | None = None
+    #: What is told of a disk that is larger than its pool, or its device.
+    enlarge_pool: str = ""
+    enlarge_device: str = ""
+    profile: str = ""
 
-    :raises errors.BadImage: with both sizes
+    def check_disk(self, size: int) -> None:
+        """Refuse a disk that the profiles' root device has no place for.
+
+        :raises errors.BadImage: with both sizes
+        """
+        if self.pool_size is not None and size > self.pool_size:
+            raise errors.BadImage(
+                f"The disk is too large for the storage pool {self.pool}",
+                details=f"It has {_gib(size)} or more, and the pool"
+                f" {_gib(self.pool_size)}.",
+                resolution=self.enlarge_pool,
+            )
+        if self.device_size is not None and size > self.device_size:
+            raise errors.BadImage(
+                f"The disk is larger than the profile {self.profile} allows",
+                details=f"It has {_gib(size)} or more, and the root device"
+                f" {_gib(self.device_size)}.",
+                resolution=f"{self.enlarge_device} size={size}",
+            )
+
+    def check_tree(self, size: int) -> None:
+        """Refuse a system's files that would take more than half the pool.
+
+        There is the image, and what an instance made of it adds.
+
+        :raises errors.BadImage: with both sizes
+        """
+        if self.pool_size is not None and size > self.pool_size // _SHARE:
+            raise errors.BadImage(
+                "The system is too large for half of the storage pool"
+                f" {self.pool}",
+                details=f"It has {_gib(size)} or more, and the pool"
+                f" {_gib(self.pool_size)}.",
+                resolution=self.enlarge_pool,
+            )
+
+
+def place(incus: Incus) -> Place:
+    """Return where the instances of the images that are imported will be.
+
+    What a profile that isn't there, or has no root device, says is left to the
+    launch.
     """
     usual = profiles.chosen(incus)
     # The last one that has a root device wins.
@@ -30,37 +81,18 @@ def check(incus: Incus, size: int) -> None:
         with contextlib.suppress(errors.NotFound):
             for device, settings in incus.profile(name)["devices"].items():
                 if settings.get("type") == "disk" and settings["path"] == "/":
-                    _check_pool(incus, size, settings["pool"])
-                    _check_device(incus, size, name, device, settings)
-                    return
-
-
-def _check_pool(incus: Incus, size: int, pool: str) -> None:
-    total = _total(incus, pool)
-    if total is not None and size > total:
-        raise errors.BadImage(
-            f"The disk is too large for the storage pool {pool}",
-            details=f"It has {_gib(size)}, and the pool {_gib(total)}.",
-            resolution="Enlarge the pool: incus storage set"
-            f" {incus.target(pool)} size=...",
-        )
-
-
-def _check_device(
-    incus: Incus,
-    size: int,
-    profile: str,
-    device: str,
-    settings: Mapping[str, str],
-) -> None:
-    most = parse(settings.get("size", ""))
-    if most is not None and size > most:
-        raise errors.BadImage(
-            f"The disk is larger than the profile {profile} allows",
-            details=f"It has {_gib(size)}, and the root device {_gib(most)}.",
-            resolution="Allow more: incus profile device set"
-            f" {incus.target(profile)} {device} size={size}",
-        )
+                    pool = settings["pool"]
+                    return Place(
+                        pool=pool,
+                        pool_size=_total(incus, pool),
+                        device_size=parse(settings.get("size", "")),
+                        enlarge_pool="Enlarge the pool: incus storage set"
+                        f" {incus.target(pool)} size=...",
+                        enlarge_device="Allow more: incus profile device set"
+                        f" {incus.target(name)} {device}",
+                        profile=name,
+                    )
+    return Place()
 
 
 def _total(incus: Incus, pool: str) -> int | None:

@@ -16,7 +16,10 @@ _ZEROS = bytes(CHUNK)
 
 
 class Readable(Protocol):
-    """What bytes can be read from: a file, a pipe, a download."""
+    """What bytes can be read from: a file, a pipe, a download.
+
+    If it has an attribute ``size``, that is how many there are.
+    """
 
     def read(self, size: int, /) -> bytes:
         """Return up to size bytes, none at the end only."""
@@ -104,6 +107,12 @@ class Source(Lookahead):
         super().__init__(self._read_on)
         on_disk = regular_file(file)
         self._file = SparseFile(on_disk) if on_disk else file
+        #: The bytes that there are in all, as far as that is known.
+        self.total = (
+            os.fstat(on_disk.fileno()).st_size
+            if on_disk
+            else getattr(file, "size", 0)
+        )
         self._progress = progress
         self._hash = hashlib.sha256()
         self.size = 0

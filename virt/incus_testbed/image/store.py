@@ -20,6 +20,7 @@ from incus_testbed.image import (
     profiles,
     scratch,
 )
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.convert import convert
 from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
@@ -190,6 +191,8 @@ class Store:
         Returns its fingerprint and the SHA-256 of its source.
         """
         date = int(time.time())
+        budget = Budget.from_environment()
+        place = placement.place(self._incus)
         supported = self._incus.server()["environment"]["architectures"]
 
         def additions(facts: Facts) -> list[Entry]:
@@ -200,7 +203,6 @@ class Store:
         def admit(machine: Machine) -> None:
             name = architecture.of(machine.facts, machine, label)
             architecture.check(name, label, supported)
-            placement.check(self._incus, machine.size)
             _tell(alias, machine)
 
         with scratch.file() as rootfs, scratch.file() as metadata:
@@ -209,8 +211,11 @@ class Store:
                 rootfs,
                 additions=additions,
                 admit=admit,
+                fits_pool=place.check_tree,
+                fits_machine=place.check_disk,
                 date=date,
                 progress=progress,
+                budget=budget,
             )
             _check_whole(conversion.sha256, sha256)
             conversion.rootfs.flush()
@@ -262,6 +267,14 @@ def _tell(alias: str, machine: Machine) -> None:
         log.warning(
             "the disk's root file system can't be read here: %s is taken to"
             " start Incus' agent, and to set up its network",
+            alias,
+        )
+    elif machine.facts.machine_ids:
+        log.warning(
+            "the disk holds the id of one machine (/%s): all instances of %s"
+            " share it, and may be given the same address. Empty that file in"
+            " the disk, and import it again",
+            ", /".join(machine.facts.machine_ids),
             alias,
         )
     found = guest_machine.properties(machine)

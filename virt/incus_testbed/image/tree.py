@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The few members of an archive worth remembering, as a file tree."""
 
+import dataclasses
 import posixpath
 import re
 from collections.abc import Iterable
 
 from incus_testbed import errors
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
 
 #: A real image has a few hundred; more is an attempt to fill the memory.
-_MOST_MEMBERS = 10_000
-
-#: Longer files are cut: all that is watched is a few lines of configuration.
-_MOST_BYTES = 1 << 16
+_MOST_MEMBERS = 2000
 
 #: As the kernel has it.
 _MOST_LINKS = 40
+
+
+class _Node(dict[str, "_Node"]):
+    """What is at a path, and what is known below it."""
+
+    entry: Entry | None = None
 
 
 class Tree:
@@ -25,13 +30,22 @@ class Tree:
     ``pattern`` matches further whole paths.
     """
 
-    def __init__(self, *, paths: Iterable[str], pattern: str) -> None:
+    def __init__(
+        self,
+        *,
+        paths: Iterable[str],
+        pattern: str,
+        budget: Budget | None = None,
+    ) -> None:
         """Say what is watched."""
         self._paths = set(paths)
         for path in list(self._paths):
             self._paths.update(parents(path))
         self._pattern = re.compile(pattern)
-        self._members: dict[str, Entry] = {}
+        self._budget = budget or Budget()
+        self._root = _Node()
+        self._members = 0
+        self._held = 0
 
     def watches(self, path: str) -> bool:
         """Return whether a member at this path would be remembered."""
@@ -40,33 +54,40 @@ class Tree:
     def remember(self, entry: Entry) -> None:
         """Keep the entry where its path is watched.
 
-        :raises errors.BadImage: there are absurdly many
+        :raises errors.BadImage: there is absurdly much
         """
         if not self.watches(entry.path):
             return
-        if len(self._members) >= _MOST_MEMBERS:
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
             raise errors.BadImage(
                 "The archive holds more configuration files than a Debian "
                 f"system has, the last one being /{entry.path}"
             )
-        content = entry.content[:_MOST_BYTES] if entry.content else b""
-        self._members[entry.path] = Entry(
-            path=entry.path,
-            kind=entry.kind,
-            mode=entry.mode,
-            target=entry.target,
-            content=content,
-        )
+        self._held += len(entry.content or b"")
+        if self._held > self._budget.configuration_bytes:
+            raise self._budget.refusal(
+                "configuration_bytes",
+                "The image's configuration is too long",
+                f"With /{entry.path} it has {self._held} bytes.",
+            )
+        node = self._root
+        for name in entry.path.split("/"):
+            node = node.setdefault(name, _Node())
+        node.entry = dataclasses.replace(entry, content=entry.content or b"")
 
     def member(self, path: str) -> Entry | None:
         """Return what is at a path; links among its parents are followed."""
         parent, name = posixpath.split(path)
-        return self._members.get(posixpath.join(self._real(parent), name))
+        folder = self._found(parent)[1]
+        node = folder.get(name) if folder is not None else None
+        return node.entry if node is not None else None
 
     def file(self, path: str) -> Entry | None:
         """Return what is at a path when links are followed to their end."""
-        found = self._members.get(self._real(path))
-        return found if found and found.kind != "symlink" else None
+        node = self._found(path)[1]
+        entry = node.entry if node is not None else None
+        return entry if entry and entry.kind != "symlink" else None
 
     def text(self, path: str) -> str:
         """Return a file's content, empty where there is none."""
@@ -78,29 +99,35 @@ class Tree:
         )
 
     def directories(self) -> frozenset[str]:
-        """Return the watched paths that are directories, or lead to one."""
+        """Return the watched paths that are directories, or lead to one.
+
+        But for those that only the pattern matches.
+        """
         return frozenset(
             path
-            for path in self._members
+            for path in self._paths
             if (found := self.file(path)) and found.kind == "directory"
         )
 
     def names(self, directory: str) -> list[str]:
         """Return the names remembered in a directory, sorted."""
-        prefix = self._real(directory) + "/"
+        folder = self._found(directory)[1]
         return sorted(
-            path.removeprefix(prefix)
-            for path in self._members
-            if path.startswith(prefix) and "/" not in path[len(prefix) :]
+            name for name, node in (folder or {}).items() if node.entry
         )
 
     def target(self, path: str) -> str:
         """Return the path a link finally leads to, whether watched or not."""
-        return self._real(path)
+        return self._found(path)[0]
 
-    def _real(self, path: str) -> str:
+    def _found(self, path: str) -> tuple[str, _Node | None]:
+        """Follow all links of a path; return where it leads, and its node.
+
+        Of links that lead in a circle it is the path itself, and no node.
+        """
         todo = path.split("/")[::-1]
         done: list[str] = []
+        nodes: list[_Node | None] = [self._root]
         links = 0
         while todo:
             name = todo.pop()
@@ -108,20 +135,22 @@ class Tree:
                 continue
             if name == "..":
                 del done[-1:]
+                del nodes[len(done) + 1 :]
                 continue
-            done.append(name)
-            found = self._members.get("/".join(done))
-            if not found or found.kind not in {"symlink", "hardlink"}:
+            node = nodes[-1].get(name) if nodes[-1] is not None else None
+            entry = node.entry if node is not None else None
+            if not entry or entry.kind not in {"symlink", "hardlink"}:
+                done.append(name)
+                nodes.append(node)
                 continue
             links += 1
             if links > _MOST_LINKS:
-                return path
-            if found.kind == "hardlink" or found.target.startswith("/"):
+                return path, None
+            if entry.kind == "hardlink" or entry.target.startswith("/"):
                 done.clear()
-            else:
-                done.pop()
-            todo += found.target.split("/")[::-1]
-        return "/".join(done)
+                del nodes[1:]
+            todo += entry.target.split("/")[::-1]
+        return "/".join(done), nodes[-1]
 
 
 def parents(path: str) -> list[str]:

@@ -22,7 +22,7 @@ def install(text: str) -> Install:
     def words(key: str) -> tuple[str, ...]:
         return tuple(
             word
-            for value in re.findall(rf"(?m)^{key}\s*=(.*)$", lines)
+            for value in re.findall(rf"(?m)^{key}[ \t]*=(.*)$", lines)
             for word in value.split()
         )
 

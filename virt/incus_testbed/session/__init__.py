@@ -17,7 +17,8 @@ Standard input, output and error are the command's, and so is the exit status:
 128 + N where signal N killed it, and --status-for-255 in place of a 255.
 Where the command was not run, or not to its end as far as is known, the status
 is --failure-status (125), and the last line of standard error is
-"incus-testbed: " and the reason.
+"incus-testbed: " and the reason, which begins with "timed out: " where the
+daemon did not answer in time.
 
 SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 go to the command.  If
 this process dies, the daemon kills the command.

@@ -3,6 +3,7 @@
 
 import _socket
 import os
+import time
 
 from . import document
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
 #: Bytes that are moved at a time.
 CHUNK = 1 << 17
+#: Seconds for the daemon to go on with a request.  A command's own streams, and
+#: the wait for its end, have no limit: nothing blocks there.
+LIMIT = 60.0
+#: Seconds between two tries to connect where too many others wait for that.
+_PAUSE = 0.05
+#: What the reason of a failure begins with where the daemon did not answer in
+#: time: another process reads it.
+TIMED_OUT = "timed out: "
 
 #: What needs no quoting in a URL (RFC 3986, 2.3).
 _URL_SAFE = frozenset(
@@ -54,14 +63,34 @@ def quoted(word: str) -> str:
     )
 
 
-def connect(path: str) -> _socket.socket:
-    """Return a connection to the daemon.
+def connect(path: str, limit: float) -> _socket.socket:
+    """Return a connection to the daemon, within ``limit`` seconds.
+
+    So many seconds are then the limit of each read and write.
 
     :raises Failure: nobody answers there, or not to us
+    :raises TimeoutError: the daemon takes no connection in time
     """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection.settimeout(limit)
+    deadline = time.monotonic() + limit
+    while not _connected(connection, path):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_PAUSE)
+    return connection
+
+
+def _connected(connection: _socket.socket, path: str) -> bool:
+    """Connect; return False where the daemon's queue is full.
+
+    The kernel has no time limit for that wait: connect(2) either waits for
+    ever or fails at once with EAGAIN (unix(7)).
+    """
     try:
         connection.connect(path)
+    except BlockingIOError:
+        return False
     except PermissionError:
         raise Failure(
             "You don't have the needed permissions to talk to the Incus daemon"
@@ -72,15 +101,19 @@ def connect(path: str) -> _socket.socket:
             "The Incus daemon doesn't appear to be started"
             f" (socket path: {path}): {error}"
         ) from None
-    return connection
+    return True
 
 
-def ask(path: str, target: str, body: str | None = None) -> _socket.socket:
+def ask(
+    path: str, target: str, limit: float, body: str | None = None
+) -> _socket.socket:
     """Send a request; the answer is what can be read until the end.
 
     HTTP/1.0 is what has the server close the connection after its answer.
+
+    :raises TimeoutError: as connect(), and so do reads of the answer
     """
-    connection = connect(path)
+    connection = connect(path, limit)
     content = (body or "").encode()
     head = (
         f"{'GET' if body is None else 'POST'} {target} HTTP/1.0\r\n"

@@ -4,7 +4,7 @@
 import os
 import select
 
-from .api import CHUNK, Failure, ask, failure, metadata, receive_all
+from .api import CHUNK, LIMIT, Failure, ask, failure, metadata, receive_all
 from .streams import Control, Input, Output
 from .websocket import open_websocket
 
@@ -23,7 +23,7 @@ class Operation:
         """Ask when it ends."""
         self._path = path
         self._target = f"{target}{query}"
-        self._connection = ask(path, f"{target}/wait{query}")
+        self._connection = ask(path, f"{target}/wait{query}", LIMIT)
         self._answer = bytearray()
         self._outcome: dict[str, Any] | Failure | None = None
 
@@ -61,8 +61,9 @@ class Operation:
             return metadata(bytes(self._answer))
         except Failure as problem:
             try:
-                return metadata(receive_all(ask(self._path, self._target)))
-            except Failure:
+                answer = ask(self._path, self._target, LIMIT)
+                return metadata(receive_all(answer))
+            except (Failure, TimeoutError):
                 raise problem from None
 
     def result(self) -> tuple[int, str]:
@@ -88,9 +89,10 @@ class Session:
         """Have the daemon start a command, with ``first`` before the input.
 
         :raises Failure: it does not
+        :raises TimeoutError: the daemon does not answer in time
         """
         start = f"/1.0/instances/{instance}/exec{query}"
-        made = metadata(receive_all(ask(path, start, body)))
+        made = metadata(receive_all(ask(path, start, LIMIT, body)))
         operation = f"/1.0/operations/{made['id']}"
         # Asked at once: it is forgotten some seconds after its end.
         self._operation = Operation(path, operation, query)

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import document
-from .api import Failure, NotStarted, quoted
+from .api import LIMIT, TIMED_OUT, Failure, NotStarted, quoted
 from .command import Session, complain
 
 TYPE_CHECKING = False
@@ -81,6 +81,7 @@ def run(path: str, instance: str, query: str, body: str) -> int:
     One that did not start is tried again, with the same input.
 
     :raises Failure: it was not run, or not to its end as far as is known
+    :raises TimeoutError: it was not run: the daemon does not answer
     """
     first, tries = b"", _TRIES
     while True:
@@ -117,6 +118,9 @@ def main() -> None:
             status = int(options.get("status-for-255", status))
     except Failure as failure:
         complain(str(failure))
+        status = failure_status
+    except TimeoutError:
+        complain(f"{TIMED_OUT}no answer within {LIMIT:g} s")
         status = failure_status
     except OSError as error:
         complain(f"unexpected EOF: lost the Incus daemon: {error}")

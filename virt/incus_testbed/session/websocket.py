@@ -3,7 +3,7 @@
 
 import _socket
 
-from .api import CHUNK, Failure, connect
+from .api import CHUNK, LIMIT, Failure, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,8 +163,9 @@ def open_websocket(path: str, target: str) -> Websocket:
     """Return a websocket of the daemon.
 
     :raises Failure: it does not open one
+    :raises TimeoutError: it does not answer in time
     """
-    connection = connect(path)
+    connection = connect(path, LIMIT)
     connection.sendall(
         f"GET {target} HTTP/1.1\r\n"
         "Host: incus\r\n"

@@ -7,9 +7,13 @@ The protocol: /usr/share/doc/autopkgtest/README.virtualisation-server.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from functools import cache, partial
+from typing import TYPE_CHECKING, Protocol
 
 from incus_testbed import errors
+
+if TYPE_CHECKING:
+    from incus_testbed.virt_server.copies import Copies
 
 sys.path.insert(0, "/usr/share/autopkgtest/lib")
 try:
@@ -47,8 +51,9 @@ def call(hooks: Hooks, *, debug: bool) -> None:
     # It would let go of signals before it has closed a testbed.
     VirtSubproc.signal_list = []
     VirtSubproc.reboot_testbed = hooks.reboot
-    VirtSubproc.copyupdown_internal = _copying_or_failing(
-        VirtSubproc.copyupdown_internal
+    VirtSubproc.copyupdown_internal = partial(
+        _copy,
+        copydown=VirtSubproc.copyupdown_internal,
     )
 
 
@@ -96,16 +101,63 @@ def bombing() -> Iterator[None]:
         VirtSubproc.bomb(str(error))
 
 
-def _copying_or_failing(
-    copy: Callable[[str, list[str], bool], None],
-) -> Callable[[str, list[str], bool], None]:
-    """Have a path that can't be used fail the copy, not the server."""
+def _copy(
+    command: str,
+    paths: Sequence[str],
+    up: bool,
+    *,
+    copydown: Callable[[str, Sequence[str], bool], None],
+) -> None:
+    """Copy from a path to another one; a failure is the copy's alone."""
+    try:
+        if up:
+            _check(command, paths)
+            _copy_up(*paths)
+        else:
+            copydown(command, paths, up)
+            here, there = paths
+            _copies().put_links_back(
+                VirtSubproc.auxverb, here, there, VirtSubproc.copy_timeout
+            )
+    except (OSError, ValueError, errors.TestbedError) as error:
+        adtlog.error(f"{command} failed: {error}")
+        raise VirtSubproc.FailedCmd(["copy-failed"]) from error
 
-    def copy_or_fail(command: str, paths: list[str], up: bool) -> None:
-        try:
-            copy(command, paths, up)
-        except (OSError, ValueError) as error:
-            adtlog.error(f"{command} failed: {error}")
-            raise VirtSubproc.FailedCmd(["copy-failed"]) from error
 
-    return copy_or_fail
+def _check(command: str, paths: Sequence[str]) -> None:
+    """Give up on autopkgtest where it breaks the protocol."""
+    if not VirtSubproc.downtmp:
+        VirtSubproc.bomb(f"{command} when not open")
+    if not all(paths):
+        VirtSubproc.bomb(f"{command} paths must be nonempty")
+    if len({path.endswith("/") for path in paths}) > 1:
+        VirtSubproc.bomb(f"{command} paths must agree about directoryness")
+
+
+def _copy_up(there: str, here: str) -> None:
+    words = VirtSubproc.auxverb
+    if there.endswith("/"):
+        for line in _copies().copy_folder(words, there, here, _time_limit):
+            adtlog.warning(f"copy to {here}: {line}")
+    else:
+        _copies().copy_file(words, there, here, _time_limit)
+
+
+@cache
+def _copies() -> "Copies":
+    # Here, because a server that starts has no time for it.
+    from incus_testbed.virt_server.copies import Copies  # noqa: PLC0415
+
+    return Copies()
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Have a copy fail that takes too long."""
+    VirtSubproc.timeout_start(VirtSubproc.copy_timeout)
+    try:
+        yield
+    except VirtSubproc.Timeout:
+        raise VirtSubproc.FailedCmd(["timeout"]) from None
+    finally:
+        VirtSubproc.timeout_stop()

@@ -71,7 +71,6 @@ class Testbed:
             protocol.run_commands_by(
                 self._instance.exec_argv(
                     [],
-                    shell=guest.shell,
                     status_for_255=protocol.STATUS_FOR_255,
                     failure_status=protocol.TESTBED_FAILURE,
                 )

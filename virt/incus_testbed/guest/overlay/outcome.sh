@@ -2,6 +2,12 @@
 # shellcheck shell=sh
 #
 # outcome ID: prints outcome=…, what run.pl wrote of how its command ended.
+# outcome ID forget: removes that.
 
-read -r outcome 2>/dev/null <"/run/incus-testbed.$1"
-echo "outcome=$outcome"
+file=/run/incus-testbed.$1
+if [ "${2-}" = forget ]; then
+    rm -f "$file"
+else
+    read -r outcome 2>/dev/null <"$file"
+    echo "outcome=$outcome"
+fi

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# perl -e "$(cat run.pl)" ID USER CWD STREAMS COUNT [NAME=VALUE...] COMMAND...
+# perl -e "$(cat login.pl run.pl)" \
+#     LOGIN ID USER CWD STREAMS COUNT [NAME=VALUE...] COMMAND...
 #
 # Runs a command in a guest as subprocess.run would on a host: as USER with
-# its groups, in CWD (empty: its home), with what a login of that user has in
-# its environment, and COUNT variables more.  STREAMS are 2, or 1 where errors
-# go into the output, in order.  In Perl, because a shell can't
-# tell death by a signal from an exit status; each Debian has perl-base.
+# its groups, in CWD (empty: its home), with the environment of a login of that
+# user, and COUNT variables more.  STREAMS are 2, or 1 where errors go into the
+# output, in order.  In Perl, because a shell can't tell death by a signal from
+# an exit status; each Debian has perl-base.
 #
 # A status below 125 is the command's.  125 means that /run/incus-testbed.ID
 # tells how it ended: "exit STATUS", "signal NUMBER", or, where it could not
@@ -15,9 +16,7 @@
 # SIGTERM and its like end all that came of the command, whatever it has made
 # of itself: it has a cgroup of its own.
 
-use strict;
-
-my ($id, $user, $cwd, $streams, $count) = splice @ARGV, 0, 5;
+my ($id, $name, $cwd, $streams, $count) = splice @ARGV, 0, 5;
 my @settings = splice @ARGV, 0, $count;
 my ($child, $cgroup, $interrupted);
 
@@ -50,37 +49,15 @@ for (qw(HUP INT QUIT TERM)) {
     $SIG{$_} = sub { $interrupted = 1; kill_all() if $child };
 }
 
-my ($name, $uid, $gid, $home, $shell) = (getpwnam $user)[0, 2, 3, 7, 8];
-finish('user') unless defined $name;
-my @groups;
-while (my @group = getgrent) {
-    push @groups, $group[2] if grep { $_ eq $name } split ' ', $group[3];
-}
-
-%ENV = (
-    HOME => $home,
-    LANG => 'C.UTF-8',
-    LOGNAME => $name,
-    PATH => $uid
-        ? '/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games'
-        : '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    SHELL => $shell || '/bin/sh',
-    USER => $name,
-    map { /^([^=]+)=(.*)$/s } @settings,
-);
+my $user = user_of($name) or finish('user');
+log_in($user);
+%ENV = (%ENV, map { /^([^=]+)=(.*)$/s } @settings);
 
 if (open my $file, '<', '/proc/self/cgroup') {
     for (<$file>) { $cgroup = "/sys/fs/cgroup$1/testbed-$id" if /^0::(.*)/ }
 }
 # Where there is none to write to, the process group has to do.
 undef $cgroup unless defined $cgroup and mkdir $cgroup;
-
-sub become_user {
-    $) = "$gid $gid @groups";
-    $( = $gid;
-    ($<, $>) = ($uid, $uid);
-    return $< == $uid && $> == $uid && $( == $gid && $) == $gid;
-}
 
 sub start {
     setpgrp;
@@ -90,9 +67,9 @@ sub start {
     }
     umask 022;
     open STDERR, '>&', \*STDOUT if $streams == 1;
-    return 'user' unless become_user();
+    return 'user' unless become($user);
     if (length $cwd) { chdir $cwd or return 'cwd ' . ($! + 0) }
-    else { chdir $home or chdir '/' }
+    else { chdir $$user{home} or chdir '/' }
     exec { $ARGV[0] } @ARGV;
     return 'command ' . ($! + 0);
 }

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a disk image of any shape to one qcow2 file."""
 
+import errno
 import itertools
 import os
+import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import IO
 
 from incus_testbed import errors, process
 from incus_testbed.image import scratch
+from incus_testbed.image.budget import Meter
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.packed import Packed
 from incus_testbed.image.disk.qcow2 import Header
@@ -19,11 +23,30 @@ from incus_testbed.image.source import CHUNK, Lookahead
 #: Seconds that qemu-img may take.
 _LIMIT = 1800.0
 
+#: Bytes of addresses that qemu-img may have, as OpenStack has it; a real image
+#: takes a tenth.
+_ADDRESSES = 1 << 30
+
+_TOO_LARGE = os.strerror(errno.EFBIG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """A qcow2 image: its file, and how many bytes of the disk are in use."""
+
+    file: IO[bytes]
+    reader: Reader
+    used: int
+
 
 def convert(
-    shape: Shape, stream: Lookahead, file: IO[bytes] | None, result: IO[bytes]
-) -> tuple[IO[bytes], Reader]:
-    """Make a disk a qcow2 image; return its file, and a reader of the disk.
+    shape: Shape,
+    stream: Lookahead,
+    file: IO[bytes] | None,
+    result: IO[bytes],
+    meter: Meter,
+) -> Disk:
+    """Make a disk a qcow2 image.
 
     ``file`` is what the stream reads, if it is a file and nothing unpacks it:
     a qcow2 image that will do as it is is returned itself, and ``result``, an
@@ -31,20 +54,24 @@ def convert(
 
     Memory does not grow with the disk, and what is zero takes no room.  That
     there is room is made sure of before where the need is known: for a raw
-    disk that is a file, or that a sparse archive holds.
+    disk that is a file, or that a sparse archive holds.  The disk's size is
+    judged before it is written, where it is known by then.
 
-    :raises errors.BadImage: it is damaged, or not whole without other files
+    :raises errors.BadImage: it is damaged, too large, or not whole without
+        other files
     :raises errors.NoSpace: there is no room for the result
     """
     if shape == "qcow2" and file:
-        stream.drain()
         header = qcow2.header(os.pread(file.fileno(), qcow2.HEADER, 0))
+        meter.announce(header.size)
+        stream.drain()
         if not header.plain:
-            return result, _rewritten(file, result)
-        return file, _checked(file, header)
+            return _rewritten(file, result, meter)
+        return _checked(file, header, meter)
     if shape == "packed":
-        packed = Packed(stream.read)
+        packed = Packed(stream.read, meter.budget)
         pieces, size, need = packed.pieces(), packed.size, packed.data_size
+        meter.announce(size)
     else:
         pieces, size = _pieces(stream), None
         need = os.fstat(file.fileno()).st_blocks * 512 if file else None
@@ -52,14 +79,16 @@ def convert(
     first = next(pieces, (0, b""))
     pieces = itertools.chain([first], pieces)
     if not first[1].startswith(qcow2.MAGIC):
-        return result, _written(pieces, size, result)
+        reader, used = _written(pieces, size, result)
+        return Disk(file=result, reader=reader, used=used)
     header = qcow2.header(first[1])
+    meter.announce(header.size)
     if header.plain:
         _copy(pieces, result)
-        return result, _checked(result, header)
+        return _checked(result, header, meter)
     with scratch.file() as copy:
         _copy(pieces, copy)
-        return result, _rewritten(copy, result)
+        return _rewritten(copy, result, meter)
 
 
 def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
@@ -71,15 +100,19 @@ def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
 
 def _written(
     pieces: Iterable[tuple[int, bytes]], size: int | None, result: IO[bytes]
-) -> Reader:
-    """Write a raw disk, of ``size`` where that is known, as qcow2."""
+) -> tuple[Reader, int]:
+    """Write a raw disk, of ``size`` where that is known, as qcow2.
+
+    Returns its reader, and how many bytes of it are in use.
+    """
     writer = Writer(result)
     for offset, data in pieces:
         writer.skip_to(offset)
         writer.write(data)
     if size is not None:
         writer.skip_to(size)
-    return Reader(result, writer.finish())
+    header = writer.finish()
+    return Reader(result, header), os.fstat(result.fileno()).st_size
 
 
 def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
@@ -89,21 +122,30 @@ def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
     target.flush()
 
 
-def _checked(file: IO[bytes], header: Header) -> Reader:
+def _checked(file: IO[bytes], header: Header, meter: Meter) -> Disk:
     reader = Reader(file, header)
-    reader.check()
-    return reader
+    used = reader.check(meter)
+    meter.check(used)
+    return Disk(file=file, reader=reader, used=used)
 
 
-def _rewritten(file: IO[bytes], result: IO[bytes]) -> Reader:
+def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
     """Have QEMU make a qcow2 image plain."""
+    scratch.check_room(result, os.fstat(file.fileno()).st_blocks * 512)
+    most = meter.most()
     argv = [
+        *("prlimit", f"--fsize={most}", f"--as={_ADDRESSES}", "--core=0"),
         *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"),
         *(scratch.path(file), scratch.path(result)),
     ]
-    done = process.run(argv, timeout=_LIMIT)
+    done = process.run(argv, timeout=min(_LIMIT, meter.remaining()))
     if done.status and scratch.tells_full(done.stderr):
         raise scratch.full(done.stderr)
+    if done.status == -signal.SIGXFSZ or _TOO_LARGE in done.stderr:
+        # One byte more than there may be.
+        meter.check(most + 1)
+    if "failed to execute" in done.stderr:
+        raise process.missing_program("qemu-img")
     if done.status:
         raise errors.BadImage(
             "The qcow2 image can't be read",
@@ -111,4 +153,5 @@ def _rewritten(file: IO[bytes], result: IO[bytes]) -> Reader:
             resolution="Check it: qemu-img check FILE",
         )
     header = qcow2.header(os.pread(result.fileno(), qcow2.HEADER, 0))
-    return Reader(result, header)
+    used = os.fstat(result.fileno()).st_blocks * 512
+    return Disk(file=result, reader=Reader(result, header), used=used)

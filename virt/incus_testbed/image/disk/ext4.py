@@ -19,13 +19,16 @@ _INCOMPAT_META_BG = 0x10
 _INCOMPAT_64BIT = 0x80
 _INCOMPAT_ENCRYPT = 0x10000
 
+_OLD_DESCRIPTOR = 32
+
 _EXTENTS = 0x80000
 _INLINE_DATA = 0x1000_0000
 _EXTENT_MAGIC = 0xF30A
 _DEEPEST = 5
 _UNWRITTEN = 0x8000
 
-_LARGEST_DIRECTORY = 16 << 20
+#: Bytes; a real one that is looked at has up to some 100 KB.
+_LARGEST_DIRECTORY = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +69,25 @@ class Ext4:
             log_size > 6  # noqa: PLR2004 - blocks of 64 KiB
             or not self._per_group
             or not 128 <= self._inode_size <= 65536  # noqa: PLR2004
+            or (incompat & _INCOMPAT_64BIT and descriptor < _OLD_DESCRIPTOR)
             or incompat & (_INCOMPAT_META_BG | _INCOMPAT_ENCRYPT)
         ):
             raise _damaged("its superblock makes no sense, or is too new")
         self._block = 1024 << log_size
-        self._descriptor = descriptor if incompat & _INCOMPAT_64BIT else 32
+        self._descriptor = (
+            descriptor if incompat & _INCOMPAT_64BIT else _OLD_DESCRIPTOR
+        )
         # in the block after the superblock's
         self._descriptors = (_SUPERBLOCK // self._block + 1) * self._block
 
-    def names(self, path: str) -> dict[str, int]:
+    def names(self, path: str, *, below: int = _ROOT) -> dict[str, int]:
         """Return the names in a directory, and their inodes' numbers.
 
+        The path begins in the directory ``below``, an inode's number.
         Symbolic links on the way are not followed; empty if there is no such
         directory.
         """
-        inode = self.inode(_ROOT)
+        inode = self.inode(below)
         for name in filter(None, path.split("/")):
             number = self._children(inode).get(name)
             if number is None:
@@ -109,6 +116,8 @@ class Ext4:
     def _children(self, inode: Inode) -> dict[str, int]:
         if not stat.S_ISDIR(inode.mode):
             return {}
+        if inode.size > _LARGEST_DIRECTORY:
+            raise _damaged(f"a directory has {inode.size} bytes")
         data = self.content(inode, _LARGEST_DIRECTORY)
         parts = (
             [data[4:60], data[60:]]
@@ -118,12 +127,10 @@ class Ext4:
                 for start in range(0, len(data), self._block)
             ]
         )
-        found = {
-            name: number for part in parts for name, number in _entries(part)
-        }
         return {
             name: number
-            for name, number in found.items()
+            for part in parts
+            for name, number in _entries(part)
             if name not in {".", ".."}
         }
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the system on a disk is, as far as it matters to who starts it."""
 
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from incus_testbed import errors
+from incus_testbed.image.budget import Budget, Meter, Reads
 from incus_testbed.image.disk import efi, ext4
 from incus_testbed.image.disk.efi import BootLoader
 from incus_testbed.image.disk.ext4 import Ext4, Inode
@@ -15,9 +15,6 @@ from incus_testbed.image.disk.partitions import Partition, partitions
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
-
-#: More than any file that is looked at has; dpkg's status is the largest.
-_LARGEST_FILE = 16 << 20
 
 _ROOT_HAS = {"etc", "usr", "var"}
 _AGENTS = {"incus-agent.service", "lxd-agent.service"}
@@ -44,18 +41,20 @@ class Machine:
     network: bool = True
 
 
-def survey(disk: Reader) -> Machine:
+def survey(disk: Reader, meter: Meter) -> Machine:
     """Read what matters from a disk.
 
-    :raises errors.BadImage: it does not boot by EFI, or is damaged
+    :raises errors.BadImage: it does not boot by EFI, or is damaged, or more
+        would have to be read than of any real disk
     """
+    disk.count(Reads(meter))
     parts = partitions(disk.read, disk.size)
     loader = _boot_loader(disk, parts)
     for part in parts:
         if ext4.is_ext4(disk.read, part):
             root = Ext4(disk.read, part)
             if root.names("").keys() >= _ROOT_HAS:
-                return _described(disk.size, loader, root)
+                return _described(disk.size, loader, root, meter.budget)
     return Machine(size=disk.size, boot_loader=loader)
 
 
@@ -70,9 +69,11 @@ def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
     )
 
 
-def _described(size: int, loader: BootLoader, root: Ext4) -> Machine:
-    seen = Survey()
-    for entry in _entries(root, seen):
+def _described(
+    size: int, loader: BootLoader, root: Ext4, budget: Budget
+) -> Machine:
+    seen = Survey(budget)
+    for entry in _entries(root, seen, budget.name_bytes):
         seen.visit(entry)
     facts = seen.facts()
     return Machine(
@@ -85,7 +86,7 @@ def _described(size: int, loader: BootLoader, root: Ext4) -> Machine:
     )
 
 
-def _entries(root: Ext4, seen: Survey) -> Iterator[Entry]:
+def _entries(root: Ext4, seen: Survey, longest: int) -> Iterator[Entry]:
     """Yield what a survey wants to see."""
     folders = [""]
     while folders:
@@ -95,31 +96,34 @@ def _entries(root: Ext4, seen: Survey) -> Iterator[Entry]:
             if not seen.watches(path) and not seen.wants_content(path):
                 continue
             inode = root.inode(number)
-            yield _entry(root, path, inode, seen.wants_content(path))
+            wanted = seen.wants_content(path)
+            if wanted and stat.S_ISREG(inode.mode):
+                seen.check_size(path, inode.size)
+            yield _entry(root, path, inode, wanted, longest)
             if stat.S_ISDIR(inode.mode):
                 folders.append(path)
 
 
-def _entry(root: Ext4, path: str, inode: Inode, wanted: bool) -> Entry:
+def _entry(
+    root: Ext4, path: str, inode: Inode, wanted: bool, longest: int
+) -> Entry:
     mode = inode.mode & 0o7777
     if stat.S_ISDIR(inode.mode):
         return Entry(path=path, kind="directory", mode=mode)
     if stat.S_ISLNK(inode.mode):
-        target = root.content(inode, _LARGEST_FILE).decode(
-            errors="surrogateescape"
-        )
+        target = root.content(inode, longest).decode(errors="surrogateescape")
         return Entry(path=path, kind="symlink", mode=mode, target=target)
     if not stat.S_ISREG(inode.mode):
         return Entry(path=path, kind="other", mode=mode)
-    content = root.content(inode, _LARGEST_FILE) if wanted else None
+    content = root.content(inode, inode.size) if wanted else None
     return Entry(path=path, kind="file", mode=mode, content=content)
 
 
 def _has_9p(root: Ext4) -> bool:
     return all(
-        "9p" in root.names(f"{folder}/{kernel}/kernel/fs")
+        "9p" in root.names("kernel/fs", below=kernel)
         for folder in _MODULES
-        for kernel in root.names(folder)
+        for kernel in root.names(folder).values()
     )
 
 
@@ -130,6 +134,13 @@ def _configures_network(facts: Facts, root: Ext4) -> bool:
             name.endswith(".network")
             for name in root.names("etc/systemd/network")
         )
-    return facts.network_manager.enabled or bool(
-        re.search(r"(?m)^\s*(auto|allow-\w+)\s.*\b(en|eth)", facts.interfaces)
+    return facts.network_manager.enabled or any(
+        word.startswith(("en", "eth"))
+        for line in facts.interfaces.splitlines()
+        if (words := line.split()) and _brings_up(words[0])
+        for word in words[1:]
     )
+
+
+def _brings_up(keyword: str) -> bool:
+    return keyword == "auto" or keyword.startswith("allow-")

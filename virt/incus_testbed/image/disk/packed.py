@@ -5,7 +5,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 from incus_testbed import errors
+from incus_testbed.image import archive
 from incus_testbed.image.archive import NONSENSE
+from incus_testbed.image.budget import Budget
 from incus_testbed.image.passage import Passage
 from incus_testbed.image.source import CHUNK
 
@@ -19,12 +21,14 @@ class Packed:
     packs its disk as tmp/NAME/system.img.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], budget: Budget | None = None
+    ) -> None:
         """Read the archive from ``read``.
 
         :raises errors.BadImage: it is damaged
         """
-        self._passage = Passage(read, lambda _: None)
+        self._passage = Passage(read, lambda _: None, budget or Budget())
         try:
             self._tar = tarfile.TarFile(
                 fileobj=self._passage,
@@ -32,22 +36,19 @@ class Packed:
                 errors="surrogateescape",
             )
             member = self._tar.next()
+            assert member  # noqa: S101 - its shape was seen before
+            self._parts = list(archive.parts(member))
         except NONSENSE as error:
             raise self._damaged(str(error)) from None
-        assert member  # noqa: S101 - its shape was seen before
         self._member = member
-        self._sparse: list[tuple[int, int]] | None = getattr(
-            member, "sparse", None
-        )
-        self._parts = self._sparse or [(0, member.size)]
         self.size: int = member.size
 
     @property
     def data_size(self) -> int | None:
         """How much of it is data; None where the archive does not tell."""
-        if self._sparse is None:
+        if getattr(self._member, "sparse", None) is None:
             return None
-        return sum(size for _, size in self._sparse)
+        return sum(size for _, size, _ in self._parts)
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield offsets and what is there, in order; between is zero.
@@ -56,27 +57,23 @@ class Packed:
 
         :raises errors.BadImage: it is damaged, or holds something else, too
         """
-        place = self._member.offset_data
-        position = 0
-        for offset, size in self._parts:
-            if offset < position or offset + size > self.size:
-                raise self._damaged(
-                    "the list of a sparse file's parts is wrong"
-                )
-            position = offset
-            while position < offset + size:
-                self._passage.seek(place)
-                data = self._passage.read(min(CHUNK, offset + size - position))
+        for offset, size, place in self._parts:
+            done = 0
+            while done < size:
+                wanted = min(CHUNK, size - done)
+                self._passage.approve(place + done + wanted)
+                self._passage.seek(place + done)
+                data = self._passage.read(wanted)
                 if not data:
-                    raise self._damaged(f"it ends at byte {place}")
-                yield position, data
-                position += len(data)
-                place += len(data)
-                self._passage.approve(place)
+                    raise self._damaged(f"it ends at byte {place + done}")
+                yield offset + done, data
+                done += len(data)
         self._check_end()
 
     def _check_end(self) -> None:
         end = self._tar.offset
+        if end < self._passage.approved:
+            raise self._damaged("a header lies about its size")
         self._passage.seek(end)
         marker = self._passage.read(len(_END))
         if marker != _END:

@@ -61,7 +61,17 @@ def partitions(read: Read, size: int) -> list[Partition]:
             details=f"It has {size} bytes, and a partition that ends later.",
             resolution="Make or fetch the file anew.",
         )
+    _check_apart(found)
     return found
+
+
+def _check_apart(parts: list[Partition]) -> None:
+    """Refuse partitions that overlap: one would be read again and again."""
+    end = 0
+    for part in sorted(parts, key=lambda part: part.start):
+        if part.start < end:
+            raise _damaged("two partitions overlap")
+        end = part.start + part.size
 
 
 def _gpt(read: Read, sector: int) -> Iterator[Partition]:

@@ -9,11 +9,17 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
+from incus_testbed.image.budget import Meter, Reads
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.qcow2 import Header
 
-#: Tables and unpacked clusters that are kept, a cluster's size each.
+#: Tables and unpacked clusters that are kept: so many of each, and not more
+#: than so many bytes.
 _KEPT = 32
+_KEPT_BYTES = 8 << 20
+
+#: Entries of the first table that are looked at in one go.
+_STRETCH = 8192
 
 _SECTOR = 512
 
@@ -31,37 +37,65 @@ class Reader:
         self._cluster = 1 << header.cluster_bits
         self._clusters = -(-header.size // self._cluster)
         self.size = header.size
+        self._reads: Reads | None = None
         # of this object's own, or they would outlive it
-        self._table = functools.lru_cache(_KEPT)(self._read_table)
-        self._unpacked = functools.lru_cache(_KEPT)(self._unpack)
+        kept = max(2, min(_KEPT, _KEPT_BYTES // self._cluster))
+        self._table = functools.lru_cache(kept)(self._read_table)
+        self._unpacked = functools.lru_cache(kept)(self._unpack)
+
+    def count(self, reads: Reads) -> None:
+        """From now on, count what is read; more than is allowed raises."""
+        self._reads = reads
 
     def read(self, offset: int, size: int) -> bytes:
         """Return size bytes, zeros beyond the end.
 
         :raises errors.BadImage: the image is damaged there
         """
+        self._count(size)
         return b"".join(self._parts(offset, size))
 
-    def check(self) -> None:
+    def check(self, meter: Meter) -> int:
         """Look whether what the tables tell of is in the file.
+
+        Returns how many bytes of the disk are in use.
 
         :raises errors.BadImage: it is cut short, or damaged
         """
+        self.count(Reads(meter))
         end = os.fstat(self._fd).st_size
         per_table = self._cluster // 8
         last = self._clusters - 1
-        for index in range(-(-self._clusters // per_table)):
-            place = self._table_place(index)
-            if not place:
-                continue
+        used = 0
+        for index, place in self._tables():
             if place >= end:
                 raise qcow2.damaged(f"it ends early, at byte {end}")
-            table = array.array("Q", self._table(index))
-            if sys.byteorder == "little":
-                table.byteswap()
+            table = _numbers(self._read_table(index))
             for number, entry in enumerate(table, index * per_table):
-                if entry and self._end(entry, number == last) > end:
+                if not entry:
+                    continue
+                needed = self._end(entry, number == last)
+                if needed > end:
                     raise qcow2.damaged(f"it ends early, at byte {end}")
+                used += self._cluster if needed else 0
+        return used
+
+    def _tables(self) -> Iterator[tuple[int, int]]:
+        """Yield the second tables that there are: number, place in the file."""
+        count = -(-self._clusters // (self._cluster // 8))
+        for start in range(0, count, _STRETCH):
+            size = 8 * min(_STRETCH, count - start)
+            self._count(size)
+            entries = _numbers(
+                self._pread(self._header.l1_offset + 8 * start, size)
+            )
+            for index, entry in enumerate(entries, start):
+                if place := entry & qcow2.OFFSET:
+                    yield index, place
+
+    def _count(self, size: int) -> None:
+        if self._reads:
+            self._reads.count(size)
 
     def _end(self, entry: int, is_last: bool) -> int:
         """Return what position has to be in the file for a cluster."""
@@ -105,6 +139,7 @@ class Reader:
 
     def _read_table(self, index: int) -> bytes:
         place = self._table_place(index)
+        self._count(self._cluster)
         return (
             self._pread(place, self._cluster) if place else bytes(self._cluster)
         )
@@ -117,6 +152,7 @@ class Reader:
 
     def _unpack(self, entry: int) -> bytes:
         place, sectors = self._packed(entry)
+        self._count(self._cluster)
         size = (sectors + 1) * _SECTOR - place % _SECTOR
         packed = os.pread(self._fd, size, place)
         try:
@@ -134,3 +170,11 @@ class Reader:
         if not data:
             raise qcow2.damaged(f"it ends before byte {place}")
         return data.ljust(size, b"\0")
+
+
+def _numbers(data: bytes) -> "array.array[int]":
+    """Return the numbers of a table."""
+    numbers = array.array("Q", data)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers

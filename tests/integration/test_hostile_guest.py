@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of a guest whose root means harm."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.copyout import limits
+from incus_testbed.instance import Instance
+
+_MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def instance(incus: Incus, bookworm: str) -> Iterator[Instance]:
+    with Instance.launch(incus, bookworm, purpose="test") as launched:
+        launched.wait_ready()
+        launched.run(["truncate", "--size=1T", "/root/large"], check=True)
+        launched.run(["truncate", "--size=1M", "/root/just"], check=True)
+        yield launched
+
+
+class _Watch:
+    """The most that a folder's files have taken of the disk, ever."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.most = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.is_set():
+            for parent, _, files in os.walk(self._folder):
+                for name in files:
+                    try:
+                        blocks = Path(parent, name).lstat().st_blocks
+                    except FileNotFoundError:
+                        continue
+                    self.most = max(self.most, blocks * 512)
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"), [("size", errors.LimitReached), ("room", errors.NoSpace)]
+)
+def test_pull_of_a_file_without_end(
+    instance: Instance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    kind: type[errors.TestbedError],
+) -> None:
+    if limit == "size":
+        monkeypatch.setenv(limits.BYTES, str(_MIB))
+    else:
+        monkeypatch.setattr(limits, "room", lambda _: _MIB)
+    target = tmp_path / "file"
+    with _Watch(tmp_path) as watch, pytest.raises(kind):
+        instance.files.pull("/root/large", str(target))
+    assert watch.most <= _MIB
+    assert not list(tmp_path.iterdir())
+
+
+def test_pull_of_a_file_at_the_limit(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(limits.BYTES, str(_MIB))
+    instance.files.pull("/root/just", str(tmp_path / "file"))
+    assert (tmp_path / "file").stat().st_size == _MIB
+
+
+def test_pull_where_the_guest_answers_another_instance(
+    instance: Instance, tmp_path: Path
+) -> None:
+    script = "#!/bin/sh\necho -2/etc/shadow\n"
+    (tmp_path / "readlink").write_text(script)
+    place = "/usr/local/sbin/readlink"
+    instance.files.push(str(tmp_path / "readlink"), place, mode=0o755)
+    with pytest.raises(OSError, match="no path"):
+        instance.files.pull("/etc/hostname", str(tmp_path / "file"))
+    instance.run(["rm", place], check=True)
+
+
+def test_user_of_the_guest_is_no_capability(instance: Instance) -> None:
+    line = "x isolation-machine downtmp-host=/root/.ssh:x:1000:1000::/:/bin/sh"
+    command = ["sh", "-c", 'echo "$1" >>/etc/passwd', "sh", line]
+    instance.run(command, check=True)
+    assert not instance.wait_ready().user

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a guest sends, read once from its beginning to its end."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from incus_testbed import errors
+
+#: Bytes to read at once, and to have wait in the pipe.
+_CHUNK = 1 << 20
+#: What is all zeros, and this long at least, becomes a hole in a file.
+_HOLE = 4096
+_ZEROS = memoryview(bytes(_CHUNK))
+
+
+class Ended(errors.CommandFailed):
+    """The guest stopped sending in the middle."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("What the testbed sent ends too early")
+
+
+class Source:
+    """A pipe that a guest fills."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Read from an open pipe, which stays its opener's to close."""
+        self._pipe = descriptor
+        self._buffer = memoryview(bytearray(_CHUNK))
+        self._start = self._end = 0
+        with contextlib.suppress(OSError):  # more than this user may have
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _CHUNK)
+
+    def read(self, size: int) -> bytes:
+        """Return the next ``size`` bytes, of which there are at most 8192.
+
+        :raises Ended: there are fewer
+        """
+        while self._end - self._start < size:
+            if not self._fill():
+                raise Ended
+        data = bytes(self._buffer[self._start : self._start + size])
+        self._start += size
+        return data
+
+    def copy(self, size: int, file: int) -> None:
+        """Write the next ``size`` bytes to an empty file.
+
+        :raises Ended: there are fewer
+        """
+        hole = False
+        while size:
+            data = self._some(size)
+            hole = not write(file, data)
+            size -= len(data)
+        if hole:
+            end_hole(file)
+
+    def skip(self, size: int) -> None:
+        """Leave out the next ``size`` bytes.
+
+        :raises Ended: there are fewer
+        """
+        while size:
+            size -= len(self._some(size))
+
+    def rest(self) -> Iterator[memoryview]:
+        """Yield what is left in pieces, each valid until the next one."""
+        while data := self._next(_CHUNK):
+            yield data
+
+    def _some(self, limit: int) -> memoryview:
+        data = self._next(limit)
+        if not data:
+            raise Ended
+        return data
+
+    def _next(self, limit: int) -> memoryview:
+        """Return at most so many bytes, valid until the next call."""
+        if self._start == self._end:
+            self._fill()
+        end = min(self._end, self._start + limit)
+        data = self._buffer[self._start : end]
+        self._start = end
+        return data
+
+    def _fill(self) -> int:
+        """Read more behind what there is; return how much that is."""
+        left = self._end - self._start
+        if self._start:
+            self._buffer[:left] = self._buffer[self._start : self._end]
+        self._start, self._end = 0, left
+        count = os.readv(self._pipe, [self._buffer[left:]])
+        self._end += count
+        return count
+
+
+def write(file: int, data: memoryview) -> bool:
+    """Write to a new file, or leave a hole in it; return whether it wrote."""
+    if len(data) >= _HOLE and data == _ZEROS[: len(data)]:
+        os.lseek(file, len(data), os.SEEK_CUR)
+        return False
+    write_all(file, data)
+    return True
+
+
+def end_hole(file: int) -> None:
+    """Have a file end where it is being written, be it in a hole."""
+    os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
+
+
+def write_all(file: int, data: memoryview) -> None:
+    """Write each byte."""
+    while data:
+        data = data[os.write(file, data) :]

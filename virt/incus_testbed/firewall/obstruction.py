@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which firewall of this machine is in a bridge's way, and what opens it.
+
+The kernel's own rules say so for certain, to who may read them: root.  For
+everyone else there are signs of what may be in the way.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from incus_testbed import errors, process
+from incus_testbed.firewall import rules
+
+DOCKER, UFW, FIREWALLD = "Docker", "UFW", "firewalld"
+
+#: Seconds for one command; a machine that runs Kubernetes has many rules.
+_LIMIT = 30.0
+#: The tables that iptables-legacy has made: asking it would make them.
+_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obstruction:
+    """A firewall that drops what comes from a bridge, or may do so.
+
+    ``hides_dhcp`` tells whether guests get no address by it; otherwise they
+    have one, and reach nothing beyond this machine.  ``remedy`` is a command
+    a line.
+    """
+
+    firewall: str
+    certain: bool
+    hides_dhcp: bool
+    detail: str
+    remedy: tuple[str, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether it is a firewall whose rules are understood."""
+        return self.firewall in {DOCKER, UFW, FIREWALLD}
+
+
+def is_bridge(name: str) -> bool:
+    """Tell whether this machine has a bridge of that name."""
+    return "/" not in name and Path("/sys/class/net", name, "bridge").is_dir()
+
+
+def find(bridge: str) -> list[Obstruction]:
+    """Return what is in a bridge's way, the likeliest trouble first."""
+    tables = _rules(bridge)
+    if tables is None:
+        return list(suspects(bridge))
+    found = {
+        (each.firewall, each.hides_dhcp): each
+        for table in tables
+        for each in of_table(table, bridge)
+    }
+    return sorted(found.values(), key=lambda each: not each.hides_dhcp)
+
+
+def of_table(table: rules.Table, bridge: str) -> Iterator[Obstruction]:
+    """Yield what a table's rules do to a bridge."""
+    for name, chain in table.closed():
+        firewall = _owner(table, name)
+        hides_dhcp = chain.hook == rules.INPUT
+        where = f"chain {name} of the table {table.family} {table.name}"
+        effect = (
+            "so guests get no address"
+            if hides_dhcp
+            else "so guests reach nothing beyond this machine"
+        )
+        yield Obstruction(
+            firewall=firewall or where,
+            certain=True,
+            hides_dhcp=hides_dhcp,
+            detail=f"{firewall or 'a firewall'} drops what comes from"
+            f" {bridge} ({where}), {effect}",
+            remedy=tuple(_insertions(table, name, chain.hook, bridge))
+            if not firewall
+            else remedy(firewall, bridge, table.tool),
+        )
+
+
+def suspects(bridge: str, root: Path = Path("/")) -> Iterator[Obstruction]:
+    """Yield which firewalls are in use, for those who can't see the rules."""
+    for firewall, is_there in (
+        (UFW, _ufw_is_on(root / "etc/ufw/ufw.conf")),
+        (FIREWALLD, _is_active("firewalld.service")),
+        (DOCKER, (root / "sys/class/net/docker0").exists()),
+    ):
+        if is_there:
+            yield Obstruction(
+                firewall=firewall,
+                certain=False,
+                hides_dhcp=firewall != DOCKER,
+                detail=f"{firewall} may drop what comes from {bridge};"
+                " its rules can be read by root only",
+                remedy=remedy(firewall, bridge),
+            )
+
+
+def remedy(firewall: str, bridge: str, tool: str = "nft") -> tuple[str, ...]:
+    """Return the commands that have a known firewall let a bridge through.
+
+    ``tool`` is what changes the table that its rules are in.
+    """
+    name = shlex.quote(bridge)
+    if firewall == UFW:
+        return (
+            f"ufw allow in on {name}",
+            f"ufw route allow in on {name}",
+            f"ufw route allow out on {name}",
+        )
+    if firewall == FIREWALLD:
+        change = f"--zone=trusted --change-interface={name}"
+        return (
+            f"firewall-cmd --permanent {change}",
+            f"firewall-cmd {change}",
+        )
+    iptables = "iptables" if tool == "nft" else tool
+    return tuple(
+        f"{iptables} -I DOCKER-USER {option} {name} -j ACCEPT"
+        for option in ("-i", "-o")
+    )
+
+
+def _insertions(
+    table: rules.Table, chain: str, hook: str, bridge: str
+) -> Iterator[str]:
+    """Yield the commands that open a chain of whoever's."""
+    name = shlex.quote(bridge)
+    ways = ("i",) if hook == rules.INPUT else ("i", "o")
+    where = shlex.join((table.family, table.name, chain))
+    for way in ways:
+        if table.tool == "nft":
+            yield f"nft insert rule {where} {way}ifname {name} accept"
+        else:
+            what = f"{shlex.quote(chain)} -{way} {name}"
+            yield f"{table.tool} -I {what} -j ACCEPT"
+
+
+def _owner(table: rules.Table, chain: str) -> str:
+    """Return whose rules a chain leads to, if that is known."""
+    if table.name == "firewalld":
+        return FIREWALLD
+    names = table.reachable(chain)
+    # Where both are, UFW's own commands open the chain for both.
+    if any(name.startswith("ufw-") for name in names):
+        return UFW
+    if any(name.startswith("DOCKER") for name in names):
+        return DOCKER
+    return ""
+
+
+def _rules(bridge: str) -> list[rules.Table] | None:
+    """Return the kernel's rules, or None where they can't be read."""
+    listed = _output("nft", "--json", "list", "ruleset")
+    saved = (
+        _output("iptables-legacy", "--list-rules")
+        if _has_legacy_rules()
+        else None
+    )
+    found = []
+    if listed is not None:
+        found += rules.of_nft(_decoded(listed), bridge)
+    if saved is not None:
+        text = saved.decode(errors="replace")
+        found.append(rules.of_iptables(text, bridge))
+    return found if listed is not None or saved is not None else None
+
+
+def _decoded(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_legacy_rules() -> bool:
+    try:
+        return "filter" in _LEGACY_TABLES.read_text().split()
+    except OSError:
+        return False
+
+
+def _ufw_is_on(settings: Path) -> bool:
+    try:
+        lines = settings.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.strip().lower() == "enabled=yes" for line in lines)
+
+
+def _is_active(unit: str) -> bool:
+    return _output("systemctl", "is-active", unit) is not None
+
+
+def _output(*argv: str) -> bytes | None:
+    """Return what a program prints, or None where it can't."""
+    try:
+        done = process.run(argv, timeout=_LIMIT)
+    except (errors.MissingProgram, errors.TimedOut):
+        return None
+    return done.stdout if done.status == 0 else None

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kernel's packet filter rules, read for one question.
+
+Does a chain that all packets pass drop what it does not know, and is there no
+rule on the way that accepts what a given bridge sends?  Conditions that no
+firewall of Debian uses for this are not weighed.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Where packets to this machine pass, and those that it forwards.
+INPUT, FORWARD = "input", "forward"
+#: Guests come up by IPv4: chains for IPv6 alone don't matter.
+_FAMILIES = ("ip", "inet")
+#: The UDP port of a DHCP server.
+_DHCP = 67
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a rule does, and for whom.
+
+    ``named`` tells whether it is for the bridge by name, or for DHCP;
+    ``conditional`` whether it is for some packets only.  The verdict is
+    accept, drop or empty; ``target`` is the chain that it goes to.
+    """
+
+    named: bool
+    conditional: bool
+    verdict: str
+    target: str
+
+
+@dataclass
+class Chain:
+    """A chain; only one with a hook sees packets by itself."""
+
+    hook: str = ""
+    policy: str = "accept"
+    rules: list[Rule] = field(default_factory=list)
+
+
+@dataclass
+class Table:
+    """Chains that can go to each other, by name.
+
+    ``tool`` is the program that changes them.
+    """
+
+    family: str
+    name: str
+    tool: str = "nft"
+    chains: dict[str, Chain] = field(default_factory=dict)
+
+    def closed(self) -> Iterator[tuple[str, Chain]]:
+        """Yield the chains that keep the bridge's packets out."""
+        for name, chain in self.chains.items():
+            if (
+                chain.hook in {INPUT, FORWARD}
+                and self._drops_the_rest(name)
+                and not self._admits_the_bridge(name)
+            ):
+                yield name, chain
+
+    def reachable(
+        self, start: str, *, by_all_packets: bool = False
+    ) -> set[str]:
+        """Return the names of the chains that one leads to, with its own."""
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            name = waiting.pop()
+            if name in self.chains and name not in found:
+                found.add(name)
+                waiting += [
+                    rule.target
+                    for rule in self.chains[name].rules
+                    if not (by_all_packets and rule.conditional)
+                ]
+        return found
+
+    def _drops_the_rest(self, name: str) -> bool:
+        return self.chains[name].policy == "drop" or any(
+            rule.verdict == "drop" and not rule.conditional
+            for rule in self.chains[name].rules
+        )
+
+    def _admits_the_bridge(self, start: str) -> bool:
+        return any(
+            rule.named and self._accepts(rule)
+            for name in self.reachable(start)
+            for rule in self.chains[name].rules
+        ) or any(
+            _accepts_all(self.chains[name])
+            for name in self.reachable(start, by_all_packets=True)
+        )
+
+    def _accepts(self, rule: Rule) -> bool:
+        """Tell whether a rule accepts, or goes where all is accepted."""
+        if rule.target in self.chains:
+            return _accepts_all(self.chains[rule.target])
+        return rule.verdict == "accept"
+
+
+def _accepts_all(chain: Chain) -> bool:
+    return any(
+        rule.verdict == "accept" and not rule.conditional
+        for rule in chain.rules
+    )
+
+
+def of_nft(listing: Any, bridge: str) -> list[Table]:
+    """Read what 'nft --json list ruleset' says; skip what is not understood.
+
+    ``listing`` is its JSON, decoded.
+    """
+    tables: dict[tuple[str, str], Table] = {}
+
+    def chain(family: str, table: str, name: str) -> Chain:
+        at = tables.setdefault((family, table), Table(family, table))
+        return at.chains.setdefault(name, Chain())
+
+    match listing:
+        case {"nftables": list(objects)}:
+            pass
+        case _:
+            objects = []
+    for item in objects:
+        match item:
+            case {
+                "chain": {
+                    "family": str(family),
+                    "table": str(table),
+                    "name": str(name),
+                } as settings
+            } if family in _FAMILIES:
+                made = chain(family, table, name)
+                made.hook = str(settings.get("hook", ""))
+                made.policy = str(settings.get("policy", "accept"))
+            case {
+                "rule": {
+                    "family": str(family),
+                    "table": str(table),
+                    "chain": str(name),
+                    "expr": list(expressions),
+                }
+            } if family in _FAMILIES:
+                chain(family, table, name).rules.append(
+                    _rule(expressions, bridge)
+                )
+    return list(tables.values())
+
+
+def _rule(expressions: list[Any], bridge: str) -> Rule:
+    named = conditional = False
+    verdict = target = ""
+    for expression in expressions:
+        match expression:
+            case {"accept": _}:
+                verdict = "accept"
+            case {"drop": _} | {"reject": _} | {"xt": {"name": "REJECT"}}:
+                verdict = "drop"
+            case {"jump": {"target": str(name)}}:
+                target = name
+            case {"goto": {"target": str(name)}}:
+                target = name
+            case {"counter": _} | {"log": _}:
+                pass
+            case {"match": {"op": "!="}}:
+                conditional = True
+            case {"match": {"left": left, "right": right}}:
+                conditional = True
+                named = named or _is_for(left, right, bridge)
+            case _:
+                conditional = True
+    return Rule(
+        named=named, conditional=conditional, verdict=verdict, target=target
+    )
+
+
+def _is_for(left: Any, right: Any, bridge: str) -> bool:
+    """Tell whether a match is of the bridge's name, or of DHCP's port."""
+    match right:
+        case {"set": list(values)}:
+            pass
+        case _:
+            values = [right]
+    match left:
+        case {"meta": {"key": "iifname" | "oifname" | "iif" | "oif"}}:
+            return any(_is_name(value, bridge) for value in values)
+        case {"payload": {"protocol": "udp", "field": "dport"}}:
+            return _DHCP in values
+    return False
+
+
+def _is_name(pattern: Any, bridge: str) -> bool:
+    if not isinstance(pattern, str):
+        return False
+    return pattern == bridge or (
+        pattern.endswith("*") and bridge.startswith(pattern[:-1])
+    )
+
+
+def of_iptables(saved: str, bridge: str) -> Table:
+    """Read what 'iptables-legacy --list-rules' says."""
+    table = Table("ip", "filter", tool="iptables-legacy")
+    for line in saved.splitlines():
+        match _words(line):
+            case ["-P", name, policy]:
+                table.chains[name] = Chain(name.lower(), policy.lower())
+            case ["-N", name]:
+                table.chains[name] = Chain()
+            case ["-A", name, *words]:
+                rule = _iptables_rule(words, bridge)
+                table.chains.setdefault(name, Chain()).rules.append(rule)
+    return table
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quotation that does not end
+        return []
+
+
+_VERDICTS: Mapping[str, str] = {
+    "ACCEPT": "accept",
+    "DROP": "drop",
+    "REJECT": "drop",
+}
+
+
+def _iptables_rule(words: list[str], bridge: str) -> Rule:
+    named = conditional = False
+    target = ""
+    previous = ""
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        if option in {"-j", "-g"}:
+            target = value
+            break  # what follows is the target's own
+        if option in {"-i", "-o"} and previous != "!":
+            named = named or _is_name(value.replace("+", "*"), bridge)
+        conditional = True
+        previous = option
+    verdict = _VERDICTS.get(target, "")
+    return Rule(
+        named=named,
+        conditional=conditional,
+        verdict=verdict,
+        target="" if verdict else target,
+    )

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
+#
+# sh -c "$(cat login.sh)" login
+#
+# Prints the environment of a login, a NUL after each variable, as the guest's
+# own files make it of what is there already.  What these files print goes
+# nowhere, and one that exits ends the reading alone.
+
+# shellcheck disable=SC1091
+exec 3>&1 >/dev/null 2>&1 </dev/null
+trap 'exec /usr/bin/env -0 >&3 3>&-' EXIT
+set -a
+[ ! -r /etc/environment ] || . /etc/environment
+[ ! -r /etc/default/locale ] || . /etc/default/locale
+set +a
+[ ! -r /etc/profile ] || . /etc/profile
+exit

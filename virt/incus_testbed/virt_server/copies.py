@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies out of a testbed, in place of VirtSubproc's.
+
+VirtSubproc unpacks what the testbed sends into a folder that may be there,
+with GNU tar, which follows the links that an earlier copy has left in it.
+"""
+
+import contextlib
+import io
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from incus_testbed import errors, process, reporting
+from incus_testbed.copyout import copy
+from incus_testbed.copyout.limits import Limits
+from incus_testbed.copyout.source import Ended, Source
+from incus_testbed.copyout.tree import LeftOut, Link
+
+# The format is the one that copyout.archive reads, whatever the guest's
+# environment says.
+_SEND_FOLDER = (
+    "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu --create --file=- ."
+)
+_SEND_FILE = "cat <{}"
+_MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
+
+#: Folders whose links are remembered, and characters of a name that are shown.
+_REMEMBERED = 16
+_SHOWN = 300
+
+TimeLimit = Callable[[], AbstractContextManager[None]]
+
+
+class Copies:
+    """The copies of one server, which remembers what had no place here.
+
+    autopkgtest copies a package's source out, and into the next testbed.
+    There the links that must not be on this machine are wanted again.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has been copied."""
+        self._links: dict[str, list[Link]] = {}
+
+    def copy_folder(
+        self, auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
+    ) -> list[str]:
+        """Copy a folder out of the testbed; say what has no place here.
+
+        That is a line for each thing.  ``auxverb``: the words that run a
+        command in the testbed.  ``limit`` makes the copy end in time; to
+        remove what is left of it may take longer.
+
+        :raises errors.TestbedError: the copy failed, and nothing is left of it
+        :raises OSError: ``here`` can't be used
+        """
+        limits = Limits.from_environment()
+        with copy.folder_beside(Path(here)) as new, limit():
+            with _sent(auxverb, _SEND_FOLDER, there) as source:
+                new.receive(source, limits)
+            new.finish()
+        self._remember(os.path.realpath(here), new.left_out.links)
+        return list(_complaints(new.left_out))
+
+    @staticmethod
+    def copy_file(
+        auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
+    ) -> None:
+        """Copy a file out of the testbed; raises what copy_folder() does."""
+        limits = Limits.from_environment()
+        target = Path(here)
+        if copy.is_device(target):
+            with limit(), _sent(auxverb, _SEND_FILE, there) as source:
+                copy.copy_to_device(source, target)
+            return
+        with copy.file_beside(target) as new, limit():
+            with _sent(auxverb, _SEND_FILE, there) as source:
+                new.receive(source, limits)
+            new.finish()
+
+    def put_links_back(
+        self, auxverb: Sequence[str], here: str, there: str, timeout: float
+    ) -> None:
+        """Make the links of a copied folder where it is copied to.
+
+        :raises errors.TestbedError: that failed
+        """
+        links = self._links.get(os.path.realpath(here))
+        if links:
+            argv = _in_guest(auxverb, _MAKE_LINKS, there)
+            done = process.run(argv, stdin=_archive(links), timeout=timeout)
+            if done.status:
+                raise errors.CommandFailed(
+                    f"{len(links)} links can't be made in the testbed",
+                    details=reporting.printable(done.stderr),
+                )
+
+    def _remember(self, here: str, links: list[Link]) -> None:
+        self._links.pop(here, None)
+        # The source comes first, and hostile tests have many more folders.
+        if links and len(self._links) < _REMEMBERED:
+            self._links[here] = links
+
+
+def _complaints(left_out: LeftOut) -> Iterator[str]:
+    """Yield what to say of what was left out, each in one line."""
+    for path, why in left_out.first:
+        name = reporting.printable(os.fsdecode(path))
+        yield f"left out {name[:_SHOWN]}: {why}"
+    more = left_out.count - len(left_out.first)
+    if more:
+        yield f"and {more} more"
+
+
+@contextlib.contextmanager
+def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
+    """Have the testbed send something, which has to be read to its end.
+
+    :raises errors.CommandFailed: the testbed failed to send all of it
+    """
+    argv = _in_guest(auxverb, command, path)
+    with process.stream(
+        argv, stdout=subprocess.PIPE, stderr=sys.stderr.fileno()
+    ) as sender:
+        assert sender.stdout  # noqa: S101  # it was asked for
+        try:
+            yield Source(sender.stdout.fileno())
+        except Ended:
+            _check_status(sender.wait())
+            raise
+        _check_status(sender.wait())
+
+
+def _check_status(status: int) -> None:
+    if status:
+        raise errors.CommandFailed(
+            f"The testbed failed to send it, with status {status}"
+        )
+
+
+def _in_guest(auxverb: Sequence[str], command: str, path: str) -> list[str]:
+    return [*auxverb, "sh", "-ec", command.format(shlex.quote(path))]
+
+
+def _archive(links: Sequence[Link]) -> bytes:
+    # Here, because it takes a while to import and is seldom needed.
+    import tarfile  # noqa: PLC0415
+
+    file = io.BytesIO()
+    with tarfile.open(
+        fileobj=file, mode="w", format=tarfile.GNU_FORMAT
+    ) as archive:
+        for link in links:
+            member = tarfile.TarInfo(os.fsdecode(link.path))
+            member.type = tarfile.SYMTYPE
+            member.linkname = os.fsdecode(link.target)
+            archive.addfile(member)
+    return file.getvalue()
