@@ -11,7 +11,7 @@ help:
 	@echo 'make lint    ruff, mypy, shellcheck'
 	@echo 'make test    the tests alone'
 	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
-	@echo 'make e2e     run tasks of real Debusine servers; takes a quarter of an hour'
+	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make e2e-compare  time them with the executor of Debusine, too'
 	@echo 'make package-check  build the packages on, and put them on, each Debian'
 	@echo 'make fuzz    try every parser with files changed at random; FUZZ_CASES= how many each'

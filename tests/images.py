@@ -46,15 +46,25 @@ class ImageError(Exception):
     """No image could be made; says why."""
 
 
-def build(suite: str, packages: Sequence[str] = ()) -> Path:
+def build(
+    suite: str, packages: Sequence[str] = (), *, without: Sequence[str] = ()
+) -> Path:
     """Return a minimal system with systemd and ``packages``, as a tarball.
 
+    ``without`` are patterns of paths that dpkg leaves out, as in dpkg.cfg(5).
     Only one process makes a given image; others wait for it.
 
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
     source = debian_source()
-    options = [*apt_options(), *_preference(suite)]
+    options = [
+        *(
+            f"--aptopt={option}"
+            for option in (*apt_options(), *_preference(suite))
+        ),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in without),
+        *key_hooks(source.get("Signed-By", "")),
+    ]
     wanted = sorted({"systemd-sysv", *packages})
     if "https://" in source["URIs"]:
         wanted.append("ca-certificates")
@@ -71,9 +81,7 @@ def build(suite: str, packages: Sequence[str] = ()) -> Path:
                 image,
                 suite,
                 text,
-                [f"--include={','.join(wanted)}"]
-                + [f"--aptopt={option}" for option in options]
-                + key_hooks(source.get("Signed-By", "")),
+                [f"--include={','.join(wanted)}", *options],
             )
     return image
 

@@ -169,6 +169,8 @@ def test_the_profile_of_an_older_script_gets_what_it_lacks(
     incus: Incus,
 ) -> None:
     _made_by_debusine(incus)
+    # A worker goes on offering what it did before.
+    assert host.obstacles(incus, driver="lxc") == []
 
     _setup(incus)
 

@@ -46,6 +46,8 @@ class Run:
 
 def compare(site: Installation) -> Iterator[Run]:
     """Run the work request with each executor, cold and warm."""
+    site.worker.use_ours()
+    site.set_up()
     choices = (site.worker.use_upstreams, site.worker.use_ours)
     for executor, choose in zip(_EXECUTORS, choices, strict=True):
         choose()

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Debusine of each generation, one after the other."""
+"""A Debusine of each generation, one after the other.
+
+Its worker is set up in the order in which an administrator would do it, and
+each fixture gives the machine after one more step.
+"""
 
 from collections.abc import Iterator
 
@@ -16,12 +20,27 @@ from tests.e2e.installation import (
 @pytest.fixture(
     scope="module", params=GENERATIONS, ids=[each.suite for each in GENERATIONS]
 )
-def site(
+def upstreams(
     request: pytest.FixtureRequest,
     incus_environment: object,
     room_for_many: None,
 ) -> Iterator[Installation]:
-    """Give a Debusine with this software on its worker."""
+    """Give a Debusine whose worker Debusine's own script has set up."""
     del incus_environment, room_for_many
     with installed(Incus(), request.param) as installation:
         yield installation
+
+
+@pytest.fixture(scope="module")
+def with_packages(upstreams: Installation) -> Installation:
+    """Give it with our packages on the worker, and nothing done about them."""
+    upstreams.worker.use_ours()
+    return upstreams
+
+
+@pytest.fixture(scope="module")
+def site(with_packages: Installation) -> Installation:
+    """Give it with all done that README.md says of a worker."""
+    with_packages.set_up()
+    with_packages.worker.wait_until_offering()
+    return with_packages

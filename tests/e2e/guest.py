@@ -85,9 +85,9 @@ class Guest:
         self._instance.files.pull(source, str(target))
         return target
 
-    def instances(self) -> list[str]:
+    def instances(self, where: str = "--all-projects") -> list[str]:
         """Return the names of the instances in the guest's own Incus."""
-        listed = self.run("incus", "list", "--all-projects", "--format=json")
+        listed = self.run("incus", "list", where, "--format=json")
         return [instance["name"] for instance in json.loads(listed)]
 
 

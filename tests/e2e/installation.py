@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All of Debusine in a guest, with this software on its worker."""
+"""All of Debusine in a guest whose worker Debusine's own script has set up."""
 
 import contextlib
 import platform
@@ -16,11 +16,10 @@ from tests import images
 from tests.e2e import debusine, guest, packages
 from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
-from tests.e2e.worker import PACKAGES, Worker
+from tests.e2e.worker import FILES, PACKAGES, Worker
 
 _PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
 _SCRIPTS = Path(__file__).with_name("guest")
-_FILES = "/root/e2e"
 
 #: Debusine itself.  Its database can't be made before there is a server for
 #: it: dbconfig is told not to try.
@@ -39,6 +38,11 @@ _WORKER = (
 #: What Debusine's tasks expect in an environment; systemd-resolved is for its
 #: own executor, which has no other name resolution.
 _ENVIRONMENT = ("dpkg-dev", "systemd-resolved")
+#: What it does without: that executor takes a second for 3 MB.
+_NOT_IN_ENVIRONMENT = (
+    *("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*"),
+    "/usr/share/man/*",
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,31 @@ class Generation:
     """A generation of Debusine, and the Debian that has it."""
 
     suite: str
-    #: What task data calls the architecture of an instance.
-    architecture_key: str
+    #: Debusine's version.
+    debusine: tuple[int, ...]
+
+    @property
+    def architecture_key(self) -> str:
+        """What task data calls the architecture of an instance."""
+        if self.debusine < (0, 12):
+            return "host_architecture"
+        return "build_architecture"
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """What an environment's data says of the archive's components."""
+        return {} if self.debusine < (0, 12) else {"components": ["main"]}
+
+    @property
+    def children_inherit(self) -> bool:
+        """Tell whether the worker's children get its environment."""
+        return self.debusine < (0, 14, 10)
 
 
 GENERATIONS = (
-    Generation("trixie", "host_architecture"),
-    Generation("sid", "build_architecture"),
+    Generation("trixie", (0, 11, 3)),
+    Generation("trixie-backports", (0, 16, 2)),
+    Generation("sid", (0, 16, 2)),
 )
 
 
@@ -64,6 +86,12 @@ class Installation:
     guest: Guest
     debusine: Debusine
     worker: Worker
+
+    def set_up(self, project: str = "default") -> str:
+        """Run the command that makes what testbeds need; return its output."""
+        return self.guest.run(
+            "env", f"INCUS_PROJECT={project}", "incus-testbed", "setup"
+        )
 
     def task(self, **data: Any) -> dict[str, Any]:
         """Return task data for a task in an instance."""
@@ -81,24 +109,27 @@ class Installation:
     @cached_property
     def environment(self) -> int:
         """A small system of the same Debian: an artifact."""
-        suite = self.generation.suite
+        codename = images.codename(self.generation.suite)
         with TemporaryDirectory() as scratch:
             tarball = Path(scratch, "system.tar.xz")
-            _repack(images.build(suite, _ENVIRONMENT), tarball)
+            system = images.build(
+                codename, _ENVIRONMENT, without=_NOT_IN_ENVIRONMENT
+            )
+            _repack(system, tarball)
             self.guest.push(tarball, "/root")
         return self.debusine.create_artifact(
             "debian:system-tarball",
             {
                 "filename": tarball.name,
                 "vendor": "debian",
-                "codename": suite,
+                "codename": codename,
                 "mirror": images.debian_source()["URIs"],
                 "variant": "minbase",
                 "pkglist": {},
                 "architecture": _architecture(),
                 "with_dev": False,
                 "with_init": True,
-                **self._components(),
+                **self.generation.components,
             },
             f"/root/{tarball.name}",
         )
@@ -114,29 +145,26 @@ class Installation:
         return self._source("2")
 
     def _source(self, version: str) -> int:
-        tree = f"{_FILES}/{_PACKAGE.name}"
-        dsc = self.guest.run(f"{_FILES}/guest/source.sh", tree, version)
+        tree = f"{FILES}/{_PACKAGE.name}"
+        dsc = self.guest.run(f"{FILES}/guest/source.sh", tree, version)
         return self.debusine.import_source(dsc.strip())
-
-    def _components(self) -> dict[str, Any]:
-        """Return what Debusine asks for from 0.12 on, and refuses before."""
-        if self.generation.architecture_key == "host_architecture":
-            return {}
-        return {"components": ["main"]}
 
 
 @contextlib.contextmanager
 def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
-    """Have a Debusine whose worker offers the backend incus-lxc."""
+    """Have a Debusine whose worker offers the backend incus-lxc.
+
+    It runs Debusine's own executor; our packages lie beside it.
+    """
     with guest.running(
         incus, generation.suite, (*_DEBUSINE, *_WORKER)
     ) as machine:
         _quieten(machine)
         _put_packages(incus, generation.suite, machine)
-        machine.push(_PACKAGE, _FILES)
-        machine.push(_SCRIPTS, _FILES)
-        token = machine.run(f"{_FILES}/guest/server.sh", debusine.NAME)
-        machine.run(f"{_FILES}/guest/worker.sh", PACKAGES, debusine.NAME)
+        machine.push(_PACKAGE, FILES)
+        machine.push(_SCRIPTS, FILES)
+        token = machine.run(f"{FILES}/guest/server.sh", debusine.NAME)
+        machine.run(f"{FILES}/guest/worker.sh", debusine.NAME)
         worker = Worker(machine)
         worker.wait_until_offering()
         yield Installation(

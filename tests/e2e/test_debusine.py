@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Debusine runs its tasks on this software's executor."""
+"""A real Debusine runs its tasks on this software's executor.
+
+The tests follow what an administrator does with a worker, one after the other.
+"""
 
 import json
 import time
@@ -7,11 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.e2e.debusine import WorkRequest
 from tests.e2e.installation import Installation
-from tests.e2e.worker import program
+from tests.e2e.worker import process, program
 
 #: Seconds in which a worker removes what another has left.
 _CLEAN_UP = 30.0
+_NOTHING_TO_DO = "nothing to do"
+_ELSEWHERE = "elsewhere"
 
 
 def _wait_for(what: str, condition: Callable[[], bool], limit: float) -> None:
@@ -39,9 +45,62 @@ def _upload(site: Installation) -> dict[str, object]:
     return site.task(input={"source_artifact": site.source})
 
 
+def test_upstreams_executor_on_the_machine_that_its_script_set_up(
+    upstreams: Installation,
+) -> None:
+    upstreams.debusine.complete("makesourcepackageupload", _upload(upstreams))
+    assert "/usr/bin/debusine-worker" in program(upstreams.guest)
+
+
+def test_our_packages_alone_do_not_end_the_offer(
+    with_packages: Installation,
+) -> None:
+    assert with_packages.worker.offers_incus(), with_packages.worker.log()
+
+
 def test_worker_offers_our_executor(site: Installation) -> None:
     assert site.worker.offers_incus()
     assert "incus-lxc is available, by debusine_incus" in site.worker.log()
+
+
+def _nics(site: Installation) -> list[tuple[str, str]]:
+    """Return name and network of the NICs that a testbed gets."""
+    shown = site.guest.run("incus", "query", "/1.0/profiles/debusine")
+    return [
+        (device["name"], device["network"])
+        for device in json.loads(shown)["devices"].values()
+        if device["type"] == "nic"
+    ]
+
+
+def test_setup_keeps_what_upstreams_script_made(site: Installation) -> None:
+    assert _nics(site) == [("host0", "debusinebr0")]
+    assert _NOTHING_TO_DO in site.set_up()
+
+
+@pytest.fixture
+def _doubled_nic(site: Installation) -> Iterator[None]:
+    """Have the profile as earlier versions of our setup left upstream's."""
+    site.guest.run(
+        *("incus", "profile", "device", "add", "debusine", "eth0", "nic"),
+        *("network=debusinebr0", "name=host0"),
+    )
+    yield
+    if len(_nics(site)) > 1:
+        site.guest.run(
+            *("incus", "profile", "device", "remove", "debusine", "eth0")
+        )
+
+
+@pytest.mark.usefixtures("_doubled_nic")
+def test_setup_mends_what_an_earlier_version_broke(site: Installation) -> None:
+    site.debusine.complete(
+        "makesourcepackageupload", _upload(site), result="failure"
+    )
+    assert _NOTHING_TO_DO not in site.set_up()
+    assert _nics(site) == [("host0", "debusinebr0")]
+    assert _NOTHING_TO_DO in site.set_up()
+    site.debusine.complete("makesourcepackageupload", _upload(site))
 
 
 def test_autopkgtest(site: Installation) -> None:
@@ -85,22 +144,75 @@ def test_sbuild(site: Installation) -> None:
     assert site.guest.instances() == []
 
 
-def _in_the_middle(site: Installation) -> str:
-    """Have a task run; return the name of its instance."""
-    site.debusine.submit("makesourcepackageupload", _upload(site))
+def _in_the_middle(site: Installation) -> tuple[WorkRequest, str]:
+    """Have a task run; return its request and the name of its instance."""
+    request = site.debusine.submit("makesourcepackageupload", _upload(site))
     _wait_for("instance", lambda: bool(site.guest.instances()), 120)
     (name,) = site.guest.instances()
-    return name
+    return request, name
 
 
 @pytest.mark.parametrize("way", ["restart", "kill"])
 def test_worker_goes_down_in_the_middle(site: Installation, way: str) -> None:
-    name = _in_the_middle(site)
+    _, name = _in_the_middle(site)
     getattr(site.worker, way)()
     _wait_for("clean-up", lambda: name not in site.guest.instances(), _CLEAN_UP)
     newest = site.debusine.settle()
     assert newest.result == "success", site.debusine.evidence(newest)
     assert site.guest.instances() == []
+
+
+def test_upgrade_leaves_a_busy_worker_alone(site: Installation) -> None:
+    before = process(site.guest)
+    request, _ = _in_the_middle(site)
+    site.worker.upgrade()
+    ended = site.debusine.wait(request)
+    assert ended.result == "success", site.debusine.evidence(ended)
+    assert process(site.guest) == before
+
+
+@pytest.fixture
+def _project(site: Installation) -> Iterator[None]:
+    """Have a project that testbeds can be in, beside the default one."""
+    site.guest.run(
+        *("incus", "project", "create", _ELSEWHERE),
+        *("-c", "features.images=true", "-c", "features.profiles=true"),
+    )
+    try:
+        site.set_up(project=_ELSEWHERE)
+        yield
+    finally:
+        site.guest.run(
+            *("sh", "-c", f"echo yes | incus project delete -f {_ELSEWHERE}"),
+        )
+
+
+@pytest.mark.usefixtures("_project")
+def test_project_of_which_only_the_worker_is_told(site: Installation) -> None:
+    """What the virt server would not see is refused, where it would not."""
+    with site.worker.environment(unit={"INCUS_PROJECT": _ELSEWHERE}):
+        offers = site.worker.offers_incus()
+        assert offers == site.generation.children_inherit, site.worker.log()
+        if not offers:
+            assert "[Environment]" in site.worker.log()
+            assert "config.ini" in site.worker.log()
+
+
+@pytest.mark.usefixtures("_project")
+def test_project_of_which_tasks_are_told_too(site: Installation) -> None:
+    setting = {"INCUS_PROJECT": _ELSEWHERE}
+    with site.worker.environment(unit=setting, children=setting):
+        assert site.worker.offers_incus(), site.worker.log()
+        request = site.debusine.submit(
+            "autopkgtest", {**_autopkgtest(site), "include_tests": ["as-user"]}
+        )
+        _wait_for(
+            f"instance in project {_ELSEWHERE}",
+            lambda: bool(site.guest.instances(f"--project={_ELSEWHERE}")),
+            120,
+        )
+        ended = site.debusine.wait(request)
+        assert ended.result == "success", site.debusine.evidence(ended)
 
 
 @pytest.fixture
@@ -148,6 +260,9 @@ def test_nothing_is_left(site: Installation) -> None:
     ]
     assert aliases == [[f"artifact/{site.environment}"]]
     kept = site.guest.run(
-        *("find", "/var/lib/debusine/worker", "-name", "*.tar*")
+        *("find", "/var/lib/debusine/worker"),
+        # Debusine's own executor keeps what it downloads.
+        *("-path", "*/system-images", "-prune", "-o", "-name", "*.tar*"),
+        "-print",
     )
     assert kept == ""

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The worker in a guest, as the machine's administrator sees it."""
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tests.e2e.guest import Guest
 
 UNIT = "debusine-worker"
 
-#: Where our packages lie in its guest.
+#: Where the files of these tests lie in its guest, and our packages.
+FILES = "/root/e2e"
 PACKAGES = "/root/packages"
+
+_CONFIGURATION = "/etc/debusine/worker/config.ini"
+_DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/e2e.conf"
 
 #: Seconds until a worker that was started offers what it can do.
 _LIMIT = 120
@@ -47,9 +54,11 @@ class Worker:
         self._guest = guest
 
     def log(self) -> str:
-        """Return what it has logged since the guest was started."""
+        """Return what the worker that runs has logged."""
         return self._guest.run(
-            "journalctl", f"--unit={UNIT}", "--no-pager", "--output=cat"
+            *("sh", "-euc"),
+            f"id=$(systemctl show --property=InvocationID --value {UNIT})\n"
+            "journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID=$id",
         )
 
     def restart(self) -> None:
@@ -66,11 +75,41 @@ class Worker:
 
     def use_ours(self) -> None:
         """Install our packages; wait until it runs with them."""
-        self._change_packages(f"install {PACKAGES}/*.deb")
+        with self._telling_anew():
+            self._apt("update")
+            self._apt(f"install --allow-downgrades {PACKAGES}/*.deb")
 
     def use_upstreams(self) -> None:
         """Remove our package for it; wait until it runs without."""
-        self._change_packages("remove debusine-worker-incus")
+        with self._telling_anew():
+            self._apt("remove debusine-worker-incus")
+
+    def upgrade(self) -> None:
+        """Install later versions of our packages, of the same content."""
+        later = f"{PACKAGES}/later"
+        self._guest.run(f"{FILES}/guest/later.sh", PACKAGES, later)
+        self._apt(f"install {later}/*.deb")
+
+    @contextlib.contextmanager
+    def environment(
+        self,
+        *,
+        unit: Mapping[str, str],
+        children: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[None]:
+        """Have its unit set variables, and its configuration, for children."""
+        settings = "\n".join(f"{key} = {children[key]}" for key in children)
+        variables = "\n".join(f"Environment={key}={unit[key]}" for key in unit)
+        saved = self._guest.run("cat", _CONFIGURATION)
+        try:
+            self._write(_CONFIGURATION, f"{saved}\n[Environment]\n{settings}\n")
+            self._write(_DROP_IN, f"[Service]\n{variables}\n")
+            self._reload()
+            yield
+        finally:
+            self._write(_CONFIGURATION, saved)
+            self._guest.run("rm", "-f", _DROP_IN)
+            self._reload()
 
     def offer(self) -> dict[str, Any]:
         """Return what it has told the server of itself last."""
@@ -95,13 +134,27 @@ class Worker:
                 raise TimeoutError(f"{self.offer()}\n{self.log()}")
             time.sleep(1)
 
-    def _change_packages(self, words: str) -> None:
-        """Have apt do something that restarts it; wait until it did."""
-        before = self._told()[0]
+    def _reload(self) -> None:
+        """Restart it with what is configured now; wait until it runs."""
+        with self._telling_anew():
+            self._guest.run("systemctl", "daemon-reload")
+            self.restart()
+
+    def _apt(self, words: str) -> None:
         self._guest.run(
             *("sh", "-c"),
             f"DEBIAN_FRONTEND=noninteractive apt-get -qy {words}",
         )
+
+    def _write(self, path: str, text: str) -> None:
+        script = 'mkdir -p "${1%/*}"; printf %s "$2" >"$1"'
+        self._guest.run("sh", "-euc", script, "sh", path, text)
+
+    @contextlib.contextmanager
+    def _telling_anew(self) -> Iterator[None]:
+        """Do what restarts it; wait until it has told the server of itself."""
+        before = self._told()[0]
+        yield
         deadline = time.monotonic() + _LIMIT
         while self._told()[0] == before:
             if time.monotonic() > deadline:

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-#   worker.sh DIRECTORY NAME
+#   worker.sh NAME
 #
-# In a guest with Debusine's server NAME: do what README.md says of a worker,
-# with the packages in DIRECTORY, and let the worker in.
+# In a guest with Debusine's server NAME and its worker: set Incus up with
+# Debusine's own script, as its documentation says, and let the worker in.
 
 set -eu
 
@@ -12,14 +12,16 @@ admin() {
     (cd / && runuser -u debusine-server -- debusine-admin "$@")
 }
 
-export DEBIAN_FRONTEND=noninteractive
-apt-get -qy update >&2
-apt-get -qy install "$1"/*.deb >&2
-incus-testbed setup
 cat >/etc/debusine/worker/config.ini <<END
 [General]
-api-url = http://$2/api
+api-url = http://$1/api
 END
+
+# The script leaves the subnet to Incus, which finds a free one only where
+# pings are answered.
+incus network create debusinebr0 \
+    ipv4.address=192.168.77.1/24 ipv4.nat=true ipv6.address=none
+/usr/share/doc/debusine-worker/examples/configure-worker-incus.sh
 systemctl restart debusine-worker
 
 timeout 60 sh -c 'until test -s /etc/debusine/worker/token; do sleep 0.2; done'

@@ -266,6 +266,11 @@ def _of_incus(
         ),
         *ALL,
     )
+    # The script of Debusine before 0.14.5 makes a profile without it.
+    yield need(
+        "nested containers",
+        partial(profile.check_nesting, incus, names.profile),
+    )
     yield need(
         f"profile {names.machine_profile}",
         partial(

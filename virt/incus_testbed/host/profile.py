@@ -59,6 +59,25 @@ def check(incus: Incus, name: str, *, network: str, pool: str) -> Finding:
     )
 
 
+def check_nesting(incus: Incus, name: str) -> Finding:
+    """Look whether tests may make containers of their own.
+
+    "false" is an admin's choice.
+    """
+    try:
+        config = incus.profile(name)["config"]
+    except errors.NotFound:
+        config = {}
+    if NESTING in config:
+        return good(f"{NESTING} is {config[NESTING]}")
+    target = incus.target(name)
+    return Finding(
+        state=State.FAILED,
+        detail="tests can't make containers of their own",
+        fix=(("incus", "profile", "set", target, f"{NESTING}=true"),),
+    )
+
+
 def check_for_machines(
     incus: Incus, name: str, *, beside: str, pool: str
 ) -> Finding:
@@ -174,8 +193,6 @@ def _settings(target: str, config: Mapping[str, str]) -> Commands:
     if RAW_LXC not in ("".join(line.split()) for line in lines):
         value = "\n".join([*lines, RAW_LXC])
         yield ("incus", "profile", "set", target, f"raw.lxc={value}")
-    if NESTING not in config:  # "false" is an admin's choice
-        yield ("incus", "profile", "set", target, f"{NESTING}=true")
 
 
 def _network_changes(target: str, present: Devices, network: str) -> Commands:
