@@ -302,13 +302,21 @@ def raw_disk_without_end() -> Pieces:
 
 
 def _qcow2(
-    *, size: int, bits: int, l1: bytes, features: int = 0, rest: Pieces = ()
+    *,
+    size: int,
+    bits: int,
+    l1: bytes,
+    features: int = 0,
+    refcounts: int = 0,
+    rest: Pieces = (),
 ) -> Pieces:
+    """Make an image; ``refcounts`` is the cluster of their table, if any."""
     cluster = 1 << bits
     head = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",
         *(b"QFI\xfb", 3, 0, 0, bits, size, 0, len(l1) // 8, cluster),
-        *(0, 0, 0, 0, features, 0, 0, 4, 112, int(features == 8)),
+        *(refcounts * cluster, min(refcounts, 1), 0, 0),
+        *(features, 0, 0, 4, 112, int(features == 8)),
     )
     yield head.ljust(cluster, b"\0")
     yield l1.ljust(-(-len(l1) // cluster) * cluster, b"\0")
@@ -326,7 +334,13 @@ def qcow2_of_one_cluster() -> Pieces:
         bits=bits,
         l1=struct.pack(">Q", 2 * cluster | 1 << 63),
         features=1 << 3,
-        rest=[table.ljust(cluster, b"\0"), b"x" * cluster],
+        refcounts=4,
+        rest=[
+            table.ljust(cluster, b"\0"),
+            b"x" * cluster,
+            struct.pack(">Q", 5 * cluster).ljust(cluster, b"\0"),
+            struct.pack(">6H", *[1] * 6).ljust(cluster, b"\0"),
+        ],
     )
 
 
