@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that mean harm, made here: small ones that would take a lot."""
 
+import bz2
 import contextlib
 import io
 import lzma
@@ -53,7 +54,7 @@ def made(name: str) -> Iterator[Path]:
             DISKS[name](disk)
             subprocess.run(["zstd", "-q", disk, "-o", packed], check=True)
             disk.unlink()
-        elif name.startswith("xz_"):
+        elif name.endswith("_packed"):
             packed.write_bytes(b"".join(PIECES[name]()))
         else:
             _pack(PIECES[name](), packed)
@@ -150,7 +151,7 @@ def hole_in_a_small_file() -> Pieces:
 @_file
 def long_names_of_links() -> Pieces:
     yield SYSTEM
-    for number in range(40):
+    for number in range(12):
         yield symlink(f"{number}" + "x" * 10_000_000, "/")
     yield END
 
@@ -236,13 +237,35 @@ def circles_of_links() -> Pieces:
 
 
 @_file
+def long_chains_of_links() -> Pieces:
+    yield SYSTEM + member("etc/network/interfaces", b"source x\n")
+    folder = "etc/network/interfaces.d"
+    long = "x/../" * 700
+    for number in range(1500):
+        target = f"{long}{number + 1}" if number < 38 else "0"
+        yield symlink(f"{folder}/{number}", target)
+    yield END
+
+
+@_file
 def zeros() -> Pieces:
     info = tarfile.TarInfo("zeros")
-    info.size = 3 * GIB
+    info.size = GIB + GIB // 2
     yield SYSTEM + info.tobuf(tarfile.PAX_FORMAT)
-    for _ in range(3 * 1024):
+    for _ in range(1536):
         yield bytes(MIB)
     yield END
+
+
+@_file
+def zeros_by_bzip2_packed() -> Pieces:
+    info = tarfile.TarInfo("zeros")
+    info.size = 1500 * MIB
+    yield bz2.compress(SYSTEM + info.tobuf(tarfile.PAX_FORMAT))
+    part = bz2.compress(bytes(10 * MIB))
+    for _ in range(150):
+        yield part
+    yield bz2.compress(END)
 
 
 @_file
@@ -270,7 +293,7 @@ def negative_parts() -> Pieces:
 
 
 @_file
-def xz_large_dictionary() -> Pieces:
+def large_dictionary_packed() -> Pieces:
     """Have a small file ask for 4 GiB of memory."""
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": MIB}]
     packer = lzma.LZMACompressor(filters=filters)
@@ -297,7 +320,7 @@ def raw_disk_without_end() -> Pieces:
     head = bytearray(MIB)
     head[510:512] = b"\x55\xaa"
     yield bytes(head)
-    for _ in range(3 * 1024):
+    for _ in range(1536):
         yield b"x" * MIB
 
 
