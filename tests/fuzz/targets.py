@@ -70,8 +70,9 @@ _OF_DISKS = {"fat", "ext4", "qcow2_images"}
 @functools.cache
 def _archives() -> tuple[bytes, ...]:
     parts = tarballs.gnu_tar_parts()
+    system = tiny_system.tarball()
     return (
-        tiny_system.tarball(),
+        *[system] * len(parts),
         *(part + tarballs.END for part in parts),
         b"".join(parts) + tarballs.END,
     )

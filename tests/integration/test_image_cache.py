@@ -574,3 +574,27 @@ def test_full_disk_makes_unused_images_go(
         with pytest.raises(ImageImportError, match="The pool is full"):
             cache.download(cache.artifact(ID))
         assert present(incus, "artifact/1")
+
+
+def test_what_fits_nowhere_costs_no_image(
+    cache: ImageCache,
+    server: DebusineServer,
+    incus: Incus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Store(incus).add(
+        io.BytesIO(tarball("old")),
+        "artifact/1",
+        label=Labels(evictable=True),
+    )
+    server.add_artifact(ID, tarball())
+
+    def full(_client: Incus, _metadata: str, _rootfs: str) -> str:
+        error = errors.NoSpace("The pool is full")
+        error.lacking = 1 << 40
+        raise error
+
+    monkeypatch.setattr(Incus, "import_image", full)
+    with pytest.raises(ImageImportError, match="The pool is full"):
+        cache.download(cache.artifact(ID))
+    assert present(incus, "artifact/1")

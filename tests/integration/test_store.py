@@ -41,6 +41,7 @@ def test_image_says_what_it_is(cli: Cli, incus: Incus, tarball: str) -> None:
     assert image["aliases"] == [ALIAS]
     assert image["architecture"] == "x86_64"
     assert image["profiles"] == ["debusine"]
+    assert image["unpacked_size"] > image["size"]
     properties = image["properties"]
     assert properties["artifact_id"] == "4711"
     assert properties["description"] == "mine"

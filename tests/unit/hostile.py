@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that mean harm, made here: small ones that would take a lot."""
 
+import bz2
 import contextlib
 import io
 import lzma
@@ -53,7 +54,7 @@ def made(name: str) -> Iterator[Path]:
             DISKS[name](disk)
             subprocess.run(["zstd", "-q", disk, "-o", packed], check=True)
             disk.unlink()
-        elif name.startswith("xz_"):
+        elif name.endswith("_packed"):
             packed.write_bytes(b"".join(PIECES[name]()))
         else:
             _pack(PIECES[name](), packed)
@@ -150,7 +151,7 @@ def hole_in_a_small_file() -> Pieces:
 @_file
 def long_names_of_links() -> Pieces:
     yield SYSTEM
-    for number in range(40):
+    for number in range(12):
         yield symlink(f"{number}" + "x" * 10_000_000, "/")
     yield END
 
@@ -236,13 +237,35 @@ def circles_of_links() -> Pieces:
 
 
 @_file
+def long_chains_of_links() -> Pieces:
+    yield SYSTEM + member("etc/network/interfaces", b"source x\n")
+    folder = "etc/network/interfaces.d"
+    long = "x/../" * 700
+    for number in range(1500):
+        target = f"{long}{number + 1}" if number < 38 else "0"
+        yield symlink(f"{folder}/{number}", target)
+    yield END
+
+
+@_file
 def zeros() -> Pieces:
     info = tarfile.TarInfo("zeros")
-    info.size = 3 * GIB
+    info.size = GIB + GIB // 2
     yield SYSTEM + info.tobuf(tarfile.PAX_FORMAT)
-    for _ in range(3 * 1024):
+    for _ in range(1536):
         yield bytes(MIB)
     yield END
+
+
+@_file
+def zeros_by_bzip2_packed() -> Pieces:
+    info = tarfile.TarInfo("zeros")
+    info.size = 1500 * MIB
+    yield bz2.compress(SYSTEM + info.tobuf(tarfile.PAX_FORMAT))
+    part = bz2.compress(bytes(10 * MIB))
+    for _ in range(150):
+        yield part
+    yield bz2.compress(END)
 
 
 @_file
@@ -270,7 +293,7 @@ def negative_parts() -> Pieces:
 
 
 @_file
-def xz_large_dictionary() -> Pieces:
+def large_dictionary_packed() -> Pieces:
     """Have a small file ask for 4 GiB of memory."""
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": MIB}]
     packer = lzma.LZMACompressor(filters=filters)
@@ -297,18 +320,26 @@ def raw_disk_without_end() -> Pieces:
     head = bytearray(MIB)
     head[510:512] = b"\x55\xaa"
     yield bytes(head)
-    for _ in range(3 * 1024):
+    for _ in range(1536):
         yield b"x" * MIB
 
 
 def _qcow2(
-    *, size: int, bits: int, l1: bytes, features: int = 0, rest: Pieces = ()
+    *,
+    size: int,
+    bits: int,
+    l1: bytes,
+    features: int = 0,
+    refcounts: int = 0,
+    rest: Pieces = (),
 ) -> Pieces:
+    """Make an image; ``refcounts`` is the cluster of their table, if any."""
     cluster = 1 << bits
     head = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",
         *(b"QFI\xfb", 3, 0, 0, bits, size, 0, len(l1) // 8, cluster),
-        *(0, 0, 0, 0, features, 0, 0, 4, 112, int(features == 8)),
+        *(refcounts * cluster, min(refcounts, 1), 0, 0),
+        *(features, 0, 0, 4, 112, int(features == 8)),
     )
     yield head.ljust(cluster, b"\0")
     yield l1.ljust(-(-len(l1) // cluster) * cluster, b"\0")
@@ -326,7 +357,13 @@ def qcow2_of_one_cluster() -> Pieces:
         bits=bits,
         l1=struct.pack(">Q", 2 * cluster | 1 << 63),
         features=1 << 3,
-        rest=[table.ljust(cluster, b"\0"), b"x" * cluster],
+        refcounts=4,
+        rest=[
+            table.ljust(cluster, b"\0"),
+            b"x" * cluster,
+            struct.pack(">Q", 5 * cluster).ljust(cluster, b"\0"),
+            struct.pack(">6H", *[1] * 6).ljust(cluster, b"\0"),
+        ],
     )
 
 

@@ -7,16 +7,18 @@ import io
 import re
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.guest import customisation
+from incus_testbed.guest import customisation, sysvinit
 from incus_testbed.image import budget as module
 from incus_testbed.image import scratch
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.convert import Conversion, convert
+from incus_testbed.image.facts import Facts
 from tests.unit import hostile, measured
 from tests.unit.hostile import GIB, archive, member, symlink
 
@@ -43,11 +45,13 @@ SAID = {
     "members_without_end": "far more than its own size",
     "many_status_files": "The records of dpkg are in more than 10000 files",
     "circles_of_links": "more configuration files",
+    "long_chains_of_links": "symbolic links are too long",
     "zeros": "far more than its own size",
     "newlines_in_interfaces": "",
     "long_word_in_interfaces": "",
     "negative_parts": "parts is wrong|not an archive|no init",
-    "xz_large_dictionary": "needs too much memory to be unpacked",
+    "zeros_by_bzip2_packed": "far more than its own size",
+    "large_dictionary_packed": "needs too much memory to be unpacked",
     "raw_disk_without_end": "far more than its own size",
     "qcow2_of_one_cluster": "far more than its own size",
     "qcow2_of_one_cluster_plain": "far more than its own size",
@@ -223,6 +227,21 @@ def test_whatever_a_parser_stumbles_over() -> None:
 
     with scratch.file() as rootfs, pytest.raises(errors.BadImage):
         convert(archive(), rootfs, additions=stumble, date=0)
+
+
+def test_an_inittab_that_is_hard_to_match() -> None:
+    text = "1:2345:respawn:" + "getty-" * 11_000 + " ttyS\n"
+    facts = Facts(architecture="amd64", units={}, inittab=text)
+    begun = time.process_time()
+    assert text.encode() in (sysvinit.inittab(facts).content or b"")
+    assert time.process_time() - begun < SECONDS
+
+
+def test_a_unit_with_a_long_alias() -> None:
+    unit = b"[Install]\nAlias=" + b"a" * 5000 + b".service\n"
+    path = "usr/lib/systemd/system/systemd-networkd.service"
+    said = refusal(archive(member(path, unit)))
+    assert "too long" in said
 
 
 def test_names_for_people_are_short() -> None:

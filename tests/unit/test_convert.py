@@ -14,6 +14,7 @@ import sys
 import tarfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -572,3 +573,33 @@ def test_memory_does_not_grow_with_the_source(make: str) -> None:
         check=True,
     ).stdout
     assert int(grown) < 24 << 10  # KiB
+
+
+def test_an_interrupt_in_the_middle_ends_it_at_once() -> None:
+    class Endless:
+        """An archive of one member that never ends."""
+
+        def __init__(self) -> None:
+            member = tarfile.TarInfo("endless")
+            member.size = 1 << 40
+            self._head = member.tobuf(tarfile.GNU_FORMAT)
+
+        def read(self, size: int) -> bytes:
+            data, self._head = self._head or bytes(size), b""
+            return data
+
+    sent: list[float] = []
+
+    def interrupt(_number: int, _frame: object) -> None:
+        sent.append(time.monotonic())
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with _unnamed() as rootfs, pytest.raises(KeyboardInterrupt):
+            module.convert(Endless(), rootfs, additions=lambda _: (), date=DATE)
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+    # A second, on a machine that has nothing else to do.
+    assert time.monotonic() - sent[0] < 10

@@ -8,22 +8,30 @@ from incus_testbed.image.facts import Facts
 
 #: A login on a virtual terminal, of which a container has none: init would
 #: start it again and again.
-_TERMINAL = re.compile(r"[^:]*:[^:]*:respawn:\S*getty\b.*\btty\d+\b")
+_LOGIN = re.compile(r"\S*getty\b")
+_TERMINAL = re.compile(r"\btty\d+\b")
 
 #: What SIGPWR does, by which Incus asks an init other than systemd to stop.
-_POWER_FAILURE = re.compile(r"[^:]*:[^:]*:(powerwait|powerfail):")
+_POWER_FAILURE = {"powerwait", "powerfail"}
 _STOP = "pf::powerwait:/sbin/shutdown -h now"
 
 
 def inittab(facts: Facts) -> Entry:
     """Return an inittab that stops on request and has no terminals."""
     kept = [
-        line
-        for line in facts.inittab.splitlines()
-        if not _TERMINAL.match(line) and not _POWER_FAILURE.match(line)
+        line for line in facts.inittab.splitlines() if not _is_dropped(line)
     ]
     return Entry(
         path="etc/inittab",
         kind="file",
         content="".join(f"{line}\n" for line in (*kept, _STOP)).encode(),
     )
+
+
+def _is_dropped(line: str) -> bool:
+    """Tell whether a line of the image's own inittab has to go."""
+    _, _, action, program = [*line.split(":", 3), "", "", ""][:4]
+    if action != "respawn":
+        return action in _POWER_FAILURE
+    login = _LOGIN.match(program)
+    return bool(login and _TERMINAL.search(program, login.end()))

@@ -105,7 +105,11 @@ class Archive:
         """Add a member that belongs to root and was changed at date.
 
         Not of kind "other".
+
+        :raises errors.BadImage: its name comes from the image, and is too long
         """
+        self._check_length(entry.path)
+        _check_parts(entry.path)
         member = tarfile.TarInfo(entry.path)
         member.type = _TYPES.get(entry.kind, tarfile.REGTYPE)
         member.mode = entry.mode

@@ -67,7 +67,7 @@ class Budget:
     survey_reads: int = 100_000
     #: Bytes that are read of a disk, to see what it holds; a real one takes
     #: some 10 MB.
-    survey_bytes: int = 256 << 20
+    survey_bytes: int = 128 << 20
     #: Seconds, the download included.
     seconds: int = 3600
 

@@ -28,7 +28,7 @@ _DEEPEST = 5
 _UNWRITTEN = 0x8000
 
 #: Bytes; a real one that is looked at has up to some 100 KB.
-_LARGEST_DIRECTORY = 4 << 20
+_LARGEST_DIRECTORY = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
