@@ -15,6 +15,7 @@ from incus_testbed import arguments as command_line
 from incus_testbed import collect, completion, ending, errors, host, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import machine
+from incus_testbed.host import service
 from incus_testbed.image import eviction, labels
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
@@ -215,14 +216,18 @@ def _garbage(
 
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
-    done = False
+    done = []
     for argv in host.setup(
         incus, _names(incus, arguments), dry_run=arguments.dry_run
     ):
         print(f"$ {shlex.join(argv)}", flush=True)
-        done = True
+        done.append(argv)
     if not done:
         print("Everything is there: nothing to do.")
+    elif not any("try-restart" in argv for argv in done):
+        # A worker tells what it offers when it starts.
+        for unit in service.units():
+            print(f"If it does not offer Incus yet: systemctl restart {unit}")
     return 0
 
 

@@ -24,6 +24,12 @@ def requirements() -> list[Requirement]:
     ]
 
 
+def units() -> list[str]:
+    """Return the units of the services that this machine has."""
+    present = {user.pw_name for user in pwd.getpwall()}
+    return [unit for name, unit in _SERVICES.items() if name in present]
+
+
 def check(user: pwd.struct_passwd, unit: str) -> Finding:
     """Look whether Incus lets a service in, after it has answered."""
     if os.geteuid() == user.pw_uid:
