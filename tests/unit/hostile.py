@@ -297,10 +297,12 @@ def large_dictionary_packed() -> Pieces:
     """Have a small file ask for 4 GiB of memory."""
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": MIB}]
     packer = lzma.LZMACompressor(filters=filters)
-    packed = bytearray()
+    info = tarfile.TarInfo("zeros")
+    info.size = 320 * MIB
+    packed = bytearray(packer.compress(SYSTEM + info.tobuf()))
     for _ in range(320):
         packed += packer.compress(bytes(MIB))
-    packed += packer.flush()
+    packed += packer.compress(END) + packer.flush()
     start = 12  # after the stream's header comes the block's
     size = (packed[start] + 1) * 4
     assert packed[start + 2 : start + 4] == b"\x21\x01"

@@ -14,7 +14,7 @@ from tests.fuzz.attempt import attempt
 from tests.fuzz.targets import TARGETS, available
 
 #: Seconds for each target.
-_LIMIT = 4.0
+_LIMIT = 3.0
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -25,7 +25,7 @@ def test_nothing_but_a_refusal_comes_out(name: str) -> None:
     end = time.monotonic() + _LIMIT
 
     @settings(
-        max_examples=2000,
+        max_examples=400,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -63,10 +63,10 @@ class Budget:
         default_factory=_decompressor_bytes
     )
     #: Places that are read of a disk, to see what it holds; a real one takes
-    #: some thousand.
+    #: some hundred.
     survey_reads: int = 100_000
     #: Bytes that are read of a disk, to see what it holds; a real one takes
-    #: some 10 MB.
+    #: some MB.
     survey_bytes: int = 128 << 20
     #: Seconds, the download included.
     seconds: int = 3600
