@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# What make e2e has: Debusine in these Debians, and machines that others set up.
+E2E := trixie-backports sid trixie field
 # Debian's Python modules are needed, whatever python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
@@ -46,9 +48,16 @@ check-%: packages
 	$(PYTHON) -m tests.e2e.check $* $(TESTS)
 
 # Here, having no Incus is a failure too.
+# Two at a time, because each waits for long: for services, apt, and guests.
 e2e: linters
-	CI=true $(PYTHON) -m pytest tests/e2e/test_debusine.py \
-		tests/e2e/test_field.py
+	$(MAKE) --jobs=2 --output-sync=target $(E2E:%=e2e-%)
+
+e2e-field:
+	CI=true $(PYTHON) -m pytest tests/e2e/test_field.py
+
+e2e-trixie e2e-trixie-backports e2e-sid:
+	CI=true $(PYTHON) -m pytest --durations=5 -k "debusine-$(@:e2e-%=%)-worker" \
+		tests/e2e/test_debusine.py
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
@@ -91,4 +100,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-vm lint test e2e e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-vm lint test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean

@@ -17,8 +17,11 @@ from tests.e2e.installation import (
 )
 
 
+# One is chosen by the whole of its name: trixie is in trixie-backports, too.
 @pytest.fixture(
-    scope="module", params=GENERATIONS, ids=[each.suite for each in GENERATIONS]
+    scope="module",
+    params=GENERATIONS,
+    ids=[f"debusine-{each.suite}-worker" for each in GENERATIONS],
 )
 def upstreams(
     request: pytest.FixtureRequest,
