@@ -437,9 +437,10 @@ def _partition(start: int) -> partitions.Partition:
 @_disk
 def many_kernels(disk: Path) -> None:
     files = {
-        f"usr/lib/modules/{number}/x": "" for number in range(2500)
+        f"usr/lib/modules/{number}{'k' * 240}/kernel/fs/9p": ""
+        for number in range(4000)
     } | small_disks.system()
-    small_disks.make(disk, files, ext4=["-b", "1024", "-N", "9000"])
+    small_disks.make(disk, files, ext4=["-b", "1024", "-N", "20000"])
 
 
 @_disk

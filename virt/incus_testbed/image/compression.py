@@ -124,7 +124,7 @@ class _Decompressor:
             raise self._meter.budget.refusal(
                 "decompressor_bytes",
                 "The file needs too much memory to be unpacked",
-                complaint,
+                f"{complaint.splitlines()[0]}.",
             )
         if status:
             cut = any(sign in complaint.lower() for sign in _CUT_SHORT)
