@@ -2,6 +2,7 @@
 """A file of a Debusine artifact, read as it comes over the network."""
 
 import logging
+import re
 import time
 from http import HTTPStatus
 from types import TracebackType
@@ -37,6 +38,7 @@ class Download:
     def __init__(self, url: str, *, size: int, token: str | None) -> None:
         """Have size bytes to read from url, authorised by a token."""
         self._url = url
+        self._shown = _without_queries(url)
         self.size = size
         self._position = 0
         self._session = _Session()
@@ -78,14 +80,14 @@ class Download:
                     return data
                 problem = "the connection was closed"
             except _FAILURES as failure:
-                problem = str(failure)
+                problem = _without_queries(str(failure))
             self._response = None
             self._pause(problem)
         return b""
 
     def _connect(self) -> requests.Response:
         """Ask for what has not been read."""
-        log.info("downloading %s from byte %d", self._url, self._position)
+        log.info("downloading %s from byte %d", self._shown, self._position)
         begun = self._position > 0
         response = self._session.get(
             self._url,
@@ -103,7 +105,7 @@ class Download:
             log.warning(
                 "download of %s stopped at %d of %d bytes (%s): trying again"
                 " in %g s",
-                self._url,
+                self._shown,
                 self._position,
                 self.size,
                 problem,
@@ -112,7 +114,7 @@ class Download:
             time.sleep(seconds)
             return
         raise ServerFailed(
-            f"{self._url} can't be downloaded: it stopped at"
+            f"{self._shown} can't be downloaded: it stopped at"
             f" {self._position} of {self.size} bytes",
             details=problem,
             resolution="Try again when the server can be reached.",
@@ -133,6 +135,15 @@ class _Session(requests.Session):  # type: ignore[misc] # has no types
             prepared_request.headers.pop("Token", None)
 
 
+def _without_queries(text: str) -> str:
+    """Return a text without what its URLs may authorise.
+
+    A signed URL has its signature in the query, and some have a password.
+    """
+    text = re.sub(r"(\w://)[^/@\s]*@", r"\1...@", text)
+    return re.sub(r"\?[^\s\"')>]+", "?...", text)
+
+
 def _check(response: requests.Response) -> None:
     """Refuse an answer that is not the file.
 
@@ -146,7 +157,7 @@ def _check(response: requests.Response) -> None:
         response.raise_for_status()
     raise ServerFailed(
         f"The server refuses the download: {status} {response.reason}",
-        details=response.url,
+        details=_without_queries(response.url),
     )
 
 

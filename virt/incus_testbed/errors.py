@@ -1,13 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong, in terms a user can act on."""
 
+#: Characters of a part of a message; a guest's console can say more.
+_LONGEST = 1 << 16
+
+
+def printable(text: str, *, kept: str = "") -> str:
+    """Return text of unknown origin without what a terminal acts upon.
+
+    Control characters and those that change the direction of writing are
+    shown as Python writes them, but for those in ``kept``.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in kept
+        else ascii(character).strip("'")
+        for character in text
+    )
+
 
 class TestbedError(Exception):
     """A failure with its cause and the next step.
 
     ``brief`` says in one line what happened, ``details`` what the program
     underneath said, ``resolution`` what to do or type next.  The last two may
-    be empty.
+    be empty.  All are safe for a terminal or a log, whatever an image or a
+    guest has put into them.
     """
 
     __test__ = False  # pytest: not a test class, whatever its name
@@ -16,16 +34,32 @@ class TestbedError(Exception):
         self, brief: str, *, details: str = "", resolution: str = ""
     ) -> None:
         """Keep the three parts apart, for callers that print them."""
-        super().__init__(brief)
-        self.brief = brief
-        self.details = details.strip()
-        self.resolution = resolution.strip()
+        self.brief = _message(brief)
+        self.details = details
+        self.resolution = _message(resolution)
+        super().__init__(self.brief)
+
+    @property
+    def details(self) -> str:
+        """What the program underneath said; more can be added to it."""
+        return self._details
+
+    @details.setter
+    def details(self, text: str) -> None:
+        self._details = _message(text)
 
     def __str__(self) -> str:
         """Return the parts that are there, a line or more each."""
         return "\n".join(
             part for part in (self.brief, self.details, self.resolution) if part
         )
+
+
+def _message(text: str) -> str:
+    lines = text.replace("\r\n", "\n").strip()
+    if len(lines) > _LONGEST:
+        lines = f"{lines[:_LONGEST]} ... ({len(lines) - _LONGEST} more)"
+    return printable(lines, kept="\n\t")
 
 
 class NotFound(TestbedError):

@@ -10,9 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from incus_testbed import errors
+from incus_testbed.errors import printable
 
 #: The command that speaks.
 PROGRAM = "incus-testbed"
+
+
+class _Formatter(logging.Formatter):
+    """Writes messages that may hold words of images and guests."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, safe for a terminal."""
+        return printable(super().format(record), kept="\n\t")
 
 
 def configure(
@@ -27,7 +36,7 @@ def configure(
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
+    handler.setFormatter(_Formatter(f"{program}: %(message)s"))
     for package in packages:
         logger = logging.getLogger(package)
         logger.addHandler(handler)
@@ -76,14 +85,6 @@ def progress(
         yield lambda done: display.update(task, completed=done)
 
 
-def printable(text: str) -> str:
-    """Return text of unknown origin without what a terminal acts upon."""
-    return "".join(
-        character if character.isprintable() else ascii(character).strip("'")
-        for character in text
-    )
-
-
 def size_of(file: BinaryIO) -> int | None:
     """Return the size of an open file, or None if it is a pipe."""
     status = os.fstat(file.fileno())
@@ -91,7 +92,8 @@ def size_of(file: BinaryIO) -> int | None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, aligned, on standard output."""
+    """Print columns, aligned, on standard output; cells are made safe."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [
         max(len(row[column]) for row in (headings, *rows))
         for column in range(len(headings))

@@ -217,3 +217,18 @@ def _plain(incus: Incus, tarball: Path, folder: Path) -> Iterator[str]:
         yield "test/plain"
     finally:
         incus.delete_image(fingerprint)
+
+
+def test_a_file_of_an_alias_s_name_does_not_stand_for_it(
+    start: Start, bookworm: str, tmp_path: Path
+) -> None:
+    """Somebody may have put it into the directory that it starts in."""
+    file = tmp_path / bookworm
+    file.parent.mkdir()
+    file.write_bytes(b"not an image")
+    server = start(bookworm, cwd=tmp_path)
+    server.ask("open")
+    server.ask("close")
+    server.quit()
+    said = start(f"./{bookworm}", cwd=tmp_path).bomb("open")
+    assert "not an archive" in said

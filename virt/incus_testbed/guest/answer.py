@@ -6,7 +6,8 @@ Whoever is root in a guest can have it answer anything.
 
 import re
 
-from incus_testbed import errors, reporting
+from incus_testbed import errors
+from incus_testbed.errors import printable
 
 #: The largest uid; the one above means "none" (Linux, setresuid(2)).
 LARGEST_UID = (1 << 32) - 2
@@ -59,7 +60,7 @@ def number(text: str, largest: int, what: str) -> int:
     """
     if _NUMBER.fullmatch(text) and int(text) <= largest:
         return int(text)
-    shown = reporting.printable(text[:_SHOWN])
+    shown = printable(text[:_SHOWN])
     raise errors.CommandFailed(
         f"The guest's answer makes no sense: {shown!r} as {what}",
         details=f"It has to be a number from 0 to {largest}.",

@@ -4,6 +4,7 @@
 import array
 
 from incus_testbed import errors
+from incus_testbed.errors import printable
 from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
 
@@ -87,7 +88,7 @@ class Confinement:
         for _, path in self._named.values():
             raise errors.BadImage(
                 f"The archive has a hard link to a file that it does not hold:"
-                f" '{_printable(path)}'",
+                f" '{printable(path)}'",
                 details="tar can't unpack it.",
                 resolution="Make the archive anew.",
             )
@@ -117,7 +118,7 @@ class Confinement:
             if _leads_out(found):
                 raise _escape(
                     entry,
-                    f"'{_printable('/'.join([*done, name]))}' is a symbolic"
+                    f"'{printable('/'.join([*done, name]))}' is a symbolic"
                     " link that may lead out, and tar does not write through"
                     " it.",
                 )
@@ -185,16 +186,12 @@ def _joined(parent: str, name: str) -> str:
 
 
 def _climbing(entry: Entry, path: str) -> errors.BadImage:
-    return _escape(entry, f"'{_printable(path)}' climbs out with '..'")
+    return _escape(entry, f"'{printable(path)}' climbs out with '..'")
 
 
 def _escape(entry: Entry, details: str) -> errors.BadImage:
     return errors.BadImage(
-        f"The archive writes outside its root: '{_printable(entry.path)}'",
+        f"The archive writes outside its root: '{printable(entry.path)}'",
         details=details,
         resolution=_NOWHERE,
     )
-
-
-def _printable(name: str) -> str:
-    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from incus_testbed import errors, process, reporting
+from incus_testbed import errors, process
 from incus_testbed.copyout import copy
 from incus_testbed.copyout.limits import Limits
 from incus_testbed.copyout.source import Ended, Source
 from incus_testbed.copyout.tree import LeftOut, Link
+from incus_testbed.errors import printable
 
 # The format is the one that copyout.archive reads, whatever the guest's
 # environment says.
@@ -97,7 +98,7 @@ class Copies:
             if done.status:
                 raise errors.CommandFailed(
                     f"{len(links)} links can't be made in the testbed",
-                    details=reporting.printable(done.stderr),
+                    details=printable(done.stderr),
                 )
 
     def _remember(self, here: str, links: list[Link]) -> None:
@@ -110,7 +111,7 @@ class Copies:
 def _complaints(left_out: LeftOut) -> Iterator[str]:
     """Yield what to say of what was left out, each in one line."""
     for path, why in left_out.first:
-        name = reporting.printable(os.fsdecode(path))
+        name = printable(os.fsdecode(path))
         yield f"left out {name[:_SHOWN]}: {why}"
     more = left_out.count - len(left_out.first)
     if more:

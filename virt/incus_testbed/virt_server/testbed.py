@@ -144,7 +144,7 @@ class Testbed:
         An image of a file may be removed for space before it is launched.
         """
         path = Path(self._image)
-        if not path.is_file():
+        if not self._is_path():
             return self._launched_of(self._image)
         self._imported = self._imported or self._import(path)
         try:
@@ -152,6 +152,21 @@ class Testbed:
         except errors.NotFound:
             log.info("%s is gone again", self._imported)
             return self._launched_of(self._import(path))
+
+    def _is_path(self) -> bool:
+        """Tell whether the image is given as a file.
+
+        A file that happens to have an alias's name does not stand for it.
+        """
+        if not Path(self._image).is_file():
+            return False
+        if self._image.startswith(("/", "./", "../")) or self._imported:
+            return True
+        try:
+            self._incus.image(self._image)
+        except errors.NotFound:
+            return True
+        return False
 
     def _launched_of(self, alias: str) -> Instance:
         return Instance.launch(
