@@ -22,7 +22,8 @@ my ($child, $cgroup, $interrupted);
 
 sub finish {
     my ($how) = @_;
-    if (open my $file, '>', "/run/incus-testbed.$id") {
+    # Who has interrupted it does not ask, and the file would stay.
+    if (!$interrupted and open my $file, '>', "/run/incus-testbed.$id") {
         print $file "$how\n";
         close $file;
     }
