@@ -128,11 +128,13 @@ def test_a_clone_of_this_machine_is_another() -> None:
     assert clone.is_gone(local=True)
 
 
-# Another user may not be able to read this checkout.
+# Another user may not be able to read this checkout.  The group of root is one
+# that hidepid hides nothing from.
 _LOOK = """
 import os, sys
 from incus_testbed.owner import Owner
 os.setgroups([])
+os.setgid(65534)
 os.setuid(65534)
 owner = Owner.parse(sys.argv[1])
 print(owner.is_gone(local=True))
