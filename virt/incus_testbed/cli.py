@@ -224,10 +224,12 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
         done.append(argv)
     if not done:
         print("Everything is there: nothing to do.")
-    elif not any("try-restart" in argv for argv in done):
+    elif not arguments.dry_run and not any(
+        "try-restart" in argv for argv in done
+    ):
         # A worker tells what it offers when it starts.
         for unit in service.units():
-            print(f"If it does not offer Incus yet: systemctl restart {unit}")
+            print(f"For the worker to offer Incus: systemctl restart {unit}")
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from incus_testbed import errors
+from incus_testbed import errors, settings
 
 #: Environment variables that change the limits of one copy.
 BYTES = "INCUS_TESTBED_COPY_BYTES"
@@ -46,22 +46,13 @@ class Limits:
         :raises errors.Unsupported: a value is not a positive whole number
         """
         return cls(
-            size=_number(environment, BYTES, cls.size),
-            members=_number(environment, MEMBERS, cls.members),
-            depth=min(_number(environment, DEPTH, cls.depth), _DEEPEST),
+            size=settings.number(BYTES, cls.size, environment, least=1),
+            members=settings.number(MEMBERS, cls.members, environment, least=1),
+            depth=min(
+                settings.number(DEPTH, cls.depth, environment, least=1),
+                _DEEPEST,
+            ),
         )
-
-
-def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
-    text = environment.get(name, "").strip()
-    if not text:
-        return usual
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise errors.Unsupported(
-            f"{name} is {text!r}, which is not a positive whole number",
-            resolution=f"Set it to a number such as {usual}, or not at all.",
-        )
-    return int(text)
 
 
 def room(folder: int | str | os.PathLike[str]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.image.profiles import root_disks
 
 #: A read-only /sys: systemd in a container starts no udev then.
 RAW_LXC = "lxc.mount.auto=sys"
@@ -93,7 +94,7 @@ def check_for_machines(
             settings = {**limits(incus.resources()), **config}
             words = (f"{key}={settings[key]}" for key in sorted(_LIMITS))
             yield ("incus", "profile", "set", target, *words)
-        for other in _roots(present):
+        for other in root_disks(present):
             # Beside the other profile's it would be a second root disk.
             if other != root:
                 yield _device("remove", target, other)
@@ -141,14 +142,14 @@ def network_of(devices: Devices) -> str | None:
 
 def pool_of(devices: Devices) -> str | None:
     """Return the storage pool of the root disk, if there is one."""
-    for name in _roots(devices):
+    for name in root_disks(devices):
         return devices[name].get("pool")
     return None
 
 
 def root_name(devices: Devices) -> str:
     """Return what the root disk is called: one there is, or would be."""
-    return next(iter(_roots(devices)), _free("root", devices))
+    return next(iter(root_disks(devices)), _free("root", devices))
 
 
 def _compare(
@@ -177,12 +178,12 @@ def _compare(
             f" incus profile device remove {incus.target(name)} DEVICE",
         )
     if fix:
-        removes = any("remove" in command for command in fix)
+        verbs = {command[3] for command in fix}
         return Finding(
             state=State.FAILED,
             detail="launches fail: two of its devices do the same"
-            if removes
-            else "it lacks what testbeds need",
+            if verbs == {"remove"}
+            else "it is not as testbeds need it",
             fix=fix,
         )
     return good(summary(profile["config"]))
@@ -244,7 +245,7 @@ def _root_changes(
     target: str, present: Devices, wanted: Device, name: str = ""
 ) -> Commands:
     """Have one root disk with these settings; ``name`` is for a new one."""
-    roots = _roots(present)
+    roots = root_disks(present)
     if len(roots) > 1:
         yield from _without_double(target, present, roots, _OUR_ROOT)
     elif roots:
@@ -294,14 +295,6 @@ def _is_nic(device: Device) -> bool:
 
 def _network(device: Device) -> str | None:
     return device.get("network") or device.get("parent")
-
-
-def _roots(devices: Devices) -> list[str]:
-    return [
-        name
-        for name, device in devices.items()
-        if device.get("type") == "disk" and device.get("path") == "/"
-    ]
 
 
 def _free(name: str, devices: Devices) -> str:

@@ -3,6 +3,7 @@
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from incus_testbed import errors
@@ -79,20 +80,26 @@ def place(incus: Incus) -> Place:
     # The last one that has a root device wins.
     for name in (profiles.for_machines(usual), usual):
         with contextlib.suppress(errors.NotFound):
-            for device, settings in incus.profile(name)["devices"].items():
-                if settings.get("type") == "disk" and settings["path"] == "/":
-                    pool = settings["pool"]
-                    return Place(
-                        pool=pool,
-                        pool_size=_total(incus, pool),
-                        device_size=parse(settings.get("size", "")),
-                        enlarge_pool="Enlarge the pool: incus storage set"
-                        f" {incus.target(pool)} size=...",
-                        enlarge_device="Allow more: incus profile device set"
-                        f" {incus.target(name)} {device}",
-                        profile=name,
-                    )
+            devices = incus.profile(name)["devices"]
+            for device in profiles.root_disks(devices):
+                return _of_device(incus, name, device, devices[device])
     return Place()
+
+
+def _of_device(
+    incus: Incus, profile: str, device: str, settings: Mapping[str, str]
+) -> Place:
+    pool = settings["pool"]
+    return Place(
+        pool=pool,
+        pool_size=_total(incus, pool),
+        device_size=parse(settings.get("size", "")),
+        enlarge_pool="Enlarge the pool: incus storage set"
+        f" {incus.target(pool)} size=...",
+        enlarge_device="Allow more: incus profile device set"
+        f" {incus.target(profile)} {device}",
+        profile=profile,
+    )
 
 
 def _total(incus: Incus, pool: str) -> int | None:

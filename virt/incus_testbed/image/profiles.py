@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which profiles the instances of an imported image get."""
 
+from collections.abc import Mapping
+
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.records import Image
@@ -31,3 +33,15 @@ def of(image: Image, profile: str) -> list[str]:
     """Return the profiles of instances of an image; the last one wins."""
     is_machine = image.kind == "virtual-machine"
     return [profile, *([for_machines(profile)] if is_machine else [])]
+
+
+def root_disks(devices: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the names of a profile's root disks; there should be one.
+
+    Other disks may have no path: the drive with Incus' agent has none.
+    """
+    return [
+        name
+        for name, device in devices.items()
+        if device.get("type") == "disk" and device.get("path") == "/"
+    ]
