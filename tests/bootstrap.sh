@@ -14,7 +14,7 @@
 set -eu
 
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
-qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
+bubblewrap qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
 test='dosfstools dpkg-dev e2fsprogs faketime fdisk git make mtools ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest

@@ -41,6 +41,7 @@ class Download:
         self._shown = _without_queries(url)
         self.size = size
         self._position = 0
+        self._closed = False
         self._session = _Session()
         # What nginx would compress on its way is compressed already.
         self._session.headers["Accept-Encoding"] = "identity"
@@ -59,7 +60,11 @@ class Download:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one.
+
+        Another thread that still reads gets no further.
+        """
+        self._closed = True
         self._session.close()
 
     def read(self, size: int) -> bytes:
@@ -70,6 +75,8 @@ class Download:
         """
         wanted = min(size, self.size - self._position)
         while wanted:
+            if self._closed:
+                raise ServerFailed("The download was given up")
             try:
                 if self._response is None:
                     self._response = self._connect()

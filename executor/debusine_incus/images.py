@@ -17,6 +17,7 @@ from debusine.tasks.executors.base import (
     ImageImportError,
 )
 
+from debusine_incus import current_task
 from debusine_incus.bounds import Bounds
 from debusine_incus.download import Download
 from incus_testbed import errors
@@ -148,6 +149,12 @@ class ImageCache:
         progress: Callable[[int], None] | None,
     ) -> None:
         """Import an artifact, unless it is there; make room if need be."""
+
+        def tell(size: int) -> None:
+            current_task.check()
+            if progress:
+                progress(size)
+
         for last in (False, True):
             try:
                 with Download(
@@ -160,7 +167,7 @@ class ImageCache:
                         alias(artifact.id),
                         sha256=checksum(artifact),
                         label=_label(artifact, evictable),
-                        progress=progress,
+                        progress=tell,
                     )
             except errors.NoSpace as error:
                 if last or not self._make_room(artifact, error):
@@ -194,6 +201,7 @@ class ImageCache:
         """
         deadline = None
         while True:
+            current_task.check()
             image = Store(self._incus).find(name)
             if image is None or labels.source(image) == sha256:
                 return

@@ -19,6 +19,7 @@ from debusine.tasks import BaseExternalTask
 from debusine.worker.__main__ import entry_point
 
 import debusine_incus.register  # noqa: F401 - its import is its effect
+from debusine_incus import current_task
 from incus_testbed import collect, errors
 from incus_testbed.client import Incus
 
@@ -43,6 +44,8 @@ def main() -> None:
 def clean_up_after(task: type[Any]) -> None:
     """Have each work request followed by a clean-up, in its own thread.
 
+    It can be aborted while its image is imported, too.
+
     A worker runs one at a time, so that whatever it owns afterwards was left
     behind by this one.
     """
@@ -51,7 +54,8 @@ def clean_up_after(task: type[Any]) -> None:
     @functools.wraps(execute)
     def execute_and_clean_up(self: Any) -> Any:
         try:
-            return execute(self)
+            with current_task.running(self):
+                return execute(self)
         finally:
             clean_up()
 

@@ -30,9 +30,9 @@ _DEBUSINE = (
 #: What our packages need, the programs of its tasks, and dpkg-dev, for the
 #: source package.
 _WORKER = (
-    *("autopkgtest", "btrfs-progs", "dnsmasq-base", "dpkg-dev", "incus"),
-    *("nftables", "python3-argcomplete", "python3-debian", "python3-rich"),
-    *("python3-sh", "sbuild", "xz-utils", "zstd"),
+    *("autopkgtest", "btrfs-progs", "bubblewrap", "dnsmasq-base", "dpkg-dev"),
+    *("incus", "nftables", "python3-argcomplete", "python3-debian"),
+    *("python3-rich", "python3-sh", "sbuild", "xz-utils", "zstd"),
 )
 
 #: What Debusine's tasks expect in an environment; systemd-resolved is for its

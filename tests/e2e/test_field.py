@@ -23,9 +23,9 @@ _USER = "tester"
 
 #: What an Incus, and incus-testbed from a checkout, need.
 _BASE = (
-    *("btrfs-progs", "bzip2", "dnsmasq-base", "incus-base", "incus-client"),
-    *("iproute2", "nftables", "procps", "python3-debian", "python3-sh"),
-    *("python3-yaml", "xz-utils", "zstd"),
+    *("btrfs-progs", "bubblewrap", "bzip2", "dnsmasq-base", "incus-base"),
+    *("incus-client", "iproute2", "nftables", "procps", "python3-debian"),
+    *("python3-sh", "python3-yaml", "xz-utils", "zstd"),
 )
 _FIREWALLS = ("docker.io", "firewalld", "iptables", "ufw")
 

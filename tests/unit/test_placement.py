@@ -3,6 +3,7 @@
 
 from incus_testbed import host
 from incus_testbed.image import placement
+from incus_testbed.image.fits import Place
 from tests.fake_incus import FakeIncus
 
 
@@ -10,7 +11,7 @@ def test_the_profile_of_virtual_machines_has_the_last_word() -> None:
     incus = FakeIncus()
     list(host.setup(incus))
 
-    place = placement.place(incus)
+    place = placement.place(incus, "debusine")
 
     assert place.profile == "debusine-vm"
     assert place.device_size == 20 << 30
@@ -27,9 +28,9 @@ def test_a_disk_without_a_path_is_not_the_root() -> None:
         made = incus.objects["profile"][profile]
         made["devices"] = dict(sorted(made["devices"].items()))
 
-    assert placement.place(incus).pool == "default"
+    assert placement.place(incus, "debusine").pool == "default"
     assert list(host.setup(incus)) == []
 
 
 def test_without_a_profile_it_is_not_known() -> None:
-    assert placement.place(FakeIncus()) == placement.Place()
+    assert placement.place(FakeIncus(), "debusine") == Place()

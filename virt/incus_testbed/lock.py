@@ -16,11 +16,16 @@ _POLL = 0.1
 
 @contextlib.contextmanager
 def held(
-    name: str, *, timeout: float, on_wait: Callable[[], None] | None = None
+    name: str,
+    *,
+    timeout: float,
+    on_wait: Callable[[], None] | None = None,
+    while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Hold the lock of a name; the kernel frees it when this process ends.
 
-    ``on_wait`` is called once if another process holds it.
+    While another process holds it, ``on_wait`` is called once, and
+    ``while_waiting`` several times a second; what they raise ends the wait.
 
     :raises errors.TimedOut: another process held it for ``timeout`` seconds
     """
@@ -30,6 +35,8 @@ def held(
         if on_wait:
             on_wait()
             on_wait = None
+        if while_waiting:
+            while_waiting()
         if time.monotonic() > deadline:
             raise errors.TimedOut(
                 f"Another process has worked on {name} for {timeout:.0f} s",

@@ -148,11 +148,12 @@ def stream(
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
     stderr: IO[bytes] | int = subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program beside this one, for a pipeline; kill it on the way out.
 
-    A caller that wants the exit status waits
-    for it inside the block.
+    A caller that wants the exit status waits for it inside the block.
+    ``pass_fds`` are descriptors that it gets beside the standard ones.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
     """
@@ -165,6 +166,7 @@ def stream(
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         yield child
@@ -274,10 +276,12 @@ def shown(argv: Sequence[str]) -> str:
 def missing_program(name: str) -> errors.MissingProgram:
     """Return the error for a program that is not there."""
     package = {
+        "bwrap": "bubblewrap",
         "incus": "incus-client",
         "xz": "xz-utils",
         "qemu-img": "qemu-utils",
         "prlimit": "util-linux",
+        "setpriv": "util-linux",
         "setsid": "util-linux",
     }.get(Path(name).name, Path(name).name)
     return errors.MissingProgram(

@@ -24,6 +24,8 @@ DISK_SIZE = "incus-testbed.disk-size"
 # Incus' own.
 _SECURE_BOOT = "requirements.secureboot"
 _CDROM = "requirements.cdrom_agent"
+#: Those that an image of a virtual machine may have.
+KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, _CDROM})
 
 #: The first systemd that takes files for tmpfiles.d as a credential, and the
 #: first that takes units and network configuration.

@@ -226,6 +226,7 @@ def _requirements(
 def _of_machine(*, local: bool) -> Iterator[Requirement]:
     """Yield what this machine has to have, whatever Incus says."""
     yield Requirement("programs", machine.check_programs, ALL)
+    yield Requirement("sandbox", machine.check_sandbox)
     if local:
         yield Requirement("kernel limits", machine.check_limits)
         yield Requirement("security fixes", fixes.check)

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from incus_testbed import sandbox
 from incus_testbed.host.requirement import Finding, State, good
 
 #: Programs that are called here or by incusd, and Debian's package of each.
@@ -61,6 +62,20 @@ def check_programs() -> Finding:
             advice=f"apt install {packages}",
         )
     return good(", ".join(_PROGRAMS))
+
+
+def check_sandbox() -> Finding:
+    """Look whether what reads a stranger's file can be confined."""
+    obstacle = sandbox.obstacle()
+    if obstacle is None:
+        return good("files are converted with nothing else in reach")
+    return Finding(
+        state=State.WARNING,
+        detail="files are converted without a sandbox, within limits of"
+        f" memory and time only: {obstacle}",
+        advice="apt install bubblewrap, and let users make namespaces: sysctl"
+        " user.max_user_namespaces kernel.unprivileged_userns_clone",
+    )
 
 
 def check_limits(root: Path = Path("/proc/sys")) -> Finding:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What machine an image is for: Debian's name of it, and Incus's."""
 
+from collections.abc import Sequence
+
 from incus_testbed import errors
 from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.facts import Facts
@@ -58,7 +60,7 @@ def of(facts: Facts | None, machine: Machine | None, label: Labels) -> str:
     )
 
 
-def check(architecture: str, label: Labels, supported: list[str]) -> None:
+def check(architecture: str, label: Labels, supported: Sequence[str]) -> None:
     """Refuse an image for another machine than labelled, or than there is.
 
     ``supported`` are Incus's names.

@@ -14,15 +14,17 @@ from incus_testbed.image import scratch
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.source import CHUNK, Source
 
-_ZSTD = ("zstd", "-q", "-dc", "--memory={memory}")
+#: What a file that zstd packed begins with.
+ZSTD = b"\x28\xb5\x2f\xfd"
+_UNZSTD = ("zstd", "-q", "-dc", "--memory={memory}")
 
 # gzip and bzip2 need a few MB, whatever the file says.
 _DECOMPRESSORS = (
     (b"\x1f\x8b", ("gzip", "-dc")),
     (b"BZh", ("bzip2", "-dc")),
     (b"\xfd7zXZ\0", ("xz", "-T0", "-dc", "--memlimit-decompress={memory}")),
-    (b"\x28\xb5\x2f\xfd", _ZSTD),
-    (b"\x50\x2a\x4d\x18", _ZSTD),  # what pzstd begins with
+    (ZSTD, _UNZSTD),
+    (b"\x50\x2a\x4d\x18", _UNZSTD),  # what pzstd begins with
 )
 
 # Fast rather than small: Incus unpacks the result once and throws it away.

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.image import compression, signature
+from incus_testbed.image import compression, scratch, signature
 from incus_testbed.image.archive import Archive
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.confinement import Confinement
@@ -77,6 +77,9 @@ def convert(
     date: int,
     progress: Callable[[int], None] | None = None,
     budget: Budget | None = None,
+    spare: Callable[
+        [], contextlib.AbstractContextManager[IO[bytes]]
+    ] = scratch.file,
 ) -> Conversion:
     """Make what is in source the root of a container or virtual machine.
 
@@ -92,7 +95,8 @@ def convert(
     for a tarball, or for a disk, of so many bytes; they are asked before these
     are written.
 
-    Memory is bounded by ``budget``, and no child process is left.
+    Memory is bounded by ``budget``, and no child process is left.  ``spare``
+    gives a second empty file, which few disks need.
 
     :raises errors.BadImage: source can be neither, or goes beyond the budget
     :raises errors.NoSpace: there is no room for rootfs
@@ -113,7 +117,12 @@ def convert(
         else:
             meter.require(fits_machine)
             disk = convert_disk(
-                form, stream, None if is_packed else file, rootfs, meter
+                form,
+                stream,
+                None if is_packed else file,
+                rootfs,
+                meter,
+                spare=spare,
             )
             rootfs, size, used = disk.file, disk.reader.size, disk.used
             machine = survey(disk.reader, meter)

@@ -1,45 +1,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Incus is told of an image that was converted."""
+"""What Incus is told of an image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from incus_testbed.guest import machine as guest_machine
-from incus_testbed.image import architecture, labels, metadata
-from incus_testbed.image.convert import Conversion
+from incus_testbed.image import architecture
+from incus_testbed.image.disk.machine import Machine
+from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
 
 
-def metadata_tar(
-    conversion: Conversion,
-    alias: str,
-    label: Labels,
-    *,
-    profile: str,
-    date: int,
-) -> bytes:
-    """Return the metadata of an image that this process makes now."""
-    facts, machine = conversion.facts, conversion.machine
-    debian_name = architecture.of(facts, machine, label)
-    vendor = label.vendor or (facts.vendor if facts else "")
-    codename = label.codename or (facts.codename if facts else "")
-    return metadata.metadata_tar(
-        architecture=debian_name,
-        creation_date=date,
-        profile=profile,
-        description=label.description
-        or " ".join(filter(None, (vendor, codename, debian_name)))
-        + f" ({alias})",
-        vendor=vendor,
-        codename=codename,
-        artifact_id=label.artifact_id or alias.removeprefix("artifact/"),
-        properties={
-            **labels.properties(
-                alias,
-                source=conversion.sha256,
-                date=date,
-                evictable=label.evictable,
-                unpacked=conversion.used_size,
-            ),
-            **(guest_machine.properties(machine) if machine else {}),
-        },
-        # In a virtual machine it would be the agent that does it: too late.
-        emptied=facts.machine_ids if facts and not machine else (),
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What the system in an image is, as far as Incus is told of it.
+
+    ``architecture`` is Debian's name.  ``machine_ids`` are the files that
+    give each copy of the system the same id.  ``machine`` are the properties
+    of a virtual machine's image; None for a container's.  ``is_read``: the
+    root file system could be read.
+    """
+
+    architecture: str
+    vendor: str = ""
+    codename: str = ""
+    machine_ids: tuple[str, ...] = ()
+    machine: Mapping[str, str] | None = None
+    is_read: bool = True
+
+    @property
+    def emptied(self) -> tuple[str, ...]:
+        """The files that each instance begins with empty.
+
+        In a virtual machine it would be the agent that does it: too late.
+        """
+        return () if self.machine is not None else self.machine_ids
+
+
+def describe(
+    facts: Facts | None, machine: Machine | None, label: Labels
+) -> Description:
+    """Return the description of what was surveyed.
+
+    :raises errors.BadImage: its architecture is unknown, or nothing would
+        start Incus' agent in a virtual machine
+    """
+    return Description(
+        architecture=architecture.of(facts, machine, label),
+        vendor=facts.vendor if facts else "",
+        codename=facts.codename if facts else "",
+        machine_ids=facts.machine_ids if facts else (),
+        machine=guest_machine.properties(machine) if machine else None,
+        is_read=facts is not None,
     )

@@ -44,7 +44,7 @@ _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
 _INIT_SCRIPTS = ("network-manager",)
 #: systemd takes over D-Bus' where its own is empty (machine-id(5)).
-_MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
+MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
 #: Has each boot be a first one, with an id of its own (machine-id(5)).
 _UNINITIALIZED = "uninitialized"
 
@@ -66,7 +66,7 @@ _WITH_CONTENT = re.compile(
     | etc/network/interfaces (?: \.d/ [^/]+ )?
     | {_IFUPDOWN_DEFAULTS}
     | {_INITTAB}
-    | {"|".join(map(re.escape, _MACHINE_IDS))}
+    | {"|".join(map(re.escape, MACHINE_IDS))}
     | (?:usr/)? lib/systemd/system/
         systemd-(?:networkd|resolved) [a-z-]* \.(?:service|socket)
     """
@@ -79,7 +79,7 @@ _LARGEST_FILE = 1 << 16
 _MOST_STATUS_FILES = 10_000
 
 #: Characters of a name for people.
-_LONGEST_LABEL = 64
+LONGEST_LABEL = 64
 
 #: Packages that every Debian system has, for its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
@@ -204,10 +204,10 @@ class Survey:
         interfaces_file = self._tree.text(_INTERFACES)
         return Facts(
             architecture=architecture,
-            vendor=release.get("ID", "")[:_LONGEST_LABEL],
+            vendor=release.get("ID", "")[:LONGEST_LABEL],
             codename=os_release.codename(
                 release, self._tree.text(_DEBIAN_VERSION)
-            )[:_LONGEST_LABEL],
+            )[:LONGEST_LABEL],
             init=init,
             systemd_version=_major(self._packages.get("systemd")),
             networkd=self._service(_NETWORKD),
@@ -314,7 +314,7 @@ class Survey:
     def _machine_ids(self, init: Init) -> Iterator[str]:
         if init != "systemd" or self._machine_id_may_be_a_link:
             return
-        for path in _MACHINE_IDS:
+        for path in MACHINE_IDS:
             if (
                 self._tree.target(path) == path
                 and (text := self._tree.text(path).strip())
@@ -342,7 +342,7 @@ def _watched() -> Iterator[str]:
                 f"{directory}/{to}.target.wants/{unit}" for to in _WANTS
             )
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
-    yield from _MACHINE_IDS
+    yield from MACHINE_IDS
     yield from _DIRECTORIES
 
 
@@ -354,7 +354,7 @@ def _may_replace_a_machine_id(entry: Entry) -> bool:
     """
     return (
         entry.path.endswith("/machine-id")
-        and entry.path not in _MACHINE_IDS
+        and entry.path not in MACHINE_IDS
         and entry.kind not in {"file", "directory"}
     )
 

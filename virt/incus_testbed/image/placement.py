@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an image fits where the instances made of it will be."""
+"""Where the instances of the images that are imported will be."""
 
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.image import profiles
-
-#: Of a pool, what one system may take.
-_SHARE = 2
+from incus_testbed.image.fits import Place
 
 _UNITS: dict[str, int] = {
     "": 1,
@@ -21,62 +18,13 @@ _UNITS: dict[str, int] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where instances will be; sizes in bytes, None where not known."""
-
-    pool: str = ""
-    pool_size: int | None = None
-    device_size: int | None = None
-    #: What is told of a disk that is larger than its pool, or its device.
-    enlarge_pool: str = ""
-    enlarge_device: str = ""
-    profile: str = ""
-
-    def check_disk(self, size: int) -> None:
-        """Refuse a disk that the profiles' root device has no place for.
-
-        :raises errors.BadImage: with both sizes
-        """
-        if self.pool_size is not None and size > self.pool_size:
-            raise errors.BadImage(
-                f"The disk is too large for the storage pool {self.pool}",
-                details=f"It has {_gib(size)} or more, and the pool"
-                f" {_gib(self.pool_size)}.",
-                resolution=self.enlarge_pool,
-            )
-        if self.device_size is not None and size > self.device_size:
-            raise errors.BadImage(
-                f"The disk is larger than the profile {self.profile} allows",
-                details=f"It has {_gib(size)} or more, and the root device"
-                f" {_gib(self.device_size)}.",
-                resolution=f"{self.enlarge_device} size={size}",
-            )
-
-    def check_tree(self, size: int) -> None:
-        """Refuse a system's files that would take more than half the pool.
-
-        There is the image, and what an instance made of it adds.
-
-        :raises errors.BadImage: with both sizes
-        """
-        if self.pool_size is not None and size > self.pool_size // _SHARE:
-            raise errors.BadImage(
-                "The system is too large for half of the storage pool"
-                f" {self.pool}",
-                details=f"It has {_gib(size)} or more, and the pool"
-                f" {_gib(self.pool_size)}.",
-                resolution=self.enlarge_pool,
-            )
-
-
-def place(incus: Incus) -> Place:
+def place(incus: Incus, usual: str) -> Place:
     """Return where the instances of the images that are imported will be.
 
+    ``usual`` is the profile that they get, virtual machines beside another.
     What a profile that isn't there, or has no root device, says is left to the
     launch.
     """
-    usual = profiles.chosen(incus)
     # The last one that has a root device wins.
     for name in (profiles.for_machines(usual), usual):
         with contextlib.suppress(errors.NotFound):
@@ -116,7 +64,3 @@ def parse(text: str) -> int | None:
     if not found or found[2] not in _UNITS:
         return None
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB"

@@ -30,9 +30,15 @@ def file() -> Iterator[IO[bytes]]:
             details=str(error),
             resolution="Set TMPDIR to a folder with space for the image.",
         ) from error
+    with telling_full(), unnamed:
+        yield unnamed
+
+
+@contextlib.contextmanager
+def telling_full() -> Iterator[None]:
+    """Raise errors.NoSpace where a temporary file could not grow any more."""
     try:
-        with unnamed:
-            yield unnamed
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise

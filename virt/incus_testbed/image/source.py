@@ -107,12 +107,8 @@ class Source(Lookahead):
         super().__init__(self._read_on)
         on_disk = regular_file(file)
         self._file = SparseFile(on_disk) if on_disk else file
-        #: The bytes that there are in all, as far as that is known.
-        self.total = (
-            os.fstat(on_disk.fileno()).st_size
-            if on_disk
-            else getattr(file, "size", 0)
-        )
+        #: The bytes that there are in all, 0 if that is not known.
+        self.total = size_of(file)
         self._progress = progress
         #: What was raised by the file or by progress, and not by its bytes.
         self.trouble: Exception | None = None
@@ -147,3 +143,11 @@ def regular_file(source: Readable) -> IO[bytes] | None:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return None
     return file if file.tell() == 0 else None
+
+
+def size_of(source: Readable) -> int:
+    """Return how many bytes there are to be read, 0 if that is not known."""
+    if file := regular_file(source):
+        return os.fstat(file.fileno()).st_size
+    size: int = getattr(source, "size", 0)
+    return size

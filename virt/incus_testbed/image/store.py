@@ -4,36 +4,18 @@
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from incus_testbed import errors, lock
 from incus_testbed.client import IMAGE_LIMIT, Incus
-from incus_testbed.guest import customisation
-from incus_testbed.guest import machine as guest_machine
-from incus_testbed.image import (
-    architecture,
-    description,
-    labels,
-    placement,
-    profiles,
-    scratch,
-)
-from incus_testbed.image.budget import Budget
-from incus_testbed.image.convert import convert
-from incus_testbed.image.disk.machine import Machine
-from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts
+from incus_testbed.image import labels
+from incus_testbed.image.importing import Import
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.source import Readable, Source
-from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
-
-#: How often a name is tried that another's image had, and then did not.
-_NAMINGS = 5
 
 
 class Store:
@@ -45,8 +27,9 @@ class Store:
 
     def find(self, alias: str) -> Image | None:
         """Return the image of an alias, whoever imported it."""
-        for image in self._incus.images():
-            if alias in image.aliases:
+        with contextlib.suppress(errors.NotFound):
+            image = self._incus.image(alias)
+            if alias in image.aliases:  # and it is no fingerprint
                 return image
         return None
 
@@ -102,7 +85,8 @@ class Store:
         perhaps because another process imported it while this one waited.
         ``sha256`` (hexadecimal) is what the source has to have; given that,
         it is read only if it is needed.  ``progress`` is called with the
-        count of source bytes read.  ``generator`` replaces the systemd
+        count of source bytes read, several times a second; what it raises
+        ends the import.  ``generator`` replaces the systemd
         generator that is put in.
 
         An evictable image that is added as one that is not, is so no longer.
@@ -112,28 +96,17 @@ class Store:
         """
         check_alias(alias)
         label = label or Labels()
-        with self._locked(alias):
+        with self._locked(alias, progress):
             if present := self.find(alias):
                 sha256 = sha256 or _digest(source, progress)
                 self._reuse(present, alias, sha256, label)
                 return False
-            self._remove_unfinished(alias)
-            fingerprint, sha256 = self._import(
-                source,
-                alias,
-                sha256=sha256,
-                label=label,
-                generator=generator,
-                progress=progress,
-            )
-            with contextlib.ExitStack() as undo:
-                undo.callback(self._incus.delete_image, fingerprint)
-                other = self._name(fingerprint, alias)
-                if not other:
-                    undo.pop_all()
-                    return True
-            self._reuse(other, alias, sha256, label)
-            return False
+            new = Import(self._incus, alias, label, generator)
+            sha256, other = new.run(source, sha256, progress)
+            # The lock holds off this user's other processes only.
+            if other:
+                self._reuse(other, alias, sha256, label)
+            return other is None
 
     def _reuse(
         self, present: Image, alias: str, sha256: str, label: Labels
@@ -146,7 +119,9 @@ class Store:
             )
 
     @contextlib.contextmanager
-    def _locked(self, alias: str) -> Iterator[None]:
+    def _locked(
+        self, alias: str, progress: Callable[[int], None] | None
+    ) -> Iterator[None]:
         where = f"{self._incus.remote or ''}:{self._incus.project or ''}"
         with lock.held(
             f"image {alias} of {where}",
@@ -154,135 +129,9 @@ class Store:
             on_wait=lambda: log.warning(
                 "another process imports %s: waiting for it", alias
             ),
+            while_waiting=progress and (lambda: progress(0)),
         ):
             yield
-
-    def _remove_unfinished(self, alias: str) -> None:
-        """Remove what a process that was killed had imported, not named.
-
-        Only the holder of the alias's lock gets here, so this process's own
-        is not in work either; another user's is spared while its owner lives.
-        """
-        for image in self._incus.images():
-            owner = labels.unfinished_by(image)
-            if (
-                owner
-                and labels.alias(image) == alias
-                and (
-                    owner == Owner.current()
-                    or owner.is_gone(local=self._incus.is_local())
-                )
-            ):
-                with contextlib.suppress(errors.NotFound):
-                    self._incus.delete_image(image.fingerprint)
-
-    def _import(
-        self,
-        source: Readable,
-        alias: str,
-        *,
-        sha256: str | None,
-        label: Labels,
-        generator: bytes | None,
-        progress: Callable[[int], None] | None,
-    ) -> tuple[str, str]:
-        """Import an image without a name.
-
-        Returns its fingerprint and the SHA-256 of its source.
-        """
-        date = int(time.time())
-        budget = Budget.from_environment()
-        place = placement.place(self._incus)
-        supported = self._incus.server()["environment"]["architectures"]
-
-        def additions(facts: Facts) -> list[Entry]:
-            architecture.check(facts.architecture, label, supported)
-            customisation.check(facts)
-            return customisation.entries(facts, generator=generator)
-
-        def admit(machine: Machine) -> None:
-            name = architecture.of(machine.facts, machine, label)
-            architecture.check(name, label, supported)
-            _tell(alias, machine)
-
-        with scratch.file() as rootfs, scratch.file() as metadata:
-            conversion = convert(
-                source,
-                rootfs,
-                additions=additions,
-                admit=admit,
-                fits_pool=place.check_tree,
-                fits_machine=place.check_disk,
-                date=date,
-                progress=progress,
-                budget=budget,
-            )
-            _check_whole(conversion.sha256, sha256)
-            conversion.rootfs.flush()
-            metadata.write(
-                description.metadata_tar(
-                    conversion,
-                    alias,
-                    label,
-                    profile=profiles.chosen(self._incus),
-                    date=date,
-                )
-            )
-            metadata.flush()
-            fingerprint = self._incus.import_image(
-                scratch.path(metadata), scratch.path(conversion.rootfs)
-            )
-            return fingerprint, conversion.sha256
-
-    def _name(self, fingerprint: str, alias: str) -> Image | None:
-        """Finish an image: the name comes last, so that it stands for all.
-
-        Returns the image that has the name, if another user's process was
-        first: the lock holds off this user's only.
-        """
-        (image,) = (
-            image
-            for image in self._incus.images()
-            if image.fingerprint == fingerprint
-        )
-        self._incus.set_image_profiles(
-            image, profiles.of(image, profiles.chosen(self._incus))
-        )
-        for _ in range(_NAMINGS):
-            with contextlib.suppress(errors.AlreadyExists):
-                self._incus.create_alias(alias, fingerprint)
-                return None
-            if other := self.find(alias):
-                return other
-        raise errors.AlreadyExists(
-            f"The alias {alias} comes and goes",
-            details="Others import it and remove it at the same time.",
-            resolution="Try again.",
-        )
-
-
-def _tell(alias: str, machine: Machine) -> None:
-    """Log what was found on a disk, and what will be done about it."""
-    if machine.facts is None:
-        log.warning(
-            "the disk's root file system can't be read here: %s is taken to"
-            " start Incus' agent, and to set up its network",
-            alias,
-        )
-    elif machine.facts.machine_ids:
-        log.warning(
-            "the disk holds the id of one machine (/%s): all instances of %s"
-            " share it, and may be given the same address. Empty that file in"
-            " the disk, and import it again",
-            ", /".join(machine.facts.machine_ids),
-            alias,
-        )
-    found = guest_machine.properties(machine)
-    log.info(
-        "%s: %s",
-        alias,
-        " ".join(f"{key}={found[key]}" for key in sorted(found)),
-    )
 
 
 def check_alias(alias: str) -> None:
@@ -305,15 +154,6 @@ def content_alias(source: BinaryIO) -> str:
     digest = _digest(source, None)
     source.seek(0)
     return f"tarball/{digest[:16]}"
-
-
-def _check_whole(sha256: str, expected: str | None) -> None:
-    if expected not in {None, sha256}:
-        raise errors.BadImage(
-            "The file is not what was announced",
-            details=f"Its SHA-256 is {sha256}, not {expected}.",
-            resolution="Fetch it anew.",
-        )
 
 
 def _check_same(image: Image, alias: str, digest: str) -> None:

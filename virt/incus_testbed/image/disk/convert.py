@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a disk image of any shape to one qcow2 file."""
 
+import contextlib
 import errno
 import itertools
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -45,12 +46,14 @@ def convert(
     file: IO[bytes] | None,
     result: IO[bytes],
     meter: Meter,
+    *,
+    spare: Callable[[], contextlib.AbstractContextManager[IO[bytes]]],
 ) -> Disk:
     """Make a disk a qcow2 image.
 
     ``file`` is what the stream reads, if it is a file and nothing unpacks it:
     a qcow2 image that will do as it is is returned itself, and ``result``, an
-    empty temporary file, stays so.
+    empty temporary file, stays so.  ``spare`` gives another one.
 
     Memory does not grow with the disk, and what is zero takes no room.  That
     there is room is made sure of before where the need is known: for a raw
@@ -86,7 +89,7 @@ def convert(
     if header.plain:
         _copy(pieces, result)
         return _checked(result, header, meter)
-    with scratch.file() as copy:
+    with spare() as copy:
         _copy(pieces, copy)
         return _rewritten(copy, result, meter)
 

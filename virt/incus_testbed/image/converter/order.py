@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the converting process is told, as JSON."""
+
+import base64
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from incus_testbed.image.budget import Budget
+from incus_testbed.image.fits import Place
+from incus_testbed.image.labels import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What decides, beside the file itself, what a conversion makes.
+
+    ``supported`` are Incus' names of the architectures that the server runs.
+    ``size`` is how many bytes the file has, 0 if not known.  ``date`` is that
+    of the files that are put in, in seconds since 1970.  ``generator``
+    replaces the systemd generator that is put in.
+    """
+
+    label: Labels
+    supported: Sequence[str]
+    place: Place
+    budget: Budget
+    date: int
+    size: int = 0
+    generator: bytes | None = None
+
+    def to_json(self) -> bytes:
+        """Return it as text; it holds nothing that is confidential."""
+        fields = dataclasses.asdict(self)
+        if self.generator is not None:
+            fields["generator"] = base64.b64encode(self.generator).decode()
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read what to_json() has written."""
+        fields = json.loads(text)
+        generator = fields.pop("generator")
+        return cls(
+            label=Labels(**fields.pop("label")),
+            place=Place(**fields.pop("place")),
+            budget=Budget(**fields.pop("budget")),
+            generator=generator and base64.b64decode(generator),
+            **fields,
+        )

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The converting process: reads standard input, answers on standard output.
+
+    python3 -c '... program.main()' ORDER ROOTFS SPARE
+
+The arguments are the numbers of open files: what is to be done, the file that
+is written, and another empty one.
+"""
+
+import contextlib
+import io
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import IO
+
+from incus_testbed import errors
+from incus_testbed.guest import customisation
+from incus_testbed.image import architecture, scratch
+from incus_testbed.image.budget import Budget
+from incus_testbed.image.convert import convert
+from incus_testbed.image.converter import answer
+from incus_testbed.image.converter.answer import Result
+from incus_testbed.image.converter.order import Order
+from incus_testbed.image.description import Description, describe
+from incus_testbed.image.disk.machine import Machine
+from incus_testbed.image.entry import Entry
+from incus_testbed.image.facts import Facts
+from incus_testbed.image.source import CHUNK, Readable
+
+#: Seconds between two messages about how much has been read.
+_PACE = 0.2
+
+#: Bytes of addresses for each process, and more for each processor: zstd and
+#: xz have a thread on each, of which glibc reserves 64 MiB and more.  They
+#: take a tenth.
+_ADDRESSES = 2 << 30
+_ADDRESSES_PER_PROCESSOR = 256 << 20
+#: What a result takes beside what it unpacks to.
+_TABLES = 1 << 30
+_OPEN_FILES = 64
+
+
+def main() -> None:
+    """Convert; the exit status says only whether an answer was given."""
+    order_file, rootfs, spare = map(int, sys.argv[1:])
+    with open(order_file, "rb") as text:  # noqa: PTH123 - a descriptor
+        order = Order.from_json(text.read())
+    _limit(order.budget)
+    try:
+        with scratch.telling_full():
+            result = _converted(order, _opened(rootfs), _opened(spare))
+        _say(answer.success(result))
+    except errors.TestbedError as error:
+        _say(answer.failure(error))
+
+
+def _limit(budget: Budget) -> None:
+    """Limit this process and those that it starts."""
+    processors = os.cpu_count() or 1
+    for kind, limit in (
+        (
+            resource.RLIMIT_AS,
+            _ADDRESSES
+            + processors * _ADDRESSES_PER_PROCESSOR
+            + budget.decompressor_bytes,
+        ),
+        (resource.RLIMIT_CPU, (budget.seconds + 1) * processors),
+        (resource.RLIMIT_FSIZE, budget.unpacked_bytes + _TABLES),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, most = resource.getrlimit(kind)
+        if most != resource.RLIM_INFINITY:
+            limit = min(limit, most)  # noqa: PLW2901
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
+    source = _source(order.size)
+    described: list[Description] = []
+
+    def additions(facts: Facts) -> list[Entry]:
+        described.append(_admitted(facts, None, order))
+        customisation.check(facts)
+        return customisation.entries(facts, generator=order.generator)
+
+    def admit(machine: Machine) -> None:
+        described.append(_admitted(machine.facts, machine, order))
+
+    conversion = convert(
+        source,
+        rootfs,
+        additions=additions,
+        admit=admit,
+        fits_pool=order.place.check_tree,
+        fits_machine=order.place.check_disk,
+        date=order.date,
+        progress=_reporter(),
+        budget=order.budget,
+        spare=lambda: contextlib.nullcontext(spare),
+    )
+    conversion.rootfs.flush()
+    return Result(
+        is_source=conversion.rootfs is source,
+        sha256=conversion.sha256,
+        source_size=conversion.source_size,
+        used_size=conversion.used_size,
+        description=described[0],
+    )
+
+
+def _admitted(
+    facts: Facts | None, machine: Machine | None, order: Order
+) -> Description:
+    description = describe(facts, machine, order.label)
+    architecture.check(description.architecture, order.label, order.supported)
+    return description
+
+
+def _source(size: int) -> Readable:
+    """Return what is to be converted: a file on disk, or a pipe.
+
+    A program such as qemu-img opens a file on disk once more.  What this user
+    may not open is read like a pipe.
+    """
+    file = open(0, "rb", closefd=False)  # noqa: SIM115 - a descriptor
+    with contextlib.suppress(OSError):
+        if file.seekable():
+            os.close(os.open(scratch.path(file), os.O_RDONLY))
+            return file
+    return _Stream(size)
+
+
+class _Stream:
+    """Standard input, read forwards."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, size: int) -> bytes:
+        return os.read(0, size)
+
+
+def _opened(descriptor: int) -> IO[bytes]:
+    return io.BufferedRandom(io.FileIO(descriptor, "r+b"), CHUNK)
+
+
+def _reporter() -> Callable[[int], None]:
+    last = 0.0
+
+    def report(size: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _PACE:
+            last = now
+            _say(answer.progress(size))
+
+    return report
+
+
+def _say(message: bytes) -> None:
+    sys.stdout.buffer.write(message)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

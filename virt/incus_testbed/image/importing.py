@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One import: from a file to an image that has its name."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import IO
+
+from incus_testbed import errors
+from incus_testbed.client import Incus
+from incus_testbed.image import (
+    compression,
+    labels,
+    metadata,
+    placement,
+    profiles,
+    scratch,
+)
+from incus_testbed.image.budget import Budget
+from incus_testbed.image.converter import converter
+from incus_testbed.image.converter.answer import Result
+from incus_testbed.image.converter.order import Order
+from incus_testbed.image.description import Description
+from incus_testbed.image.disk import qcow2
+from incus_testbed.image.labels import Labels
+from incus_testbed.image.source import Readable, regular_file, size_of
+from incus_testbed.owner import Owner
+from incus_testbed.records import Image
+
+log = logging.getLogger(__name__)
+
+#: How often a name is tried that another's image had, and then did not.
+_NAMINGS = 5
+
+
+class Import:
+    """An image in the making, under an alias that no image has.
+
+    Whoever runs it holds the alias's lock.
+    """
+
+    def __init__(
+        self,
+        incus: Incus,
+        alias: str,
+        label: Labels,
+        generator: bytes | None = None,
+    ) -> None:
+        """Prepare to import into the project of this client."""
+        self._incus = incus
+        self._alias = alias
+        self._label = label
+        self._generator = generator
+        self._date = int(time.time())
+        self._profile = profiles.chosen(incus)
+
+    def run(
+        self,
+        source: Readable,
+        sha256: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[str, Image | None]:
+        """Import a source, whole or not at all.
+
+        Returns the SHA-256 of the source, and the image that has the alias if
+        another user's process was first: then nothing was imported.
+
+        :raises errors.BadImage: it can't become an image, or its SHA-256 is
+            not ``sha256``
+        """
+        self._remove_unfinished()
+        # The process moves on in the very same open file.
+        file, size = regular_file(source), size_of(source)
+        with (
+            scratch.file() as rootfs,
+            scratch.file() as spare,
+            converter.started(source, rootfs, spare) as process,
+        ):
+            result = process.convert(self._order(size), progress)
+            _check_whole(result.sha256, sha256)
+            _tell(self._alias, result.description)
+            disk = file if file and result.is_source else rootfs
+            _check_form(disk, result.description)
+            fingerprint = self._write(result, disk)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._incus.delete_image, fingerprint)
+            other = self._register(fingerprint)
+            if not other:
+                undo.pop_all()
+        return result.sha256, other
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process that was killed had imported, not named.
+
+        Another user's image is spared while its owner lives.
+        """
+        for image in self._incus.images():
+            owner = labels.unfinished_by(image)
+            if (
+                owner
+                and labels.alias(image) == self._alias
+                and (
+                    owner == Owner.current()
+                    or owner.is_gone(local=self._incus.is_local())
+                )
+            ):
+                with contextlib.suppress(errors.NotFound):
+                    self._incus.delete_image(image.fingerprint)
+
+    def _order(self, size: int) -> Order:
+        environment = self._incus.server()["environment"]
+        return Order(
+            label=self._label,
+            supported=environment["architectures"],
+            place=placement.place(self._incus, self._profile),
+            budget=Budget.from_environment(),
+            date=self._date,
+            size=size,
+            generator=self._generator,
+        )
+
+    def _write(self, result: Result, rootfs: IO[bytes]) -> str:
+        """Have Incus take an image without a name; return its fingerprint."""
+        with scratch.file() as text:
+            text.write(self._metadata(result))
+            text.flush()
+            return self._incus.import_image(
+                scratch.path(text), scratch.path(rootfs)
+            )
+
+    def _metadata(self, result: Result) -> bytes:
+        label, found = self._label, result.description
+        vendor = label.vendor or found.vendor
+        codename = label.codename or found.codename
+        words = filter(None, (vendor, codename, found.architecture))
+        return metadata.metadata_tar(
+            architecture=found.architecture,
+            creation_date=self._date,
+            profile=self._profile,
+            description=label.description
+            or f"{' '.join(words)} ({self._alias})",
+            vendor=vendor,
+            codename=codename,
+            artifact_id=label.artifact_id
+            or self._alias.removeprefix("artifact/"),
+            properties={
+                **labels.properties(
+                    self._alias,
+                    source=result.sha256,
+                    date=self._date,
+                    evictable=label.evictable,
+                    unpacked=result.used_size,
+                ),
+                **(found.machine or {}),
+            },
+            emptied=found.emptied,
+        )
+
+    def _register(self, fingerprint: str) -> Image | None:
+        """Finish an image: the name comes last, so that it stands for all.
+
+        Returns the image that has the name, if another has.
+        """
+        image = self._incus.image(fingerprint)
+        self._incus.set_image_profiles(image, profiles.of(image, self._profile))
+        for _ in range(_NAMINGS):
+            with contextlib.suppress(errors.AlreadyExists):
+                self._incus.create_alias(self._alias, fingerprint)
+                return None
+            with contextlib.suppress(errors.NotFound):
+                return self._incus.image(self._alias)
+        raise errors.AlreadyExists(
+            f"The alias {self._alias} comes and goes",
+            details="Others import it and remove it at the same time.",
+            resolution="Try again.",
+        )
+
+
+def _check_whole(sha256: str, expected: str | None) -> None:
+    if expected not in {None, sha256}:
+        raise errors.BadImage(
+            "Checksum mismatch",
+            details=f"The file's SHA-256 is {sha256}, not {expected}.",
+            resolution="Download it again.",
+        )
+
+
+def _check_form(rootfs: IO[bytes], found: Description) -> None:
+    """Refuse what Incus would take for something else than it is.
+
+    The server reads a disk as root, and whatever other file that names.  A
+    converting process that was taken over could have made such a one.
+    """
+    head = os.pread(rootfs.fileno(), qcow2.HEADER, 0)
+    if found.machine is None:
+        fits = head.startswith(compression.ZSTD)
+    else:
+        fits = head.startswith(qcow2.MAGIC) and qcow2.header(head).plain
+    if not fits:
+        raise errors.BadImage(
+            "The file made the converting process write what is no image",
+            resolution="Do not use this file unless you know who made it.",
+        )
+
+
+def _tell(alias: str, found: Description) -> None:
+    """Log what was found on a disk, and what will be done about it."""
+    if found.machine is None:
+        return
+    if not found.is_read:
+        log.warning(
+            "the disk's root file system can't be read here: %s is taken to"
+            " start Incus' agent, and to set up its network",
+            alias,
+        )
+    elif found.machine_ids:
+        log.warning(
+            "the disk holds the id of one machine (/%s): all instances of %s"
+            " share it, and may be given the same address. Empty that file in"
+            " the disk, and import it again",
+            ", /".join(found.machine_ids),
+            alias,
+        )
+    properties = sorted(found.machine.items())
+    log.info("%s: %s", alias, " ".join(map("=".join, properties)))
