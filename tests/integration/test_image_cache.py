@@ -24,6 +24,7 @@ from debusine.tasks.executors.base import (
 )
 
 from debusine_incus import download, images
+from debusine_incus import worker as worker_module
 from debusine_incus.bounds import KEEP, MAX_BYTES
 from debusine_incus.images import ImageCache
 from incus_testbed import collect, errors
@@ -46,6 +47,8 @@ ID = 4712
 ALIAS = f"artifact/{ID}"
 _LIMIT = 300
 _FILLING = 3 << 20
+#: Seconds for what takes a fraction of one, however busy the machine.
+_SOON = 20
 
 #: What a worker does: several at once, each in a process of its own.
 _WORKER = """
@@ -197,6 +200,38 @@ def test_other_category_is_refused(
         cache.artifact(ID)
 
 
+# -- an abort
+
+
+def test_an_aborted_work_request_ends_its_import(
+    cache: ImageCache, server: DebusineServer, incus: Incus
+) -> None:
+    """The server has gone silent: nothing else would end the wait soon."""
+    file = server.add_artifact(ID, tarball())
+    event = threading.Event()
+    file.faults.append(held_after(1 << 20, event))
+
+    class Task:
+        aborted = False
+
+        def execute_logging_exceptions(self) -> None:
+            with pytest.raises(ImageImportError, match="was aborted"):
+                cache.download(cache.artifact(ID))
+
+    worker_module.clean_up_after(Task)
+    task = Task()
+    thread = threading.Thread(target=task.execute_logging_exceptions)
+    thread.start()
+    wait_for(file)
+    assert thread.is_alive()
+    task.aborted = True
+    thread.join(_SOON)
+    assert not thread.is_alive()
+    event.set()
+    assert Store(incus).find(ALIAS) is None
+    assert all(image.aliases for image in incus.images())
+
+
 # -- the network
 
 
@@ -275,7 +310,7 @@ def test_damaged_file_is_refused(
 ) -> None:
     file = server.add_artifact(ID, tarball())
     file.faults += [damaged_at(2 << 20)]  # in the filling: still a tarball
-    with pytest.raises(ImageImportError, match="not what was announced"):
+    with pytest.raises(ImageImportError, match="Checksum mismatch"):
         cache.download(cache.artifact(ID))
     assert Store(incus).find(ALIAS) is None
     assert all(image.aliases for image in incus.images())

@@ -21,7 +21,7 @@ from typing import IO, Any
 import pytest
 
 from incus_testbed import errors, sandbox
-from incus_testbed.image import scratch
+from incus_testbed.image import importing, scratch
 from incus_testbed.image.budget import Budget
 from incus_testbed.image.converter import answer, converter
 from incus_testbed.image.converter.answer import Result
@@ -319,6 +319,13 @@ def test_what_makes_no_sense_is_refused(line: bytes) -> None:
         answer.parse(line)
 
 
+def test_two_messages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = answer.progress(1) + success(used_size=77)
+    saying(f"import os; os.write(1, {said!r})", monkeypatch)
+    result, _ = convert(io.BytesIO(b""))
+    assert result.used_size == 77
+
+
 def test_an_architecture_that_there_is_not() -> None:
     with pytest.raises(errors.BadImage):
         answer.parse(success(architecture="vax"))
@@ -362,6 +369,32 @@ def test_a_process_that_was_taken_over(
         convert(io.BytesIO(b"x"))
     assert re.search(text, str(caught.value))
     assert len(str(caught.value)) < 10_000
+
+
+_BACKED = "qemu-img create -q -u -f qcow2 -b /etc/shadow -F raw rootfs 1M"
+
+
+@pytest.mark.parametrize(
+    ("command", "machine"),
+    [
+        ("touch rootfs", None),
+        (_BACKED, None),
+        (_BACKED, {}),
+        ("cp /etc/passwd rootfs", {}),
+        ("zstd -q /etc/passwd -o rootfs", {}),
+    ],
+)
+def test_what_incus_would_take_for_something_else(
+    command: str, machine: dict[str, str] | None, tmp_path: Path
+) -> None:
+    """A process that was taken over could write it."""
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    found = Description(architecture="amd64", machine=machine)
+    with (
+        (tmp_path / "rootfs").open("rb") as file,
+        pytest.raises(errors.BadImage),
+    ):
+        importing.check_form(file, found)
 
 
 # -- how it ends

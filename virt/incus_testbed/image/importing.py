@@ -82,7 +82,7 @@ class Import:
             _check_whole(result.sha256, sha256)
             _tell(self._alias, result.description)
             disk = file if file and result.is_source else rootfs
-            _check_form(disk, result.description)
+            check_form(disk, result.description)
             fingerprint = self._write(result, disk)
         with contextlib.ExitStack() as undo:
             undo.callback(self._incus.delete_image, fingerprint)
@@ -187,7 +187,7 @@ def _check_whole(sha256: str, expected: str | None) -> None:
         )
 
 
-def _check_form(rootfs: IO[bytes], found: Description) -> None:
+def check_form(rootfs: IO[bytes], found: Description) -> None:
     """Refuse what Incus would take for something else than it is.
 
     The server reads a disk as root, and whatever other file that names.  A

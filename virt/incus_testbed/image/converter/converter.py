@@ -134,13 +134,21 @@ class Converter:
 
     def _next(self) -> bytes | None:
         """Return the next message; None if there is none for a moment."""
-        for descriptor, _ in self._poll.poll(_PACE * 1000):
-            data = os.read(descriptor, _LONGEST)
-            if not data:
+        line = self._line()
+        if line is None:
+            for descriptor, _ in self._poll.poll(_PACE * 1000):
+                data = os.read(descriptor, _LONGEST)
+                if data:
+                    self._hear(descriptor, data)
+                    continue
                 self._poll.unregister(descriptor)
                 if descriptor == self._answers:
                     raise self._failure()
-            self._hear(descriptor, data)
+            line = self._line()
+        return line
+
+    def _line(self) -> bytes | None:
+        """Return the next message of those that have been read."""
         line, end, rest = self._heard[self._answers].partition(b"\n")
         if end:
             self._heard[self._answers] = rest
