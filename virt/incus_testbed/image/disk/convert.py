@@ -137,6 +137,8 @@ def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
     scratch.check_room(result, os.fstat(file.fileno()).st_blocks * 512)
     most = meter.most()
     argv = [
+        # Where no sandbox ends it with this process, the kernel does.
+        *("setpriv", "--pdeathsig=KILL"),
         *("prlimit", f"--fsize={most}", f"--as={_ADDRESSES}", "--core=0"),
         *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"),
         *(scratch.path(file), scratch.path(result)),
