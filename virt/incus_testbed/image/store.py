@@ -22,10 +22,10 @@ from incus_testbed.image import (
 )
 from incus_testbed.image.budget import Budget
 from incus_testbed.image.convert import convert
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import Readable, Source
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
