@@ -22,10 +22,10 @@ def taken_away(module, folder):
     assert before
     return before
 
-overlay = taken_away(files, "overlay")
-assert overlay == {name: files.content(name) for name in overlay}
-scripts = taken_away(script, "scripts")
-assert scripts == {name: script.text(name).encode() for name in scripts}
+before = taken_away(files, "overlay")
+assert before == {name: files.content(name) for name in before}
+before = taken_away(script, "scripts")
+assert before == {name: script.text(name).encode() for name in before}
 """
 
 
