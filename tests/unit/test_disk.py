@@ -24,9 +24,9 @@ from incus_testbed.image import scratch
 from incus_testbed.image.budget import Meter
 from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.disk import ext4, machine, partitions, qcow2
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
+from incus_testbed.image.machine import Machine
 from tests import disks
 from tests.disks import MIB
 from tests.unit import small_disks

@@ -11,9 +11,8 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.guest import machine
-from incus_testbed.image.disk.efi import BootLoader
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.facts import Facts
+from incus_testbed.image.machine import BootLoader, Machine
 
 KEY = "smbios11.io.systemd.credential.binary:"
 MODERN = Machine(

@@ -13,13 +13,19 @@ _PACKAGE = Path(incus_testbed.__file__).parent
 _PROGRAM = """
 import shutil
 from pathlib import Path
-from incus_testbed.guest import files
+from incus_testbed.guest import files, script
 
-overlay = Path(files.__file__).with_name("overlay")
-before = {path.name: path.read_bytes() for path in overlay.iterdir()}
-shutil.rmtree(overlay)
-assert before
+def taken_away(module, folder):
+    path = Path(module.__file__).with_name(folder)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    shutil.rmtree(path)
+    assert before
+    return before
+
+before = taken_away(files, "overlay")
 assert before == {name: files.content(name) for name in before}
+before = taken_away(script, "scripts")
+assert before == {name: script.text(name).encode() for name in before}
 """
 
 

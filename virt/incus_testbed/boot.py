@@ -76,7 +76,7 @@ def ask(
     then: str | None = None,
     limit: float = _SCRIPT_LIMIT,
 ) -> dict[str, str]:
-    """Run a script of the overlay in a guest; return its answers and status.
+    """Run a script in a guest; return its answers and status.
 
     ``then`` is another that is asked in the same go.  They may run several
     times: incus exec can lose what a short script says.

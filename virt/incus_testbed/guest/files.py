@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of overlay/: what goes into a guest as it is."""
+"""The files of overlay/: what is installed into guests as it is."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 from incus_testbed.image.entry import Entry
 
 #: Read once, and early: after an upgrade of the package, a process that goes on
-#: uses the scripts that its own code was written for.
+#: uses the files that its own code was written for.
 _CONTENT = {
     path.name: path.read_bytes()
     for path in Path(__file__).with_name("overlay").iterdir()

@@ -14,7 +14,7 @@ from incus_testbed import errors
 from incus_testbed.guest import files
 
 if TYPE_CHECKING:
-    from incus_testbed.image.disk.machine import Machine
+    from incus_testbed.image.machine import Machine
 
 #: Image properties.
 AGENT = "incus-testbed.agent"

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scripts of overlay/ that are run in a guest and answer."""
+"""The scripts of scripts/, which are run in a guest and answer."""
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
-from incus_testbed.guest import files
-
+#: Read once, and early: after an upgrade of the package, a process that goes on
+#: uses the scripts that its own code was written for.
+_TEXT = {
+    path.name: path.read_text("utf-8")
+    for path in Path(__file__).with_name("scripts").iterdir()
+}
 #: Runs Perl in hexadecimal: autopkgtest takes the words of a command apart at
 #: commas, which a shell script can do without.
 _UNPACK = "eval pack q(H*) => shift; die $@"
@@ -13,8 +18,13 @@ _UNPACK = "eval pack q(H*) => shift; die $@"
 _WHOLE = "whole=yes"
 
 
+def text(name: str) -> str:
+    """Return what is in a file of scripts/."""
+    return _TEXT[name]
+
+
 def command(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a script of the overlay in a guest.
+    """Return the command that runs a script in a guest.
 
     The text travels as an argument, so that any guest can run it, whether or
     not this project made its image.
@@ -36,7 +46,7 @@ def for_autopkgtest(command: Sequence[str]) -> list[str]:
 
 @cache
 def _code(name: str) -> str:
-    lines = files.content(name).decode().splitlines()
+    lines = text(name).splitlines()
     return "\n".join(
         line for line in lines if line and not line.lstrip().startswith("#")
     )

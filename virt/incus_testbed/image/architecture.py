@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 
 from incus_testbed import errors
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.image.machine import Machine
 
 # dpkg's names and Incus's, which are the kernel's; Incus knows no byte order
 # for MIPS (Incus documentation, "Architectures").

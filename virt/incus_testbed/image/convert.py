@@ -19,9 +19,10 @@ from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.disk import shape
 from incus_testbed.image.disk.convert import convert as convert_disk
-from incus_testbed.image.disk.machine import Machine, survey
+from incus_testbed.image.disk.machine import survey
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import Lookahead, Readable, Source, regular_file
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from incus_testbed.guest import machine as guest_machine
 from incus_testbed.image import architecture
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
+from incus_testbed.image.machine import Machine
 
 
 @dataclass(frozen=True, kw_only=True)

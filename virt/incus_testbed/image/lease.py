@@ -8,7 +8,6 @@ from incus_testbed import errors
 from incus_testbed.client import INSTANCE_LIMIT, Incus
 from incus_testbed.image import claim
 from incus_testbed.image.claim import Kind
-from incus_testbed.image.store import Store
 from incus_testbed.records import Image
 
 _POLL = 0.05
@@ -67,7 +66,9 @@ def _settled(incus: Incus, alias: str) -> Image:
 
 
 def _named(incus: Incus, alias: str) -> Image:
-    image = Store(incus).find(alias)
-    if image is None:
-        raise errors.NotFound(f"There is no image {alias}")
-    return image
+    # One list of all images, not a question for each: between two answers the
+    # alias can go over to another image.
+    for image in incus.images():
+        if alias in image.aliases:
+            return image
+    raise errors.NotFound(f"There is no image {alias}")

@@ -25,9 +25,9 @@ from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
-from incus_testbed.image.disk.machine import Machine
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
+from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import CHUNK, Readable
 
 #: Seconds between two messages about how much has been read.

@@ -2,10 +2,10 @@
 """What a firmware starts from a disk's EFI system partition."""
 
 import struct
-from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.image.disk.fat import Fat, File
+from incus_testbed.image.machine import BootLoader
 
 # What the boot loader of a disk is called, by architecture (UEFI
 # specification 2.10, 3.5.1.1), and Debian's name for that.
@@ -22,16 +22,6 @@ _LOADERS = {
 #: other that signs for Debian.
 _SIGNER = b"Microsoft Corporation UEFI CA"
 _MOST_SIGNATURE = 1 << 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class BootLoader:
-    """Debian's names of the architectures it is for, and whether it starts
-    where secure boot is on.
-    """  # noqa: D205
-
-    architectures: frozenset[str]
-    signed: bool
 
 
 def boot_loader(esp: Fat) -> BootLoader:

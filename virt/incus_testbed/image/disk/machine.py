@@ -1,44 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the system on a disk is, as far as it matters to who starts it."""
+"""Surveys the system on a disk, as far as it matters to who starts it."""
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.image.budget import Budget, Meter, Reads
 from incus_testbed.image.disk import efi, ext4
-from incus_testbed.image.disk.efi import BootLoader
 from incus_testbed.image.disk.ext4 import Ext4, Inode
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.partitions import Partition, partitions
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.machine import BootLoader, Machine
 
 _ROOT_HAS = {"etc", "usr", "var"}
 _AGENTS = {"incus-agent.service", "lxd-agent.service"}
 _UNITS = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")
 _MODULES = ("lib/modules", "usr/lib/modules")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """A disk's system.
-
-    ``size`` is the disk's, in bytes.  ``facts`` are None where its root file
-    system is none that can be read here; then the rest but for the boot
-    loader is taken to be as it should.  ``agent``: it starts Incus' agent by
-    itself.  ``has_9p``: each of its kernels can read what Incus shares.
-    ``network``: something configures a NIC in a virtual machine.
-    """
-
-    size: int
-    boot_loader: BootLoader
-    facts: Facts | None = None
-    agent: bool = True
-    has_9p: bool = True
-    network: bool = True
 
 
 def survey(disk: Reader, meter: Meter) -> Machine:
