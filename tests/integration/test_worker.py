@@ -126,4 +126,4 @@ def test_a_worker_without_incus_works(
 ) -> None:
     monkeypatch.setenv("INCUS_SOCKET", "/nonexistent/socket")
     worker.clean_up()
-    assert "Incus is not cleaned up" in caplog.text
+    assert "Incus could not be cleaned up" in caplog.text

@@ -332,7 +332,7 @@ def test_a_disk_image_in_a_tarball(name: str) -> None:
     folder.type = tarfile.DIRTYPE
     refused = refusal(archive(folder, (name, b"disk")))
     assert "a disk image of a kind that can't be used" in refused.brief
-    assert "by itself" in refused.resolution
+    assert "image alone" in refused.resolution
     convert(archive((name, b"disk"), ("etc/passwd", b"")))
 
 

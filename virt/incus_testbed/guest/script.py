@@ -12,7 +12,7 @@ _TEXT = {
     for path in Path(__file__).with_name("scripts").iterdir()
 }
 #: Runs Perl code that is given in hexadecimal, which has no commas: autopkgtest
-#: splits a command at commas.  Our shell scripts have none.
+#: splits a command at commas.  Shell scripts can do without them.
 _UNPACK = "eval pack q(H*) => shift; die $@"
 #: The last line of a script's answer.
 _WHOLE = "whole=yes"

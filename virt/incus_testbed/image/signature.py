@@ -83,8 +83,8 @@ def unusable_disk(details: str) -> errors.BadImage:
     return errors.BadImage(
         "The file is a disk image of a kind that can't be used",
         details=details,
-        resolution="Use one raw disk or qcow2 image, packed or not: qemu-img"
-        " convert -O qcow2 FILE NEW makes one.",
+        resolution="Use a raw disk or a qcow2 image alone, packed or not:"
+        " qemu-img convert -O qcow2 FILE NEW makes one.",
     )
 
 

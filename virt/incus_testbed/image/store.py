@@ -26,7 +26,7 @@ class Store:
         self._incus = incus
 
     def find(self, alias: str) -> Image | None:
-        """Return the image of an alias, whoever imported it."""
+        """Return the image of an alias, no matter who imported it."""
         with contextlib.suppress(errors.NotFound):
             image = self._incus.image(alias)
             if alias in image.aliases:  # it could be a fingerprint
