@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks between processes of one user, which a dead process can't keep."""
+"""Locks between processes of one user; they end with their process."""
 
 import contextlib
 import fcntl
@@ -25,7 +25,8 @@ def held(
     """Hold the lock of a name; the kernel frees it when this process ends.
 
     While another process holds it, ``on_wait`` is called once, and
-    ``while_waiting`` several times a second; what they raise ends the wait.
+    ``while_waiting`` several times a second.  An exception in either of them
+    ends the wait.
 
     :raises errors.TimedOut: another process held it for ``timeout`` seconds
     """
@@ -51,19 +52,22 @@ def held(
 
 
 def abandoned() -> list[Path]:
-    """Return the files of this user's locks that nobody holds."""
+    """Return the files of this user's locks that no process holds."""
     return [path for path in _folder().iterdir() if _is_free(path)]
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove such a file, unless somebody holds the lock by now."""
+    """Remove such a file, unless a process holds the lock by now."""
     if (descriptor := _try(path)) is not None:
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _is_free(path: Path) -> bool:
-    """Tell whether nobody holds a lock; a holder of a moment is no harm."""
+    """Tell whether no process holds a lock.
+
+    To check it, this function holds the lock for a moment, which does no harm.
+    """
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,11 +77,11 @@ def _is_free(path: Path) -> bool:
 
 
 def _try(path: Path) -> int | None:
-    """Return an open, locked file of this path, or None if that is taken."""
+    """Open and lock the file of this path; None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its last holder removed the file: a lock on it holds nobody off.
+        # If its last holder has removed the file, a lock on it has no effect.
         if os.fstat(descriptor).st_ino == path.stat().st_ino:
             return descriptor
     except (BlockingIOError, FileNotFoundError):
