@@ -133,7 +133,7 @@ def _add_instance_commands(
         "gc",
         help="remove what processes that are gone have left",
         description="Remove what a process of this machine has left that is"
-        " gone: instances, unfinished images, claims on images, lock files."
+        " gone: instances, unfinished images, claims on images."
         " Safe at any time.",
     )
     command.set_defaults(function="gc")
