@@ -135,8 +135,7 @@ def _add_instance_commands(
         "gc",
         help="remove what ended processes have left",
         description="Remove what ended processes of this machine have left:"
-        " instances, unfinished images, claims on images, lock files. Safe at"
-        " any time.",
+        " instances, unfinished images, claims on images. Safe at any time.",
     )
     command.set_defaults(function="gc")
     command.add_argument(

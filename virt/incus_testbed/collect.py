@@ -6,9 +6,8 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from incus_testbed import errors, lock
+from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.image import claim, labels
 from incus_testbed.instance import OWNER_KEY, Instance
@@ -23,14 +22,11 @@ class Garbage:
     """What owners that have ended have left.
 
     ``images`` have no alias.  ``claims`` are names of claims (image/claim.py).
-    ``locks`` are files of locks (lock.py), in the user's cache folder and not
-    in Incus.
     """
 
     instances: tuple[InstanceRecord, ...]
     images: tuple[Image, ...]
     claims: tuple[str, ...]
-    locks: tuple[Path, ...]
 
     def pieces(self) -> Iterator[tuple[str, str]]:
         """Yield the kind of each piece, in words, and its name."""
@@ -40,8 +36,6 @@ class Garbage:
             yield "unfinished image", image.fingerprint
         for name in self.claims:
             yield "claim", name
-        for path in self.locks:
-            yield "lock file", str(path)
 
 
 def find(incus: Incus) -> Garbage:
@@ -64,7 +58,6 @@ def find(incus: Incus) -> Garbage:
             for each in claim.on(image)
             if not each.stands(local=local)
         ),
-        locks=tuple(lock.abandoned()),
     )
 
 
@@ -81,8 +74,6 @@ def collect(incus: Incus) -> Garbage:
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
-    for path in garbage.locks:
-        lock.remove_abandoned(path)
     failure = None
     for remove in _removals(incus, garbage):
         try:
