@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a disk image of any shape to one qcow2 file."""
 
-import contextlib
 import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -47,13 +46,13 @@ def convert(
     result: IO[bytes],
     meter: Meter,
     *,
-    spare: Callable[[], contextlib.AbstractContextManager[IO[bytes]]],
+    spare: IO[bytes],
 ) -> Disk:
     """Make a disk a qcow2 image.
 
     ``file`` is what the stream reads, if it is a file and nothing unpacks it:
     a qcow2 image that will do as it is is returned itself, and ``result``, an
-    empty temporary file, stays so.  ``spare`` gives another one.
+    empty temporary file, stays so.  ``spare`` is another one.
 
     Memory does not grow with the disk, and what is zero takes no room.  That
     there is room is made sure of before where the need is known: for a raw
@@ -89,9 +88,8 @@ def convert(
     if header.plain:
         _copy(pieces, result)
         return _checked(result, header, meter)
-    with spare() as copy:
-        _copy(pieces, copy)
-        return _rewritten(copy, result, meter)
+    _copy(pieces, spare)
+    return _rewritten(spare, result, meter)
 
 
 def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
