@@ -161,7 +161,7 @@ def test_firewall(machine: Guest, firewall: Firewall) -> None:
     said = _doctor(machine)
     found = _found(said, "firewall")
     assert found.startswith("failed")
-    assert f"{firewall.name} drops what comes from debusinebr0" in found
+    assert f"{firewall.name} drops packets from debusinebr0" in found
 
     with pytest.raises(errors.CommandFailed) as caught:
         _reach_out(machine)

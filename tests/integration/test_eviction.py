@@ -257,7 +257,7 @@ def test_another_has_the_name_for_a_moment(
     if times == 1:
         assert add(incus, "a").fingerprint != other.fingerprint
     else:
-        with pytest.raises(errors.AlreadyExists, match="comes and goes"):
+        with pytest.raises(errors.AlreadyExists, match="appears and dis"):
             add(incus, "a")
     assert all(image.aliases for image in incus.images())
 

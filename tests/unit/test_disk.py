@@ -315,7 +315,7 @@ def test_no_partition_table(tmp_path: Path) -> None:
             "is encrypted",
         ),
         # a raw disk that claims to be qcow2
-        ('{ printf "QFI\\373"; tail -c +5 disk; } >"$OUT"', "kind that is not"),
+        ('{ printf "QFI\\373"; tail -c +5 disk; } >"$OUT"', "unknown kind"),
         ('{ printf "QFI\\373\\0\\0\\0\\3"; tail -c +9 disk; } >"$OUT"', ""),
     ],
 )

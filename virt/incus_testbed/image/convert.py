@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a tarball or disk to the root of an Incus image."""
+"""Convert a tarball or a disk to the root of an Incus image."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ from incus_testbed.image.source import Lookahead, Readable, Source, regular_file
 
 log = logging.getLogger(__name__)
 
-#: What a file that makes no sense can bring out of Python, whatever reads it.
+#: Exceptions that a malformed file can cause in any Python code that reads it.
 _NONSENSE = (
     ArithmeticError,
     AssertionError,
@@ -63,13 +63,13 @@ class System:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What came of a conversion.
+    """The result of a conversion.
 
-    ``rootfs`` is what Incus is given: the file that was to be written, or a
-    disk image that needed no conversion.  ``sha256`` (hexadecimal) and
-    ``source_size`` are of the bytes that were given, ``rootfs_size`` is what
-    the result unpacks to.  ``used_size`` is how many bytes that takes in a
-    storage pool: what is zero in a disk takes none.
+    ``rootfs`` is the file for Incus: the file that was written, or the source
+    itself if it is a disk image that needed no conversion.  ``sha256``
+    (hexadecimal) and ``source_size`` describe the source, ``rootfs_size`` is
+    the unpacked size of the result.  ``used_size`` is the number of bytes that
+    it takes in a storage pool; zeros in a disk take none.
     """
 
     rootfs: IO[bytes]
@@ -106,19 +106,19 @@ def opened(
     progress: Callable[[int], None] | None = None,
     budget: Budget | None = None,
 ) -> Iterator[Convertible]:
-    """Open what shall be the root of a container or virtual machine.
+    """Open a source that is to be the root of a container or virtual machine.
 
-    ``source`` is a tarball or a disk image, packed or not, read once from
-    where it stands to its end; a pipe will do.  What it holds arrives bit for
-    bit: a tarball becomes a .tar.zst, a disk becomes qcow2.  ``rootfs`` and
-    ``spare``, which few disks need, are empty files that the operating system
-    knows; after an error their content is of no use.  ``place`` is asked
-    whether there is room before anything is written.  ``progress`` is told
-    how many bytes of source have been read.
+    ``source`` is a tarball or a disk image, compressed or not.  It is read
+    once, from its current position to its end, and can be a pipe.  Its content
+    is kept bit for bit: a tarball becomes a .tar.zst, a disk becomes qcow2.
+    ``rootfs`` and ``spare``, which few disks need, are empty files that have
+    a descriptor; after an error their content is undefined.  ``place`` is
+    asked whether there is room before anything is written.  ``progress`` is
+    called with the number of source bytes read.
 
-    Memory is bounded by ``budget``, and no child process is left.
+    Memory use is bounded by ``budget``, and no child process is left behind.
 
-    :raises errors.BadImage: source can be neither, or goes beyond the budget
+    :raises errors.BadImage: source is neither, or exceeds the budget
     :raises errors.NoSpace: there is no room for rootfs
     :raises errors.TimedOut: the budget's time is over
     :raises errors.MissingProgram: xz, zstd or the like is not installed
@@ -208,29 +208,29 @@ class _Image:
 
 @contextlib.contextmanager
 def _sense(source: Source) -> Iterator[None]:
-    """Take whatever Python stumbles over in a file for a bad file.
+    """Report any exception that a malformed file causes as a bad image.
 
-    What the source itself raises is the caller's.
+    Exceptions of the source itself are passed on to the caller.
 
-    The parsers refuse by themselves what they know to look for; this is for
-    what nobody thought of.
+    The parsers check for every malformation that we know; this is for the
+    others.
     """
     try:
         yield
     except _NONSENSE as problem:
         if problem is source.trouble:
             raise
-        log.debug("what made no sense", exc_info=True)
+        log.debug("the file is malformed", exc_info=True)
         raise errors.BadImage(
             "The file makes no sense",
             details=f"{type(problem).__name__}: {problem}"[:500],
-            resolution="Fetch or make it anew.",
+            resolution="Download it again, or build it again.",
         ) from problem
 
 
 @contextlib.contextmanager
 def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
-    """Yield what is in a file that may be packed, and whether it is."""
+    """Yield the unpacked content of a file, and whether it was packed."""
     head = source.head(signature.LENGTH)
     argv = compression.decompressor(head, meter.budget)
     if argv is None or signature.is_tar(head):
@@ -243,7 +243,7 @@ def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
 def _surveyed(
     archive: Archive, confinement: Confinement, budget: Budget
 ) -> Facts:
-    """Pass a whole archive on; return what it turned out to hold."""
+    """Copy a whole archive; return the facts about its content."""
     survey = Survey(budget)
     contents, disk = 0, ""
     for entry in archive.entries(survey.wants_content, survey.check_size):
@@ -253,13 +253,13 @@ def _surveyed(
             contents += 1
             disk = entry.path if _is_disk(entry) else disk
     if disk and contents == 1:
-        raise signature.unusable_disk(f"All it holds is '{disk}'.")
+        raise signature.unusable_disk(f"It holds nothing but '{disk}'.")
     confinement.finish()
     return survey.facts()
 
 
 def _is_disk(entry: Entry) -> bool:
-    """Return whether it looks like what Debusine's system images hold."""
+    """Return whether it looks like the disk in a Debusine system image."""
     path = PurePosixPath(entry.path)
     return (
         entry.kind == "file"
