@@ -11,6 +11,7 @@ help:
 	@echo 'make shell   a shell with the Incus of the demo'
 	@echo 'make check   lint, then all tests'
 	@echo 'make lint    ruff, mypy, shellcheck'
+	@echo 'make unit    the fast tests: without root, Incus or network'
 	@echo 'make test    the tests alone'
 	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
@@ -39,6 +40,9 @@ lint: linters
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	shellcheck $(SCRIPTS)
+
+unit:
+	$(PYTHON) -m pytest -m "not slow" tests/unit
 
 test: packages
 	$(PYTHON) -m pytest
@@ -100,4 +104,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-vm lint test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
