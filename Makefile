@@ -12,6 +12,7 @@ help:
 	@echo 'make shell   open a shell with the Incus of the demo'
 	@echo 'make check   run the linters, then all tests'
 	@echo 'make lint    run ruff, mypy and shellcheck'
+	@echo 'make unit    run the fast tests: they need no root, Incus or network'
 	@echo 'make test    run the tests only'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
@@ -40,6 +41,9 @@ lint: linters
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	shellcheck $(SCRIPTS)
+
+unit:
+	$(PYTHON) -m pytest -m "not slow" tests/unit
 
 test: packages
 	$(PYTHON) -m pytest
@@ -101,4 +105,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-vm lint test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean

@@ -69,6 +69,7 @@ def test_each_hostile_file_is_tried() -> None:
     assert set(SAID) == {*hostile.PIECES, *hostile.DISKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAID)
 def test_a_hostile_file_takes_little(name: str) -> None:
     if name in hostile.DISKS and not shutil.which("mkfs.vfat"):

@@ -232,6 +232,7 @@ def test_additions_know_the_facts() -> None:
     assert type(made.facts).__name__ == "_AnySurvey"
 
 
+@pytest.mark.slow
 @settings(several, max_examples=300)
 @given(tarballs.archives())
 def test_gnu_tar_unpacks_the_same(source: bytes) -> None:
@@ -404,6 +405,7 @@ def test_no_part_of_a_packed_archive_is_taken(packer: str, cut: float) -> None:
     refusal(whole[: int(len(whole) * cut)])
 
 
+@pytest.mark.slow
 @several
 @given(
     packer=st.sampled_from([name for name in PACKERS if name != "plain"]),
@@ -526,6 +528,7 @@ def test_an_interrupt_while_the_source_is_silent(packer: str) -> None:
         os.close(write_end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -425,6 +425,7 @@ _PLACES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(some, max_examples=150)
 @given(
     changes=st.lists(

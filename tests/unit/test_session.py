@@ -126,6 +126,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(document=_JSON)
 def test_json_is_json(document: Any) -> None:
     text = json_document.encode(document)
