@@ -20,9 +20,14 @@ class ForgetfulIncus(Incus):
         self.runs = 0
 
     def execute(
-        self, name: str, command: Sequence[str], *, timeout: float
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> process.Completed:
-        del name
+        del name, stdin
         self.runs += 1
         done = process.run(command, timeout=timeout)
         if self.runs > self.lost:
@@ -102,9 +107,14 @@ class LateIncus(ForgetfulIncus):
         self.late = late
 
     def execute(
-        self, name: str, command: Sequence[str], *, timeout: float
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> process.Completed:
-        del timeout
+        del timeout, stdin
         self.late -= 1
         if self.late >= 0:
             raise errors.AgentDown("VM agent isn't currently running")

@@ -396,6 +396,7 @@ class Incus:
         interactive: bool = False,
         failure_status: int = OWN_FAILURE,
         status_for_255: int = 255,
+        first: int | None = None,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
@@ -405,12 +406,15 @@ class Incus:
         the command's is 255, ``status_for_255``; except on a server that is
         not on this machine and for interactive commands: those are left to
         incus exec, which has 1 and 255, and may lose a short command's output.
+
+        ``first``, a descriptor that the process has to inherit, is read
+        before its input; only where is_local().
         """
         terminal = "--force-interactive" if interactive else "-T"
         local = None if interactive else self._endpoint()
         if local:
             return local.exec_argv(
-                name, command, failure_status, status_for_255
+                name, command, failure_status, status_for_255, first
             )
         return self.argv("exec", self.target(name), terminal, "--", *command)
 
@@ -419,15 +423,22 @@ class Incus:
         return self._endpoint() is not None
 
     def execute(
-        self, name: str, command: Sequence[str], *, timeout: float
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> process.Completed:
-        """Run a command without input in an instance, to its end.
+        """Run a command in an instance, to its end.
 
         :raises errors.TestbedError: it could not be run; the kind that the
             daemon's message stands for
         :raises errors.TimedOut: it took more than ``timeout`` seconds
         """
-        completed = process.run(self.exec_argv(name, command), timeout=timeout)
+        completed = process.run(
+            self.exec_argv(name, command), stdin=stdin, timeout=timeout
+        )
         if diagnosis.is_own_failure(completed):
             raise diagnosis.error(["incus", "exec", name], completed)
         return completed

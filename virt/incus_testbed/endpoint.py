@@ -50,6 +50,7 @@ class Endpoint:
         command: Sequence[str],
         failure_status: int,
         status_for_255: int = 255,
+        first: int | None = None,
     ) -> list[str]:
         """Return the command line of a session, which says what it does."""
         return [
@@ -58,6 +59,7 @@ class Endpoint:
             f"--project={self.project}",
             f"--failure-status={failure_status}",
             f"--status-for-255={status_for_255}",
+            *([] if first is None else [f"--first={first}"]),
             name,
             *command,
         ]

@@ -14,7 +14,7 @@ from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
-from incus_testbed.guest_command import GuestCommand, Word
+from incus_testbed.guest_command import GuestCommand, Word, leave_settings
 from incus_testbed.guest_files import GuestFiles
 from incus_testbed.launch import Plan
 from incus_testbed.owner import Owner
@@ -242,6 +242,12 @@ class Instance:
             env=env,
             machine=self._machine,
         ).run(**options)
+
+    def leave_settings(self, settings: bytes) -> str:
+        """Keep variables in the guest; return the key for who takes them."""
+        key = secrets.token_hex(8)
+        leave_settings(self._incus, self.name, key, settings)
+        return key
 
     def make_user(self, name: str) -> int:
         """Return a user's uid, after making one with a home if need be.

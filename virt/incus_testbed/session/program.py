@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import document
-from .api import LIMIT, TIMED_OUT, Failure, NotStarted, quoted
+from .api import CHUNK, LIMIT, TIMED_OUT, Failure, NotStarted, quoted
 from .command import Session, complain
 
 TYPE_CHECKING = False
@@ -58,32 +58,34 @@ def request(
     return document.encode(fields)
 
 
-def split(
-    argv: "Sequence[str]",
-) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Return a command line's options, environment and words."""
+def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
+    """Return a command line's options and words."""
     options: dict[str, str] = {}
-    environment: dict[str, str] = {}
     words = list(argv)
     while words and words[0].startswith("--"):
         name, _, value = words.pop(0)[2:].partition("=")
-        if name == "env":
-            variable, _, value = value.partition("=")
-            environment[variable] = value
-        else:
-            options[name] = value
-    return options, environment, words
+        options[name] = value
+    return options, words
 
 
-def run(path: str, instance: str, query: str, body: str) -> int:
-    """Run a command to its end; return its status.
+def read(fd: int) -> bytes:
+    """Return all that can be read from a descriptor."""
+    parts = []
+    while part := os.read(fd, CHUNK):
+        parts.append(part)
+    return b"".join(parts)
 
-    One that did not start is tried again, with the same input.
+
+def run(path: str, instance: str, query: str, body: str, first: bytes) -> int:
+    """Run a command to its end, with ``first`` before its input.
+
+    Return its status.  One that did not start is tried again, with the same
+    input.
 
     :raises Failure: it was not run, or not to its end as far as is known
     :raises TimeoutError: it was not run: the daemon does not answer
     """
-    first, tries = b"", _TRIES
+    tries = _TRIES
     while True:
         tries -= 1
         session = None
@@ -103,16 +105,18 @@ def main() -> None:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     occupy_standard_streams()
-    options, environment, (instance, *command) = split(sys.argv[1:])
+    options, (instance, *command) = split(sys.argv[1:])
     failure_status = int(options.get("failure-status", 125))
-    if "TERM" in os.environ:  # as incus exec does
-        environment.setdefault("TERM", os.environ["TERM"])
+    # As incus exec does.  Anything else would be on a command line of incusd's.
+    terminal = os.environ.get("TERM")
+    environment = {} if terminal is None else {"TERM": terminal}
     try:
         status = run(
             options["socket"],
             quoted(instance),
             f"?project={quoted(options['project'])}",
             request(options, environment, command),
+            read(int(options["first"])) if "first" in options else b"",
         )
         if status == 255:  # noqa: PLR2004
             status = int(options.get("status-for-255", status))

@@ -3,6 +3,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,10 +114,14 @@ class Testbed:
         """Give whoever is at the terminal a shell in the testbed."""
         with protocol.bombing():
             instance = self._open_instance()
-            terminal = os.environ.get("TERM", "dumb")
-            command = script.command(
-                "shell.sh", directory, f"TERM={terminal}", *environment
+            key = instance.leave_settings(
+                "".join(
+                    f"export {shlex.quote(setting)}\n"
+                    for setting in environment
+                ).encode()
             )
+            terminal = os.environ.get("TERM", "dumb")
+            command = script.command("shell.sh", directory, terminal, key)
             try:
                 with Path("/dev/tty").open("r+b", buffering=0) as tty:
                     instance.exec(
