@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from incus_testbed import diagnosis, errors, process
 from incus_testbed.endpoint import Endpoint
 from incus_testbed.session import api, streams, websocket
 from incus_testbed.session import document as json_document
+from incus_testbed.virt_server import command
 from tests import fake_incusd
 from tests.fake_incusd import (
     BINARY,
@@ -162,15 +163,18 @@ class Run:
         self.servers.append(server)
         return server
 
-    def argv(self, *command: str, failure_status: int = 125) -> list[str]:
+    def argv(self, *command: str, **options: Any) -> list[str]:
         endpoint = Endpoint(str(self.path), "some project")
-        return endpoint.exec_argv("box", command, failure_status)
+        return endpoint.exec_argv("box", command, **options)
 
     def __call__(
-        self, *command: str, failure_status: int = 125, **options: Any
+        self, *command: str, program: Sequence[str] = (), **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            self.argv(*(command or ("true",)), failure_status=failure_status),
+            self.argv(
+                *(command or ("true",)),
+                **({"program": program} if program else {}),
+            ),
             check=False,
             timeout=_LIMIT,
             **{
@@ -284,13 +288,13 @@ def test_daemon_that_dies_is_a_failure(run: Run) -> None:
     run.server(
         stdout=_said(frame(BINARY, b"x"), END), outcome=b"HTTP/1.0 200 OK\r\n"
     )
-    done = run(failure_status=99)
-    assert (done.returncode, done.stdout) == (99, b"x")
+    done = run()
+    assert (done.returncode, done.stdout) == (125, b"x")
     assert isinstance(_error(done), errors.DaemonDown)
 
 
 def test_no_daemon(run: Run) -> None:
-    done = run(failure_status=255)
+    done = run(program=command.PROGRAM)
     assert done.returncode == 255
     assert isinstance(_error(done), errors.DaemonDown)
 

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 from incus_testbed import diagnosis, endpoint, errors, process, records
-from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.records import Image, InstanceRecord
 from incus_testbed.session.api import Failure, quoted
 
@@ -394,29 +393,30 @@ class Incus:
         command: Sequence[str],
         *,
         interactive: bool = False,
-        failure_status: int = OWN_FAILURE,
-        status_for_255: int = 255,
+        program: Sequence[str] = (),
         first: int | None = None,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
         It is the caller's to run: its standard streams and exit status are
         the command's.  The command starts as root, in /root.  Where the
-        command could not be run the status is ``failure_status``, and where
-        the command's is 255, ``status_for_255``; except on a server that is
-        not on this machine and for interactive commands: those are left to
-        incus exec, which has 1 and 255, and may lose a short command's output.
+        command could not be run the status is OWN_FAILURE; except on a server
+        that is not on this machine and for interactive commands: those are
+        left to incus exec, which has 1, and may lose a short command's output.
 
-        ``first``, a descriptor that the process has to inherit, is read
-        before its input; only where is_local().
+        ``program`` gets the words of a session, or all of incus exec, and runs
+        that in its own way.  ``first``, a descriptor that the process has to
+        inherit, is read before its input; only where is_local().
         """
         terminal = "--force-interactive" if interactive else "-T"
         local = None if interactive else self._endpoint()
         if local:
-            return local.exec_argv(
-                name, command, failure_status, status_for_255, first
-            )
-        return self.argv("exec", self.target(name), terminal, "--", *command)
+            own = {"program": program} if program else {}
+            return local.exec_argv(name, command, first=first, **own)
+        return [
+            *program,
+            *self.argv("exec", self.target(name), terminal, "--", *command),
+        ]
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incus_testbed import errors, process
-from incus_testbed.session import api
+from incus_testbed.session import api, program
 
 #: The exit status of a command that could not be run in an instance: of
 #: sessions, and of 'incus-testbed run'.
-OWN_FAILURE = 125
+OWN_FAILURE = program.OWN_FAILURE
 
 #: What error messages begin with: of the incus command, and of sessions.
 _ERROR = "Error: "

@@ -48,17 +48,15 @@ class Endpoint:
         self,
         name: str,
         command: Sequence[str],
-        failure_status: int,
-        status_for_255: int = 255,
+        *,
+        program: Sequence[str] = _SESSION,
         first: int | None = None,
     ) -> list[str]:
         """Return the command line of a session, which says what it does."""
         return [
-            *_SESSION,
+            *program,
             f"--socket={self.socket}",
             f"--project={self.project}",
-            f"--failure-status={failure_status}",
-            f"--status-for-255={status_for_255}",
             *([] if first is None else [f"--first={first}"]),
             name,
             *command,

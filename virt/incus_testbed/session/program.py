@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
+#: The exit status where the command could not be run.
+OWN_FAILURE = 125
 
 
 def occupy_standard_streams() -> None:
@@ -102,32 +104,36 @@ def run(path: str, instance: str, query: str, body: str, first: bytes) -> int:
 
 def main() -> None:
     """Run the command that the command line asks for; never return."""
+    status = outcome(sys.argv[1:])
+    # At once: nothing is buffered, and the server sees closed connections.
+    os._exit(OWN_FAILURE if status is None else status)
+
+
+def outcome(argv: "Sequence[str]") -> int | None:
+    """Run the command that a command line asks for; return its status.
+
+    None, and a line on standard error, where it was not run, or not to its end
+    as far as is known.
+    """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     occupy_standard_streams()
-    options, (instance, *command) = split(sys.argv[1:])
-    failure_status = int(options.get("failure-status", 125))
+    options, (instance, *command) = split(argv)
     # As incus exec does.  Anything else would be on a command line of incusd's.
     terminal = os.environ.get("TERM")
     environment = {} if terminal is None else {"TERM": terminal}
     try:
-        status = run(
+        return run(
             options["socket"],
             quoted(instance),
             f"?project={quoted(options['project'])}",
             request(options, environment, command),
             read(int(options["first"])) if "first" in options else b"",
         )
-        if status == 255:  # noqa: PLR2004
-            status = int(options.get("status-for-255", status))
     except Failure as failure:
         complain(str(failure))
-        status = failure_status
     except TimeoutError:
         complain(f"{TIMED_OUT}no answer within {LIMIT:g} s")
-        status = failure_status
     except OSError as error:
         complain(f"unexpected EOF: lost the Incus daemon: {error}")
-        status = failure_status
-    # At once: nothing is buffered, and the server sees closed connections.
-    os._exit(status)
+    return None

@@ -13,6 +13,7 @@ from .websocket import BINARY, TEXT, Websocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
 
@@ -173,6 +174,13 @@ class Input:
             self._websocket.send(TEXT, b"")
 
 
+def on_signals(handle: "Callable[[int, Any], None]") -> None:
+    """Handle the signals that are for the command, but those ignored."""
+    for number in _FORWARDED:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, handle)
+
+
 class Control:
     """Signals: from this process to the command."""
 
@@ -182,9 +190,7 @@ class Control:
         self._signals, alarm = os.pipe()
         os.set_blocking(alarm, False)
         _signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        for number in _FORWARDED:
-            if _signal.getsignal(number) != _signal.SIG_IGN:
-                _signal.signal(number, lambda *_: None)
+        on_signals(lambda *_: None)
 
     def interests(self) -> "Interests":
         """Return what to wait for."""

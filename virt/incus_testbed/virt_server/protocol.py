@@ -25,10 +25,6 @@ except ImportError:
         "  Install it: apt install autopkgtest"
     )
 
-#: autopkgtest takes 255 for a failure of the server, so a test's becomes 253.
-TESTBED_FAILURE = 255
-STATUS_FOR_255 = 253
-
 _SCRATCH = (
     "d=$(/bin/mktemp --directory --tmpdir autopkgtest.XXXXXX);"
     ' /bin/chmod 777 "$d"; echo "$d"'
