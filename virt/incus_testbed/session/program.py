@@ -4,19 +4,17 @@
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
-import time
 
-from . import document
-from .api import CHUNK, LIMIT, TIMED_OUT, Failure, NotStarted, quoted
-from .command import Session, complain
+from .api import CHUNK, Failure
+from .command import request, run
+from .streams import CarriedOutput, Input, Signals, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-#: How often a command is tried that did not start, and seconds between.
-_TRIES, _PAUSE = 3, 0.05
+    from .websocket import Websocket
+
 #: The exit status where the command could not be run.
 OWN_FAILURE = 125
 
@@ -27,37 +25,6 @@ def occupy_standard_streams() -> None:
     while fd <= 2:  # noqa: PLR2004
         fd = os.open("/dev/null", os.O_RDWR)
     os.close(fd)
-
-
-def utf8(word: str) -> str:
-    """Return a word of the command line as what JSON can carry.
-
-    :raises Failure: it cannot
-    """
-    try:
-        return os.fsencode(word).decode()
-    except UnicodeDecodeError:
-        raise Failure(
-            f"Incus can pass on UTF-8 only, not {os.fsencode(word)!r}"
-        ) from None
-
-
-def request(
-    options: "dict[str, str]", environment: "dict[str, str]", command: list[str]
-) -> str:
-    """Return the request that starts a command: InstanceExecPost."""
-    fields: dict[str, Any] = {
-        "command": [utf8(word) for word in command],
-        "environment": {
-            utf8(name): utf8(value) for name, value in environment.items()
-        },
-        "interactive": False,
-        "wait-for-websocket": True,
-        "user": int(options.get("user", 0)),
-        "group": int(options.get("group", 0)),
-        "cwd": utf8(options.get("cwd", "")),
-    }
-    return document.encode(fields)
 
 
 def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
@@ -78,28 +45,20 @@ def read(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def run(path: str, instance: str, query: str, body: str, first: bytes) -> int:
-    """Run a command to its end, with ``first`` before its input.
-
-    Return its status.  One that did not start is tried again, with the same
-    input.
-
-    :raises Failure: it was not run, or not to its end as far as is known
-    :raises TimeoutError: it was not run: the daemon does not answer
-    """
-    tries = _TRIES
-    while True:
-        tries -= 1
-        session = None
-        try:
-            session = Session(path, instance, query, body, first)
-            return session.run()
-        except NotStarted:
-            taken = session.taken if session else first
-            if not tries or taken is None:
-                raise
-            first = taken
-        time.sleep(_PAUSE)
+def attach(
+    first: bytes,
+    control: "Websocket",
+    stdin: "Websocket",
+    stdout: "Websocket",
+    stderr: "Websocket",
+) -> "tuple[Signals, Input, CarriedOutput, CarriedOutput]":
+    """Have this process' streams and signals be the command's."""
+    return (
+        Signals(control),
+        Input(stdin, first, 0),
+        CarriedOutput(stdout, 1),
+        CarriedOutput(stderr, 2),
+    )
 
 
 def main() -> None:
@@ -125,15 +84,12 @@ def outcome(argv: "Sequence[str]") -> int | None:
     try:
         return run(
             options["socket"],
-            quoted(instance),
-            f"?project={quoted(options['project'])}",
-            request(options, environment, command),
-            read(int(options["first"])) if "first" in options else b"",
+            instance,
+            options["project"],
+            request(command, environment),
+            first=read(int(options["first"])) if "first" in options else b"",
+            attach=attach,
         )
     except Failure as failure:
         complain(str(failure))
-    except TimeoutError:
-        complain(f"{TIMED_OUT}no answer within {LIMIT:g} s")
-    except OSError as error:
-        complain(f"unexpected EOF: lost the Incus daemon: {error}")
     return None
