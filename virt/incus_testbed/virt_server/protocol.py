@@ -25,11 +25,6 @@ except ImportError:
         "  Install it: apt install autopkgtest"
     )
 
-#: autopkgtest treats status 255 as a failure of the server, so if a test exits
-#: with 255, we return 253.
-TESTBED_FAILURE = 255
-STATUS_FOR_255 = 253
-
 _SCRATCH = (
     "d=$(/bin/mktemp --directory --tmpdir autopkgtest.XXXXXX);"
     ' /bin/chmod 777 "$d"; echo "$d"'

@@ -3,6 +3,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from incus_testbed import errors, removal, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.instance import Instance
-from incus_testbed.virt_server import protocol
+from incus_testbed.virt_server import command, protocol
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +70,7 @@ class Testbed:
                 raise
             self._normal_user = guest.user
             protocol.run_commands_by(
-                self._instance.exec_argv(
-                    [],
-                    status_for_255=protocol.STATUS_FOR_255,
-                    failure_status=protocol.TESTBED_FAILURE,
-                )
+                self._instance.exec_argv([], program=command.PROGRAM)
             )
 
     def hook_downtmp(self, path: str | None) -> str:
@@ -113,14 +110,18 @@ class Testbed:
         """Open a shell in the testbed for the user at the terminal."""
         with protocol.bombing():
             instance = self._open_instance()
-            terminal = os.environ.get("TERM", "dumb")
-            command = script.command(
-                "shell.sh", directory, f"TERM={terminal}", *environment
+            key = instance.leave_settings(
+                "".join(
+                    f"export {shlex.quote(setting)}\n"
+                    for setting in environment
+                ).encode()
             )
+            terminal = os.environ.get("TERM", "dumb")
+            shell = script.command("shell.sh", directory, terminal, key)
             try:
                 with Path("/dev/tty").open("r+b", buffering=0) as tty:
                     instance.exec(
-                        command,
+                        shell,
                         interactive=True,
                         stdin=tty,
                         stdout=tty,
