@@ -165,7 +165,7 @@ def test_firewall(machine: Guest, firewall: Firewall) -> None:
 
     with pytest.raises(errors.CommandFailed) as caught:
         _reach_out(machine)
-    cause = f"The likeliest cause: {firewall.name} drops"
+    cause = f"The most likely cause: {firewall.name} drops"
     offline = "its network 'offline'" in caught.value.details
     assert offline == firewall.hides_dhcp
     assert (cause in caught.value.details) == firewall.hides_dhcp

@@ -97,9 +97,8 @@ class Ground:
                 yield f"{image.aliases} stands for half an image"
             if not self.images.issuperset(image.aliases):
                 yield f"{image.aliases} was not asked for"
-        for folder in ("tmp", "cache/incus-testbed"):
-            for path in (self.folder / folder).glob("*"):
-                yield f"{path} is left"
+        for path in (self.folder / "tmp").glob("*"):
+            yield f"{path} is left"
         for process in self.processes():
             yield f"{process} still runs"
 

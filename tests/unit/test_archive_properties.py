@@ -22,6 +22,8 @@ ADDITIONS = (
 )
 DATE = 1_700_000_000
 
+pytestmark = pytest.mark.slow
+
 PIECES = st.lists(
     st.sampled_from([1, 511, 512, 513, 10_240, 1 << 20]), min_size=1, max_size=4
 )

@@ -184,7 +184,9 @@ print(json.dumps(found))
 """
 
 
-def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modules: Path
+) -> dict[str, Any]:
     """Try out what a program in the sandbox can do."""
     secret = tmp_path / "secret"
     secret.write_text("token")
@@ -200,8 +202,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         abstract.bind("\0" + name)
         abstract.listen()
         port = str(server.getsockname()[1])
-        modules = str(Path(sandbox.__file__).parent)
-        words = (str(secret), port, name, modules, str(os.getpid()))
+        words = (str(secret), port, name, str(modules), str(os.getpid()))
         done = subprocess.run(
             sandbox.python(f"exec({_PROBE!r})", *words),
             stdout=subprocess.PIPE,
@@ -216,7 +217,8 @@ def test_it_reaches_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sandbox.obstacle() is None
-    found = probe(tmp_path, monkeypatch)
+    modules = Path(sandbox.__file__).parent
+    found = probe(tmp_path, monkeypatch, modules)
     processes, rights = found.pop("processes"), found.pop("rights")
     assert set(found.values()) == {"no"}, found
     assert len(processes) <= 2
@@ -234,9 +236,7 @@ def test_the_probe_finds_what_there_is(
         "tests.unit.test_converter._PROBE",
         _PROBE.replace('"w"', '"a"').replace("/usr/made", str(secret)),
     )
-    found = probe(tmp_path, monkeypatch)
-    made = Path(sandbox.__file__).parent / "made"
-    made.unlink()
+    found = probe(tmp_path, monkeypatch, tmp_path)
     assert "no" not in [
         value for name, value in found.items() if name != "rights"
     ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from incus_testbed.copyout import copy
 from incus_testbed.copyout.limits import Limits
 from tests.unit import hostile_tar
 from tests.unit.hostile_tar import Member
+
+pytestmark = pytest.mark.slow
 
 _LIMITS = Limits(size=4 << 20, members=50, depth=6)
 #: Seconds of the processor that no copy of these sizes takes.

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.image import scratch
 from incus_testbed.image.budget import Meter
-from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.disk import ext4, machine, partitions, qcow2
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
 from incus_testbed.image.machine import Machine
 from tests import disks
+from tests.conversion import Converted as Conversion
+from tests.conversion import convert
 from tests.disks import MIB
 from tests.unit import small_disks
 from tests.unit.small_disks import AGENT, CLOUD_KERNEL, system
@@ -424,6 +425,7 @@ _PLACES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(some, max_examples=150)
 @given(
     changes=st.lists(

@@ -17,6 +17,7 @@ from tests.fuzz.targets import TARGETS, available
 _LIMIT = 3.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_but_a_refusal_comes_out(name: str) -> None:
     if not available(name):

@@ -5,6 +5,7 @@ import dataclasses
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -71,8 +72,15 @@ class _Server(Incus):
 
 
 @pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Watch often, and not beyond the test."""
     monkeypatch.setattr("debusine_incus.statistics._INTERVAL", 0.02)
+    yield
+    monkeypatch.setattr("debusine_incus.statistics._PATIENCE", 0)
+    for thread in threading.enumerate():
+        if thread.name == "incus-statistics":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def _watched(monitor: Monitor, server: _Server, name: str | None) -> Usage:

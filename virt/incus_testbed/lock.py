@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks between processes of one user, which a dead process can't keep."""
+"""Locks between processes of one user; a lock ends with its process."""
 
 import contextlib
 import fcntl
@@ -8,10 +8,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from incus_testbed import errors
 
 _POLL = 0.1
+_SLOTS = 256
 
 
 @contextlib.contextmanager
@@ -25,79 +27,57 @@ def held(
     """Hold the lock of a name; the kernel frees it when this process ends.
 
     While another process holds it, ``on_wait`` is called once, and
-    ``while_waiting`` several times a second; what they raise ends the wait.
+    ``while_waiting`` several times a second.  An exception in either of them
+    ends the wait.
 
     :raises errors.TimedOut: another process held it for ``timeout`` seconds
     """
-    path = _folder() / hashlib.sha256(os.fsencode(name)).hexdigest()
     deadline = time.monotonic() + timeout
-    while (descriptor := _try(path)) is None:
-        if on_wait:
-            on_wait()
-            on_wait = None
-        if while_waiting:
-            while_waiting()
-        if time.monotonic() > deadline:
-            raise errors.TimedOut(
-                f"Another process has worked on {name} for {timeout:.0f} s",
-                resolution=f"It holds {path}; see: fuser {path}",
-            )
-        time.sleep(_POLL)
-    try:
+    with _opened(name) as file:
+        while not _try(file):
+            if on_wait:
+                on_wait()
+                on_wait = None
+            if while_waiting:
+                while_waiting()
+            if time.monotonic() > deadline:
+                raise errors.TimedOut(
+                    f"Another process has worked on {name} for {timeout:.0f} s",
+                    resolution=f"See which one: fuser {file.name}",
+                )
+            time.sleep(_POLL)
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
-def abandoned() -> list[Path]:
-    """Return the files of this user's locks that nobody holds."""
-    return [path for path in _folder().iterdir() if _is_free(path)]
+def _slot(name: str) -> int:
+    """Return the number of the file for a name.
+
+    There are so few files that they don't have to be removed.  If two names
+    share a file, they wait for each other.  This is rare and does no harm,
+    because a process holds one lock at a time.
+    """
+    digest = hashlib.sha256(os.fsencode(name)).digest()
+    return int.from_bytes(digest[:8], "big") % _SLOTS
 
 
-def remove_abandoned(path: Path) -> None:
-    """Remove such a file, unless somebody holds the lock by now."""
-    if (descriptor := _try(path)) is not None:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _is_free(path: Path) -> bool:
-    """Tell whether nobody holds a lock; a holder of a moment is no harm."""
+def _try(file: IO[bytes]) -> bool:
+    """Try to lock an open file; tell whether that worked."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 
 
-def _try(path: Path) -> int | None:
-    """Return an open, locked file of this path, or None if that is taken."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its last holder removed the file: a lock on it holds nobody off.
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _folder() -> Path:
+def _opened(name: str) -> IO[bytes]:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(cache).expanduser() / "incus-testbed"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (folder / f"lock-{_slot(name):03}").open("ab")
     except OSError as error:
         raise errors.Denied(
             f"No lock can be made in {folder}",
             details=str(error),
             resolution="Set XDG_CACHE_HOME to a folder that you can write to.",
         ) from error
-    return folder

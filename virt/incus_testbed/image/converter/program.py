@@ -20,14 +20,12 @@ from incus_testbed import errors
 from incus_testbed.guest import customisation
 from incus_testbed.image import architecture, scratch
 from incus_testbed.image.budget import Budget
-from incus_testbed.image.convert import convert
+from incus_testbed.image.convert import System, opened
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
 from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts
-from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import CHUNK, Readable
 
 #: Seconds between two messages about how much has been read.
@@ -80,44 +78,39 @@ def _limit(budget: Budget) -> None:
 
 def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
     source = _source(order.size)
-    described: list[Description] = []
-
-    def additions(facts: Facts) -> list[Entry]:
-        described.append(_admitted(facts, None, order))
-        customisation.check(facts)
-        return customisation.entries(facts, generator=order.generator)
-
-    def admit(machine: Machine) -> None:
-        described.append(_admitted(machine.facts, machine, order))
-
-    conversion = convert(
+    with opened(
         source,
         rootfs,
-        additions=additions,
-        admit=admit,
-        fits_pool=order.place.check_tree,
-        fits_machine=order.place.check_disk,
-        date=order.date,
+        spare,
+        place=order.place,
         progress=_reporter(),
         budget=order.budget,
-        spare=lambda: contextlib.nullcontext(spare),
-    )
+    ) as convertible:
+        description, entries = _planned(convertible.survey(), order)
+        conversion = convertible.write(entries, date=order.date)
     conversion.rootfs.flush()
     return Result(
         is_source=conversion.rootfs is source,
         sha256=conversion.sha256,
         source_size=conversion.source_size,
         used_size=conversion.used_size,
-        description=described[0],
+        description=description,
     )
 
 
-def _admitted(
-    facts: Facts | None, machine: Machine | None, order: Order
-) -> Description:
+def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
+    """Return what Incus is told of a system, and what is put into it.
+
+    :raises errors.BadImage: it could not run here as it should
+    """
+    facts, machine = system.facts, system.machine
     description = describe(facts, machine, order.label)
     architecture.check(description.architecture, order.label, order.supported)
-    return description
+    if machine or not facts:
+        return description, []
+    customisation.check(facts)
+    entries = customisation.entries(facts, generator=order.generator)
+    return description, entries
 
 
 def _source(size: int) -> Readable:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Convert a disk image of any shape to one qcow2 file."""
 
-import contextlib
 import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -47,14 +46,14 @@ def convert(
     result: IO[bytes],
     meter: Meter,
     *,
-    spare: Callable[[], contextlib.AbstractContextManager[IO[bytes]]],
+    spare: IO[bytes],
 ) -> Disk:
     """Convert a disk to a qcow2 image.
 
     ``file`` is the file that the stream reads, or None if the stream is not a
     file or is unpacked on its way.  A ``file`` that is already a suitable
     qcow2 image is returned itself; ``result``, an empty temporary file, then
-    stays empty.  ``spare`` gives another empty temporary file.
+    stays empty.  ``spare`` is another empty temporary file.
 
     Memory use does not grow with the disk, and zeros take no room.  Free space
     is checked before writing where the need is known: for a raw disk that is a
@@ -90,9 +89,8 @@ def convert(
     if header.plain:
         _copy(pieces, result)
         return _checked(result, header, meter)
-    with spare() as copy:
-        _copy(pieces, copy)
-        return _rewritten(copy, result, meter)
+    _copy(pieces, spare)
+    return _rewritten(spare, result, meter)
 
 
 def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
