@@ -51,10 +51,10 @@ _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """What was found in a source.
+    """The system in a source.
 
-    ``facts`` are None for a disk whose file system is not known here,
-    ``machine`` is None for a tarball.
+    ``facts`` is None for a disk with an unknown file system, ``machine`` is
+    None for a tarball.
     """
 
     facts: Facts | None
@@ -80,19 +80,20 @@ class Conversion:
 
 
 class Convertible(Protocol):
-    """A source that is open: survey it, then write what comes of it."""
+    """An open source: first call ``survey``, then ``write``."""
 
     def survey(self) -> System:
-        """Read the source to its end; return what is in it.
+        """Read the source to its end; return the system in it.
 
-        :raises errors.BadImage: it is damaged, goes beyond the budget, or can
-            be no image
+        :raises errors.BadImage: it is damaged, exceeds the budget, or can't
+            become an image
         """
 
     def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
-        """Put entries behind what a tarball holds, and finish the result.
+        """Append entries to a tarball, and finish the result.
 
-        They belong to root and carry ``date``.  A disk gets none.
+        They are owned by root and have ``date`` as their mtime.  A disk gets
+        no entries.
         """
 
 
@@ -106,15 +107,15 @@ def opened(
     progress: Callable[[int], None] | None = None,
     budget: Budget | None = None,
 ) -> Iterator[Convertible]:
-    """Open a source that is to be the root of a container or virtual machine.
+    """Open a source to convert it to the root of a container or a VM.
 
     ``source`` is a tarball or a disk image, compressed or not.  It is read
     once, from its current position to its end, and can be a pipe.  Its content
     is kept bit for bit: a tarball becomes a .tar.zst, a disk becomes qcow2.
     ``rootfs`` and ``spare``, which few disks need, are empty files that have
-    a descriptor; after an error their content is undefined.  ``place`` is
-    asked whether there is room before anything is written.  ``progress`` is
-    called with the number of source bytes read.
+    a descriptor; after an error their content is undefined.  ``place`` checks
+    that there is room before anything is written.  ``progress`` is called with
+    the number of source bytes read.
 
     Memory use is bounded by ``budget``, and no child process is left behind.
 
@@ -147,7 +148,7 @@ def opened(
 
 
 class _Tarball:
-    """A tarball, which is passed on while it is surveyed."""
+    """A tarball, which is copied while it is surveyed."""
 
     def __init__(
         self,

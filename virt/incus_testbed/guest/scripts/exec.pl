@@ -2,11 +2,12 @@
 #
 # perl -e "$(cat login.pl exec.pl)" LOGIN COMMAND [ARGUMENT...]
 #
-# Runs a command with the environment of a login of root, in this process'
-# place, so that signals reach it.
+# Replaces this process by a command, so that signals reach it.  The command
+# gets the environment of a login of root.
 
 log_in(user_of('root'));
 
 exec { $ARGV[0] } @ARGV;
-# It is no program: a shell has some more, or says what is wrong.
+# It is not a program.  A shell may have a builtin of this name, or else prints
+# what is wrong.
 exec 'sh', '-c', '"$@"', 'sh', @ARGV;

@@ -4,26 +4,27 @@
 #     LOGIN ID USER CWD STREAMS SIZE COMMAND...
 #
 # Runs a command in a guest as subprocess.run would on a host: as USER with
-# its groups, in CWD (empty: its home), with the environment of a login of that
-# user, and more variables: SIZE bytes of NAME=VALUE, a NUL after each.  They
-# come before the command's input, or in the file that settings.sh has written:
-# everybody may read a command line.  STREAMS are 2, or 1 where errors go into
-# the output, in order.  In Perl, because a shell can't tell death by a signal
-# from an exit status; each Debian has perl-base.
+# its groups, in CWD (if empty: USER's home), with the environment of a login of
+# that user and additional variables.  These are SIZE bytes of NAME=VALUE, with
+# a NUL after each.  They precede the command's input, or are in the file that
+# settings.sh wrote; they are not on the command line, because everybody may
+# read that.  STREAMS is 2, or 1 to write errors into the output in order.  This
+# is Perl because a shell can't distinguish death by a signal from an exit
+# status; every Debian has perl-base.
 #
 # A status below 125 is the command's.  125 means that /run/incus-testbed.ID
 # tells how it ended: "exit STATUS", "signal NUMBER", or, where it could not
 # start, "user", "settings", "cwd ERRNO" or "command ERRNO".
 #
-# SIGTERM and its like end all that came of the command, whatever it has made
-# of itself: it has a cgroup of its own.
+# The signals HUP, INT, QUIT and TERM kill the command and all processes that it
+# started, also daemons: the command has its own cgroup.
 
 my ($id, $name, $cwd, $streams, $size) = splice @ARGV, 0, 5;
 my ($child, $cgroup, $interrupted);
 
 sub finish {
     my ($how) = @_;
-    # Who has interrupted it does not ask, and the file would stay.
+    # After an interruption nobody reads the file, and it would be left behind.
     if (!$interrupted and open my $file, '>', "/run/incus-testbed.$id") {
         print $file "$how\n";
         close $file;
@@ -38,7 +39,8 @@ sub kill_all {
         print $file 1;
         close $file;
     }
-    # Before Linux 5.14: until none has had a child that was not seen.
+    # Before Linux 5.14 there is no cgroup.kill: repeat this until no process is
+    # left, because a process may start a child meanwhile.
     for (1 .. 500) {
         open my $file, '<', "$cgroup/cgroup.procs" or last;
         my @left = <$file> or last;
@@ -74,7 +76,7 @@ log_in($user);
 if (open my $file, '<', '/proc/self/cgroup') {
     for (<$file>) { $cgroup = "/sys/fs/cgroup$1/testbed-$id" if /^0::(.*)/ }
 }
-# Where there is none to write to, the process group has to do.
+# Without a writable cgroup, only the process group is killed.
 undef $cgroup unless defined $cgroup and mkdir $cgroup;
 
 sub start {

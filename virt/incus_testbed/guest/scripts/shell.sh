@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# shell DIRECTORY TERMINAL ID: an interactive shell there, with the variables
-# that settings.sh was given, as a script that exports them.
+# shell DIRECTORY TERMINAL ID: starts an interactive shell in DIRECTORY, with
+# the variables from the file that settings.sh wrote, which is a script that
+# exports them.
 
 cd -- "$1" || cd / || exit
 export TERM="$2"

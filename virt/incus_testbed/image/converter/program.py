@@ -99,9 +99,9 @@ def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
 
 
 def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
-    """Return what Incus is told of a system, and what is put into it.
+    """Return the description of a system for Incus, and the files to add.
 
-    :raises errors.BadImage: it could not run here as it should
+    :raises errors.BadImage: the system can't run properly here
     """
     facts, machine = system.facts, system.machine
     description = describe(facts, machine, order.label)
