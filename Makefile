@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# What make e2e has: Debusine in these Debians, and machines that others set up.
+# The parts of make e2e: Debusine in these Debian releases, and machines that
+# others have set up.
 E2E := trixie-backports sid trixie field
-# Debian's Python modules are needed, whatever python3 is first on PATH.
+# Debian's Python modules are needed, even if another python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
 
 help:
-	@echo 'make demo    see it work: a Debian image, and autopkgtest in it'
-	@echo 'make shell   a shell with the Incus of the demo'
-	@echo 'make check   lint, then all tests'
-	@echo 'make lint    ruff, mypy, shellcheck'
-	@echo 'make unit    the fast tests: without root, Incus or network'
-	@echo 'make test    the tests alone'
-	@echo 'make check-sid  the tests on another Debian; TESTS= what to hand to pytest'
+	@echo 'make demo    import a Debian image and run autopkgtest in it'
+	@echo 'make shell   open a shell with the Incus of the demo'
+	@echo 'make check   run the linters, then all tests'
+	@echo 'make lint    run ruff, mypy and shellcheck'
+	@echo 'make unit    run the fast tests: they need no root, Incus or network'
+	@echo 'make test    run the tests only'
+	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
-	@echo 'make e2e-compare  time them with the executor of Debusine, too'
-	@echo 'make package-check  build the packages on, and put them on, each Debian'
-	@echo 'make fuzz    try every parser with files changed at random; FUZZ_CASES= how many each'
-	@echo 'make soak    kill everything at any moment, for an hour or two'
-	@echo 'make check-vm  run virtual machines, and tests, in a machine for it; takes hours'
-	@echo 'make bench   measure it all beside what else there is; BENCH= its arguments'
-	@echo 'make deb     build the Debian packages, into ..'
-	@echo 'make format  have ruff lay out the Python files'
-	@echo 'make clean   remove what these left on this machine'
+	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
+	@echo 'make package-check  build and install the packages on each Debian release'
+	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
+	@echo 'make soak    kill processes at random moments; takes an hour or two'
+	@echo 'make check-vm  test virtual machines, in an emulated machine; takes hours'
+	@echo 'make bench   measure the speed, and that of other programs; BENCH= its arguments'
+	@echo 'make deb     build the Debian packages in the parent folder'
+	@echo 'make format  format the Python files with ruff'
+	@echo 'make clean   remove what these targets have left on this machine'
 
 demo:
 	tests/bootstrap.sh demo
@@ -47,12 +48,12 @@ unit:
 test: packages
 	$(PYTHON) -m pytest
 
-# In a Debian of another release, with the Incus and autopkgtest that it has.
+# In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
 	$(PYTHON) -m tests.e2e.check $* $(TESTS)
 
-# Here, having no Incus is a failure too.
-# Two at a time, because each waits for long: for services, apt, and guests.
+# Here a missing Incus is a failure too.
+# Two at a time, because each waits for services, apt and guests most of the time.
 e2e: linters
 	$(MAKE) --jobs=2 --output-sync=target $(E2E:%=e2e-%)
 
@@ -67,7 +68,7 @@ package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
 		tests/e2e/test_packages.py
 
-# Upstream's instances are not asked: they need other images.
+# Upstream's instances are not tested: they need other images.
 check-vm:
 	tests/bootstrap.sh vm
 	$(PYTHON) -m tests.vm -- tests/vm/suites.sh

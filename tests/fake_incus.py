@@ -5,7 +5,7 @@ It knows networks, pools and profiles, what host setup works on; no images.
 tests/contract runs one suite on it and on a real Incus.
 """
 
-import json
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +65,21 @@ class FakeIncus(Incus):
         """Return no images."""
         return []
 
+    def get(self, path: str, *, recursion: int = 0) -> Any:
+        """Answer what is asked of networks, pools and profiles."""
+        del recursion
+        kind, _, name = path.partition("/")
+        objects = self.objects[
+            {
+                "networks": "network",
+                "storage-pools": "storage",
+                "profiles": "profile",
+            }[kind]
+        ]
+        if name:
+            return copy.deepcopy(self._profile(name))
+        return copy.deepcopy([*objects.values()])
+
     def run(
         self,
         *words: str,
@@ -77,8 +92,6 @@ class FakeIncus(Incus):
         if kind == "project":
             self.settings.update(_settings(rest[1:]))
             return b""
-        if verb == "list":
-            return json.dumps([*self.objects[kind].values()]).encode()
         if verb == "create":
             self._create(kind, *rest)
             return b""

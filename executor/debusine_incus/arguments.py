@@ -24,8 +24,8 @@ def _add_pull(
         "pull",
         help="get the image of a Debusine task",
         description="Download a system image from a Debusine server into"
-        " Incus, where it becomes artifact/ID. The server and your token are"
-        " those that debusine-client is configured for.",
+        " Incus, under the alias artifact/ID. The server and your token come"
+        " from the configuration of debusine-client.",
     )
     image = command.add_mutually_exclusive_group(required=True)
     image.add_argument(
@@ -45,9 +45,11 @@ def _add_pull(
     command.add_argument(
         "--server",
         metavar="NAME",
-        help="as 'debusine --server': a server of its configuration, by name"
-        " or as FQDN/SCOPE",
+        help="a server in the configuration of debusine-client, by name or as"
+        " FQDN/SCOPE, as in 'debusine --server'",
     )
     command.add_argument(
-        "--workspace", metavar="NAME", help="look for the artifact in this one"
+        "--workspace",
+        metavar="NAME",
+        help="look for the artifact in this workspace",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many images may stay in Incus, as the worker's admin has set it."""
+"""Read the admin's limits for the images that may stay in Incus."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ MAX_BYTES = "DEBUSINE_INCUS_MAX_IMAGE_BYTES"
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What unused images may amount to before the oldest go."""
+    """The limits of evictable images; above them the oldest are removed."""
 
     keep: int = 10
     max_bytes: int = 10 << 30
@@ -24,7 +24,7 @@ class Bounds:
     def from_environment(
         cls, environment: Mapping[str, str] = os.environ
     ) -> Self:
-        """Read the bounds; what is not set is as usual.
+        """Read the bounds; those that are not set have their usual values.
 
         :raises errors.Unsupported: a value is not a whole number
         """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the programs of a task use the Incus that the worker uses.
+"""Check that the programs of a task use the same Incus as the worker.
 
-Debusine's worker imports an image, and autopkgtest or sbuild, which it starts,
-launch testbeds of it.  Up to Debusine 0.14.9 these programs inherit the
-worker's environment.  From 0.14.10 on they get PATH and what config.ini has in
-its section [Environment] (BaseExternalTask._cmd_env), so that what is set for
-the worker's unit does not reach them.
+Debusine's worker imports an image.  It starts autopkgtest or sbuild, and these
+launch testbeds of that image.  Up to Debusine 0.14.9 these programs inherit
+the worker's environment.  From 0.14.10 on they get PATH and the variables in
+section [Environment] of config.ini (BaseExternalTask._cmd_env), but not the
+variables that are set for the worker's unit.
 """
 
 import logging
@@ -22,14 +22,14 @@ from incus_testbed import endpoint
 log = logging.getLogger(__name__)
 
 _SECTION = "[Environment]"
-#: Variables of incus, and of this software.
+#: Prefix of the variables of incus and of this software.
 _PREFIX = "INCUS_"
 
 
 def obstacle(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Say why programs of tasks would use another Incus than the worker.
+    """Return why programs of tasks would use another Incus than the worker.
 
-    None where they use the same remote, project and socket.
+    Returns None if they use the same remote, project and socket.
     """
     theirs = _environment(environment)
     if theirs is None:
@@ -46,18 +46,21 @@ def obstacle(environment: Mapping[str, str] = os.environ) -> str | None:
     ours, other = endpoint.choose(environment), endpoint.choose(theirs)
     if ours != other:
         return (
-            f"autopkgtest and sbuild would use {_shown(other)}, and the worker"
-            f" {_shown(ours)}. {remedy}"
+            f"autopkgtest and sbuild would use {_shown(other)}, but the worker"
+            f" uses {_shown(ours)}. {remedy}"
         )
     if lost:
-        log.warning("autopkgtest and sbuild do not get these. %s", remedy)
+        log.warning(
+            "autopkgtest and sbuild do not get all variables of the worker. %s",
+            remedy,
+        )
     return None
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """Return what programs of tasks get; None if all that the worker has.
+    """Return the environment of tasks' programs; None if it is the worker's.
 
-    Without a configuration to read, this process is not a worker.
+    If no configuration can be read, this process is not a worker: also None.
     """
     path = _configuration()
     if not hasattr(ConfigHandler, "environment") or not os.access(
@@ -73,7 +76,7 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def _configuration() -> Path:
-    """Return the worker's configuration file, there or not."""
+    """Return the path of the worker's configuration file; it may not exist."""
     folders = [Path(folder) for folder in ConfigHandler.default_directories]
     present = [folder for folder in folders if folder.is_dir()]
     return [*present, folders[-1]][0] / "config.ini"

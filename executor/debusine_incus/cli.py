@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The debusine-incus command: arguments in, printing and exit status out."""
+"""Run the debusine-incus command: parse, pull, print, return a status."""
 
 import argparse
 import shlex
@@ -41,7 +41,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     number, workspace = arguments.artifact, arguments.workspace
     if workspace and not server.knows_workspaces(api):
         raise errors.Unsupported(
-            "This version of Debusine looks in all workspaces anyway",
+            "This version of Debusine always looks in all workspaces",
             resolution="Leave out --workspace.",
         )
     if arguments.work_request is not None:
@@ -87,8 +87,8 @@ def _environment(request: WorkRequestResponse) -> int:
         raise errors.NotFound(
             f"Work request {request.id} ({request.task_type}"
             f" {request.task_name}, {request.status}) has no environment",
-            resolution="A task has one once it has begun; of a workflow, name"
-            " one of its tasks.",
+            resolution="A task has one once it has started. For a workflow,"
+            " give one of its tasks.",
         )
     return int(found)
 

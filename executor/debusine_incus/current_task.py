@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The task that a thread runs, and whether its result is still wanted.
+"""Keep the task that a thread runs, and check whether it was aborted.
 
-Debusine runs a task in one thread and tells it from another that its work
-request was aborted.  The executor is not told which task it works for.
+Debusine runs a task in one thread, and aborts it from another.  The executor
+is not told which task it works for.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from incus_testbed import errors
 
 
 class Abortable(Protocol):
-    """Debusine's BaseTask, as far as it matters here."""
+    """The part of Debusine's BaseTask that is used here."""
 
     @property
     def aborted(self) -> bool:
-        """Whether somebody has called abort()."""
+        """Whether abort() was called."""
 
 
 class Aborted(errors.TestbedError):
-    """The work request was aborted while something was done for it."""
+    """The work request was aborted while the executor worked for it."""
 
 
 class _Current(threading.local):
@@ -34,7 +34,7 @@ _current = _Current()
 
 @contextlib.contextmanager
 def running(task: Abortable) -> Iterator[None]:
-    """Have this thread run a task for as long as the block."""
+    """Make a task the current one of this thread, during the block."""
     _current.task = task
     try:
         yield
@@ -43,9 +43,9 @@ def running(task: Abortable) -> Iterator[None]:
 
 
 def check() -> None:
-    """Return if the result of this thread's task is wanted.
+    """Check that this thread's task was not aborted.
 
-    :raises Aborted: it is not
+    :raises Aborted: it was
     """
     if _current.task and _current.task.aborted:
         raise Aborted("The work request was aborted")

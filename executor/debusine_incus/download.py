@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file of a Debusine artifact, read as it comes over the network."""
+"""Download a file of a Debusine artifact as a stream."""
 
 import logging
 import re
@@ -15,35 +15,35 @@ from incus_testbed import errors
 
 log = logging.getLogger(__name__)
 
-#: Seconds for connecting, and for waiting for some more bytes.
+#: Seconds to wait for a connection, and for the next bytes.
 _LIMITS = (15.0, 60.0)
 #: Seconds to wait before each further attempt.
 _PAUSES = (1.0, 4.0, 15.0)
 
-#: Worth another attempt, beside 500 and above.
+#: These statuses are tried again, and so are those from 500 on.
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _FAILURES = (requests.RequestException, HTTPError, OSError)
 
 
 class ServerFailed(errors.TestbedError):
-    """Debusine's server can't be reached, or refuses what it was asked."""
+    """Debusine's server can't be reached, or refuses a request."""
 
 
 class Download:
-    """The bytes of a file; nothing is asked for before the first ``read``.
+    """The bytes of a file; the first ``read`` sends the first request.
 
-    A connection that breaks is made anew, and goes on where it was.
+    If the connection breaks, a new one continues at the same position.
     """
 
     def __init__(self, url: str, *, size: int, token: str | None) -> None:
-        """Have size bytes to read from url, authorised by a token."""
+        """Prepare to read size bytes from url, with a token if it needs one."""
         self._url = url
         self._shown = _without_queries(url)
         self.size = size
         self._position = 0
         self._closed = False
         self._session = _Session()
-        # What nginx would compress on its way is compressed already.
+        # The file is already compressed, so nginx must not compress it again.
         self._session.headers["Accept-Encoding"] = "identity"
         if token:
             self._session.headers["Token"] = token
@@ -62,7 +62,7 @@ class Download:
     ) -> None:
         """Close the connection, if there is one.
 
-        Another thread that still reads gets no further.
+        A read in another thread then fails.
         """
         self._closed = True
         self._session.close()
@@ -70,13 +70,13 @@ class Download:
     def read(self, size: int) -> bytes:
         """Return up to size bytes, none at the end.
 
-        :raises ServerFailed: after several attempts, or where another would
-            be of no use
+        :raises ServerFailed: several attempts failed, or another attempt would
+            not help
         """
         wanted = min(size, self.size - self._position)
         while wanted:
             if self._closed:
-                raise ServerFailed("The download was given up")
+                raise ServerFailed("The download was cancelled")
             try:
                 if self._response is None:
                     self._response = self._connect()
@@ -93,7 +93,7 @@ class Download:
         return b""
 
     def _connect(self) -> requests.Response:
-        """Ask for what has not been read."""
+        """Request the bytes that have not been read."""
         log.info("downloading %s from byte %d", self._shown, self._position)
         begun = self._position > 0
         response = self._session.get(
@@ -129,33 +129,33 @@ class Download:
 
 
 class _Session(requests.Session):  # type: ignore[misc] # has no types
-    """A session that gives its token to nobody but whom it was meant for."""
+    """A session that sends its token only to the server it was given for."""
 
     def rebuild_auth(
         self,
         prepared_request: requests.PreparedRequest,
         response: requests.Response,
     ) -> None:
-        """Drop the token where a redirection leads to another host."""
+        """Drop the token if a redirection leads to another host."""
         super().rebuild_auth(prepared_request, response)
         if self.should_strip_auth(response.request.url, prepared_request.url):
             prepared_request.headers.pop("Token", None)
 
 
 def _without_queries(text: str) -> str:
-    """Return a text without what its URLs may authorise.
+    """Return a text without the secrets that its URLs may hold.
 
-    A signed URL has its signature in the query, and some have a password.
+    A signed URL has its signature in the query, and some URLs have a password.
     """
     text = re.sub(r"(\w://)[^/@\s]*@", r"\1...@", text)
     return re.sub(r"\?[^\s\"')>]+", "?...", text)
 
 
 def _check(response: requests.Response) -> None:
-    """Refuse an answer that is not the file.
+    """Raise if an answer is not the file.
 
-    :raises requests.HTTPError: which may pass
-    :raises ServerFailed: which won't
+    :raises requests.HTTPError: another attempt may succeed
+    :raises ServerFailed: no attempt can succeed
     """
     status = response.status_code
     if status < HTTPStatus.BAD_REQUEST:
@@ -169,7 +169,7 @@ def _check(response: requests.Response) -> None:
 
 
 def _skip(response: requests.Response, count: int) -> None:
-    """Read over bytes that are known: the server can't begin in the middle."""
+    """Skip bytes that were read before: the server sent the whole file."""
     while count:
         data = response.raw.read(min(count, 1 << 20))
         if not data:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debusine's executors for the backends incus-lxc and incus-vm.
+"""Implement Debusine's executors for the backends incus-lxc and incus-vm.
 
-Importing this module registers them: that is how Debusine's base class takes
-note of an executor, and the last of a backend wins.
+Importing this module registers them: Debusine's base class registers each
+subclass, and uses the last one of a backend.
 """
 
 import logging
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: autopkgtest's name for the virt server, and the program that stands for it.
+#: autopkgtest's name for the virt server, and the program of that name.
 _VIRT_SERVER = "incus-testbed"
 _VIRT_SERVER_PROGRAM = f"autopkgtest-virt-{_VIRT_SERVER}"
 #: Seconds for finding out whether a backend works here.
@@ -40,11 +40,11 @@ _CHECK_LIMIT = 30.0
 
 
 class IncusExecutor:
-    """What containers and virtual machines have in common."""
+    """The common part of the executors for containers and virtual machines."""
 
     backend_name: str
     image_category: ClassVar[ExecutorImageCategory]
-    #: Incus's name of what runs such instances.
+    #: Incus's name of the driver for such instances.
     driver: ClassVar[str]
 
     _monitor: ClassVar[Monitor]
@@ -56,7 +56,9 @@ class IncusExecutor:
         workspace: str | None = None,
         working_directory: Path | None = None,
     ) -> None:
-        """Look the image's artifact up; the last two are from 0.12 on.
+        """Look up the image's artifact.
+
+        Debusine 0.12 and later pass the last two arguments.
 
         :raises ValueError: it is not an image for this backend
         """
@@ -70,10 +72,10 @@ class IncusExecutor:
 
     @classmethod
     def available(cls) -> bool:
-        """Tell whether this user can run instances on this machine, now.
+        """Tell whether this user can run instances on this machine now.
 
-        The log says what is in the way.  Never raises, and takes half a
-        minute at most.
+        If not, the log tells the reasons.  Never raises, and takes at most
+        half a minute.
         """
         reasons = [f"no answer within {_CHECK_LIMIT:.0f} s"]
 
@@ -102,9 +104,9 @@ class IncusExecutor:
         return host.obstacles(Incus(), driver=cls.driver)
 
     def download_image(self) -> str:
-        """Have Incus hold the image, and keep it; return its alias.
+        """Download the image into Incus and keep it there; return its alias.
 
-        :raises ImageImportError: that can't be done; says why
+        :raises ImageImportError: this failed; says why
         """
         return self._images.download(self.system_image)
 
@@ -119,8 +121,8 @@ class IncusExecutor:
     def autopkgtest_virt_server(self) -> str:
         """Return autopkgtest's name for our virt server.
 
-        Debusine 0.11 passes it to sbuild, too, which takes it for that of a
-        program: there it is the program's path, as autopkgtest takes it.
+        Debusine 0.11 also passes it to sbuild, which expects the name of a
+        program.  There it is the program's path, which autopkgtest accepts too.
         """
         if self._sbuild_starts_by_name:
             return shutil.which(_VIRT_SERVER_PROGRAM) or _VIRT_SERVER
@@ -132,17 +134,17 @@ class IncusExecutor:
 
     @classmethod
     def clean_up_image(cls, artifact_id: int) -> None:
-        """Remove an artifact's image, unless it is in use or somebody's own."""
+        """Remove an artifact's image if it is evictable and unused."""
         ImageCache.clean_up(artifact_id)
 
     @classmethod
     def get_statistics(
         cls, instance: InstanceInterface | None
     ) -> ExecutorStatistics:
-        """Return at once the most that was used so far.
+        """Return the peak use so far, without waiting.
 
-        Without an instance it is what the virt servers have launched for
-        autopkgtest and sbuild.
+        Without an instance, it is the use of the instances that virt servers
+        have launched for autopkgtest and sbuild.
         """
         name = instance.name if isinstance(instance, IncusInstance) else None
         return cls._monitor.peak(name).statistics()
@@ -151,7 +153,7 @@ class IncusExecutor:
 class IncusLXCExecutor(
     IncusExecutor, ExecutorInterface, backend_name=BackendType.INCUS_LXC
 ):
-    """Containers, of system tarballs."""
+    """Runs containers that are made from system tarballs."""
 
     image_category = ExecutorImageCategory.TARBALL
     driver = "lxc"
@@ -161,7 +163,7 @@ class IncusLXCExecutor(
 class IncusVMExecutor(
     IncusExecutor, ExecutorInterface, backend_name=BackendType.INCUS_VM
 ):
-    """Virtual machines, of system images."""
+    """Runs virtual machines that are made from system images."""
 
     image_category = ExecutorImageCategory.IMAGE
     driver = "qemu"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debusine's system images in Incus, which is the only place they are kept.
+"""Keep Debusine's system images in Incus, and nowhere else.
 
-An image is known by the SHA-256 of the artifact's file, which the server
-tells.  So two Debusine servers that use one Incus can't mix up artifacts that
-happen to have the same number.
+An image is identified by the SHA-256 of the artifact's file, which the server
+tells.  So if two Debusine servers use one Incus, artifacts with the same number
+can't be confused.
 """
 
 import logging
@@ -30,7 +30,7 @@ from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for others to be done with an image that is in the way.
+#: Seconds to wait while others use an image whose alias is needed.
 PATIENCE = 300.0
 _POLL = 1.0
 _TRIES = 10
@@ -50,11 +50,11 @@ class ImageCache:
         *,
         incus: Incus | None = None,
     ) -> None:
-        """Ask this server, on behalf of a workspace where it wants to know.
+        """Use this server, and look for artifacts in a workspace.
 
-        Without a category any that can become an image will do.
-
-        Debusine 0.11 knows no workspace here; leave it out.
+        Without a category, every kind of artifact that can become an image is
+        accepted.  Debusine 0.11 does not support a workspace here: leave it
+        out.
         """
         self._api = debusine_api
         self._category = image_category
@@ -62,7 +62,7 @@ class ImageCache:
         self._incus = incus or Incus()
 
     def artifact(self, artifact_id: int) -> ArtifactResponse:
-        """Return what the server says of an artifact.
+        """Ask the server for the data of an artifact.
 
         :raises ValueError: it is of another category
         """
@@ -78,13 +78,13 @@ class ImageCache:
         return artifact
 
     def download(self, artifact: ArtifactResponse) -> str:
-        """Have an artifact's image in Incus; return its alias.
+        """Import an artifact's image into Incus; return its alias.
 
-        It stays until collect.relinquish(), or the end of this process.
-        Images that have not been used for longest make room for it, within
-        the bounds that the environment sets.
+        The image stays until collect.relinquish() or the end of this process.
+        If the bounds from the environment are exceeded, the least recently
+        used images are removed.
 
-        :raises ImageImportError: it can't be fetched or become an image
+        :raises ImageImportError: it can't be downloaded or become an image
         """
         try:
             bounds = Bounds.from_environment()
@@ -96,7 +96,7 @@ class ImageCache:
                 self._incus, keep=bounds.keep, max_bytes=bounds.max_bytes
             )
         except errors.TestbedError as error:
-            # The image is there: no reason to fail.
+            # The needed image is there, so this is not a failure.
             log.warning("old images could not be removed: %s", error)
         return alias(artifact.id)
 
@@ -115,12 +115,12 @@ class ImageCache:
         evictable: bool,
         progress: Callable[[int], None] | None = None,
     ) -> Lease:
-        """Have an artifact's image in Incus and keep it there.
+        """Import an artifact's image into Incus and keep it there.
 
-        ``progress`` is called with the count of bytes downloaded, of those
-        that ``file()`` tells.
+        ``progress`` is called with the number of bytes downloaded; ``file()``
+        tells their total.
 
-        :raises errors.TestbedError: it can't be fetched or become an image
+        :raises errors.TestbedError: it can't be downloaded or become an image
         """
         name, sha256 = alias(artifact.id), checksum(artifact)
         _check_boot_mechanism(artifact)
@@ -148,7 +148,7 @@ class ImageCache:
         evictable: bool,
         progress: Callable[[int], None] | None,
     ) -> None:
-        """Import an artifact, unless it is there; make room if need be."""
+        """Import an artifact if it is missing; make room if necessary."""
 
         def tell(size: int) -> None:
             current_task.check()
@@ -178,10 +178,10 @@ class ImageCache:
     def _make_room(
         self, artifact: ArtifactResponse, error: errors.NoSpace
     ) -> bool:
-        """Remove all unused images; tell whether it is worth another try.
+        """Remove all unused images; tell whether another attempt makes sense.
 
-        Nothing is removed where that could not make room enough: an image that
-        fits nowhere must not cost the others.
+        If that can't make enough room, nothing is removed: an image that is
+        too large must not cause the loss of the others.
         """
         lacking = max(error.lacking, file(artifact).size - scratch.room())
         gain = sum(
@@ -196,7 +196,7 @@ class ImageCache:
     def _make_way(self, name: str, sha256: str) -> None:
         """Remove an image that has the alias and was made from another file.
 
-        :raises errors.AlreadyExists: it can't go
+        :raises errors.AlreadyExists: it must not be removed
         :raises errors.Busy: others are still using it
         """
         deadline = None
@@ -218,20 +218,22 @@ class ImageCache:
             if deadline is None:
                 deadline = time.monotonic() + PATIENCE
                 log.warning(
-                    "%s is another artifact's image, and in use: waiting", name
+                    "%s names another artifact's image, which is in use:"
+                    " waiting",
+                    name,
                 )
             if time.monotonic() > deadline:
                 raise errors.Busy(
                     f"The alias {name} is taken by another server's image,"
-                    f" in use for the last {PATIENCE:.0f} s",
+                    f" which was in use for the last {PATIENCE:.0f} s",
                     resolution=_SEPARATION,
                 )
             time.sleep(_POLL)
 
 
 _SEPARATION = (
-    "Give each Debusine server an Incus project of its own; as its worker's"
-    " user: incus project create NAME; incus project switch NAME;"
+    "Give each Debusine server its own Incus project. As the user of its"
+    " worker: incus project create NAME; incus project switch NAME;"
     " incus-testbed setup"
 )
 
@@ -242,9 +244,9 @@ def alias(artifact_id: int) -> str:
 
 
 def file(artifact: ArtifactResponse) -> FileResponse:
-    """Return what the server says of the file that holds an image.
+    """Return the server's data of the file that holds an image.
 
-    :raises errors.BadImage: there is none
+    :raises errors.BadImage: there is no such file
     """
     name = str(artifact.data.get("filename"))
     try:
@@ -259,23 +261,23 @@ def file(artifact: ArtifactResponse) -> FileResponse:
 def checksum(artifact: ArtifactResponse) -> str:
     """Return the SHA-256 of an artifact's file.
 
-    :raises errors.BadImage: the server does not tell
+    :raises errors.BadImage: the server does not tell it
     """
     try:
         return str(file(artifact).checksums["sha256"])
     except KeyError:
         raise errors.BadImage(
-            f"The server tells no SHA-256 of artifact {artifact.id}"
+            f"The server does not tell the SHA-256 of artifact {artifact.id}"
         ) from None
 
 
 def _check_boot_mechanism(artifact: ArtifactResponse) -> None:
-    """Refuse what would be downloaded in vain."""
+    """Refuse an image that can't boot, before it is downloaded."""
     if artifact.data.get("boot_mechanism", "efi") != "efi":
         raise errors.BadImage(
             f"Artifact {artifact.id} boots by"
             f" {artifact.data['boot_mechanism']}",
-            details="Incus' virtual machines boot by EFI.",
+            details="Incus' virtual machines boot only by EFI.",
             resolution="Build the system image with a boot loader for EFI.",
         )
 
@@ -296,7 +298,7 @@ def _label(artifact: ArtifactResponse, evictable: bool) -> Labels:
 
 
 def _may_be_replaced(image: Image) -> bool:
-    """Tell whether an image came from a Debusine server, for a worker."""
+    """Tell whether a worker imported an image from a Debusine server."""
     return labels.is_evictable(image) or _is_upstreams(image)
 
 

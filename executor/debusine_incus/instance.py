@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debusine's instances, by way of incus_testbed's."""
+"""Implement Debusine's instances with those of incus_testbed."""
 
 import contextlib
 import subprocess
@@ -17,21 +17,21 @@ from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.instance import Instance
 
-#: What instances say that they are for.
+#: The purpose that instances are labelled with.
 _PURPOSE = "debusine"
 
 
 class IncusInstance(InstanceInterface):
     """A throw-away instance of an imported image.
 
-    Beside what the interface documents: ``run`` raises what subprocess.run
-    would where a command or its working directory can't be used; ``env``
-    adds to what a login of the user has; ``cwd`` is relative to /root.
-    Failures of Incus are errors.TestbedError.
+    In addition to the interface's contract: if a command or its working
+    directory can't be used, ``run`` raises the same exception as
+    subprocess.run; ``env`` is added to the environment of the user's login;
+    ``cwd`` is relative to /root.  Failures of Incus are errors.TestbedError.
     """
 
     def __init__(self, image: str) -> None:
-        """Stand for an instance of the image that is not started yet."""
+        """Represent an instance of the image that is not started yet."""
         super().__init__()
         self._image = image
         self._incus = Incus()
@@ -39,7 +39,7 @@ class IncusInstance(InstanceInterface):
 
     @property
     def name(self) -> str | None:
-        """The name that Incus knows the instance by, while it is started."""
+        """Incus's name of the instance while it is started, otherwise None."""
         return self._instance.name if self._instance else None
 
     def is_started(self) -> bool:
@@ -47,10 +47,10 @@ class IncusInstance(InstanceInterface):
         return self._instance is not None
 
     def do_start(self) -> None:
-        """Launch an instance and wait until it has booted and a network.
+        """Launch an instance; wait until it has booted and has a network.
 
         :raises ImageNotDownloadedError: there is no such image
-        :raises InstanceNotRunning: it did not come up; says why
+        :raises InstanceNotRunning: it did not become ready; says why
         """
         try:
             instance = Instance.launch(
@@ -67,7 +67,7 @@ class IncusInstance(InstanceInterface):
         self._instance = instance
 
     def do_stop(self) -> None:
-        """Shut the instance down, kill it if it doesn't, and remove it."""
+        """Shut the instance down, kill it if that fails, and remove it."""
         instance = self._started()
         instance.stop()
         instance.delete()
@@ -96,7 +96,7 @@ class IncusInstance(InstanceInterface):
     def do_directory_push(
         self, source: Path, target: PurePath, uid: int, gid: int
     ) -> None:
-        """Copy a directory, under its name, into one of the instance."""
+        """Copy a directory into a directory of the instance; keep its name."""
         with _debusine_errors():
             self._started().files.push_tree(
                 str(source), str(target), uid=uid, gid=gid
@@ -105,7 +105,7 @@ class IncusInstance(InstanceInterface):
     def do_mkdir(
         self, target: PurePath, uid: int, gid: int, mode: int, parents: bool
     ) -> None:
-        """Make a directory, and with ``parents`` those missing above it."""
+        """Make a directory, and with ``parents`` its missing parents."""
         with _debusine_errors():
             self._started().files.make_directory(
                 str(target), uid=uid, gid=gid, mode=mode, parents=parents
@@ -128,7 +128,7 @@ class IncusInstance(InstanceInterface):
             )
 
     def create_user(self, username: str | None = None) -> int:
-        """Make a user with a home, unless there is one; return the uid."""
+        """Make a user with a home if there is none; return the uid."""
         name = username or self.non_root_user
         if name in self._uid_map:
             return self._uid_map[name]
@@ -137,7 +137,7 @@ class IncusInstance(InstanceInterface):
         return self._uid_map[name]
 
     def _run_check_output(self, args: list[str]) -> str:
-        """Run as the base class does, without reading the caller's input."""
+        """Do as the base class, but without the caller's standard input."""
         output: str = self.run(
             args,
             text=True,
@@ -148,7 +148,7 @@ class IncusInstance(InstanceInterface):
         return output
 
     def _forget_users(self) -> None:
-        """Look users up anew: the next instance has its own."""
+        """Forget all users: the next instance has other ones."""
         self._uid_map = {"root": 0}
         self._gid_map = {"root": 0}
 
@@ -160,7 +160,7 @@ class IncusInstance(InstanceInterface):
 
 @contextlib.contextmanager
 def _debusine_errors() -> Iterator[None]:
-    """Say in Debusine's terms that there is no guest any more."""
+    """Raise Debusine's InstanceNotRunning if the instance does not run."""
     try:
         yield
     except (errors.NotRunning, errors.NotFound, errors.BootFailed) as error:

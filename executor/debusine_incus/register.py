@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have Debusine use these executors: importing this module does it."""
+"""Register these executors with Debusine, when this module is imported."""
 
 from debusine_incus.executor import IncusLXCExecutor, IncusVMExecutor
 

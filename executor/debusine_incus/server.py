@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Debusine server that the user's debusine-client is configured for."""
+"""Connect to a Debusine server with the configuration of debusine-client."""
 
 import configparser
 import contextlib
@@ -20,9 +20,9 @@ _SETUP = "Run 'debusine setup' to configure debusine-client."
 
 
 def connect(name: str | None) -> Debusine:
-    """Return a client of a server in the configuration, or of the default one.
+    """Return a client of a configured server, by default of the default one.
 
-    :raises errors.NotFound: it is not in the configuration, or not complete
+    :raises errors.NotFound: it is not configured, or not completely
     """
     said = io.StringIO()
     try:
@@ -46,15 +46,16 @@ def connect(name: str | None) -> Debusine:
 
 
 def knows_workspaces(api: Debusine) -> bool:
-    """Tell whether a workspace can be named where an artifact is asked for."""
+    """Tell whether a request for an artifact can name its workspace."""
     return "workspace" in inspect.signature(api.artifact_get).parameters
 
 
 @contextlib.contextmanager
 def asked_for(what: str, api: Debusine) -> Iterator[None]:
-    """Have a failure of the block say what the server was asked for.
+    """Make failures of the block name the object of the request.
 
-    :raises ServerFailed: it has no such thing, refuses it, or is not there
+    :raises ServerFailed: the server has no such object, refuses it, or can't
+        be reached
     """
     try:
         yield
@@ -74,7 +75,7 @@ def asked_for(what: str, api: Debusine) -> Iterator[None]:
         raise ServerFailed(
             f"{api.base_api_url} can't be reached",
             details=str(error),
-            resolution="Is it the right server? --server NAME chooses another.",
+            resolution="Check the server; --server NAME chooses another.",
         ) from error
     except exceptions.UnexpectedResponseError as error:
         raise ServerFailed(
@@ -86,7 +87,7 @@ def asked_for(what: str, api: Debusine) -> Iterator[None]:
 
 def _misconfigured(said: str) -> errors.NotFound:
     return errors.NotFound(
-        "There is no usable configuration of debusine-client",
+        "debusine-client has no usable configuration",
         details=said,
         resolution=_SETUP,
     )
@@ -96,5 +97,5 @@ def _refused(what: str, api: Debusine, reason: str) -> ServerFailed:
     return ServerFailed(
         f"{api.base_api_url} has no {what} that you may see",
         details=reason,
-        resolution="Is it the right server? --server NAME chooses another.",
+        resolution="Check the server; --server NAME chooses another.",
     )

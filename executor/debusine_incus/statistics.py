@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What instances use, watched from a thread of its own.
+"""Measure what instances use, in a separate thread.
 
-Debusine asks on the event loop of its worker, which must not wait for Incus.
+Debusine asks for it in its worker's event loop, which must not wait for Incus.
 """
 
 import logging
@@ -22,11 +22,12 @@ from incus_testbed.owner import Owner
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks, and without a question until no more are taken.
+#: Seconds between two measurements; and seconds without a question after which
+#: they stop.
 _INTERVAL = 3.0
 _PATIENCE = 60.0
 
-#: Incus's metrics, each the sum over an instance's parts but for loopback.
+#: Incus's metrics.  Each is summed over an instance's devices but loopback.
 _DISK_FREE = "incus_filesystem_avail_bytes"
 _DISK = "incus_filesystem_size_bytes"
 _MEMORY_FREE = "incus_memory_MemFree_bytes"
@@ -38,7 +39,10 @@ _CPUS = "incus_cpu_effective_total"
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """ExecutorStatistics' fields, of all Debusine versions; bytes, and CPUs."""
+    """The fields of ExecutorStatistics in all Debusine versions.
+
+    ``cpu_count`` is a number of CPUs, all others are in bytes.
+    """
 
     disk_space: int | None = None
     memory: int | None = None
@@ -49,7 +53,7 @@ class Usage:
     cpu_count: int | None = None
 
     def most(self, other: "Usage") -> "Usage":
-        """Return the larger of each."""
+        """Return the larger value of each field."""
         pairs = {
             field.name: (getattr(self, field.name), getattr(other, field.name))
             for field in fields(self)
@@ -65,7 +69,7 @@ class Usage:
         )
 
     def statistics(self) -> ExecutorStatistics:
-        """Return what this Debusine has a field for."""
+        """Return the values for which this Debusine has a field."""
         statistics = ExecutorStatistics()
         for field in fields(self):
             if hasattr(statistics, field.name):
@@ -74,13 +78,13 @@ class Usage:
 
 
 class Monitor:
-    """The most that instances of this process and its children have used.
+    """The peak use of instances that this process and its children own.
 
-    Of one kind: container or virtual-machine.
+    It measures one kind of instances: container or virtual-machine.
     """
 
     def __init__(self, incus: Incus, *, kind: str) -> None:
-        """Watch through this client, once somebody asks."""
+        """Use this client; the first question starts the measurements."""
         self._incus = incus
         self._kind = kind
         self._peaks: dict[str, Usage] = {}
@@ -89,11 +93,11 @@ class Monitor:
         self._thread: threading.Thread | None = None
 
     def peak(self, name: str | None) -> Usage:
-        """Return at once the most that was seen of an instance.
+        """Return the peak use of an instance so far, without waiting.
 
-        Without a name it is of those that children of this process, such as
-        autopkgtest's virt server, have launched.  Nothing is known at first:
-        asking is what begins the watch.
+        Without a name, it is that of the instances that children of this
+        process, such as autopkgtest's virt server, have launched.  The first
+        call returns nothing: it starts the measurements.
         """
         self._asked = time.monotonic()
         if self._thread is None or not self._thread.is_alive():
@@ -108,15 +112,16 @@ class Monitor:
         return result
 
     def forget_ended(self) -> None:
-        """Forget what has ended, because it was another task's.
+        """Forget instances that have ended: they belonged to another task.
 
-        That are instances that are gone, and those whose owner is: they are
-        being removed.  Where Incus can't be asked nothing is forgotten.
+        These are instances that are gone, and those whose owner is gone,
+        because they are being removed.  If Incus does not answer, nothing is
+        forgotten.
         """
         try:
             alive = self._alive()
         except (errors.TestbedError, psutil.Error) as error:
-            log.debug("not known what has ended: %s", error)
+            log.debug("can't find out which instances have ended: %s", error)
             return
         self._peaks = {
             name: peak for name, peak in self._peaks.items() if name in alive

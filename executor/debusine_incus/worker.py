@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debusine's own worker, with these executors and clean after each request.
+"""Run Debusine's own worker with these executors, and clean up after requests.
 
     python3 -m debusine_incus.worker [OPTION...]
 
-takes the place of debusine-worker and its options.  What a worker that is
-gone left in Incus is removed when the next one starts; what a work request
-left, as soon as it has ended.
+replaces debusine-worker and takes the same options.  Everything that a work
+request leaves in Incus is removed as soon as the request has ended.
+Everything that an ended worker leaves is removed when the next one starts.
 """
 
 import functools
@@ -28,26 +28,26 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the worker; return when it ends."""
-    # Its usage message and its journal have it for a name.
+    # This name appears in the usage message and in the journal.
     sys.argv[0] = "debusine-worker"
-    # Its start need not wait for Incus, which may not even be up.
+    # In a thread, so that the worker does not wait for Incus at its start.
     threading.Thread(target=clean_up_after_others, daemon=True).start()
     clean_up_after(BaseExternalTask)
     try:
         entry_point()
     finally:
-        # A task may still run, in a thread that the interpreter waits for:
-        # without its instance it ends.
+        # A task may still run in a thread, and the interpreter waits for it.
+        # The clean-up removes the task's instance, so the task ends.
         clean_up()
 
 
 def clean_up_after(task: type[Any]) -> None:
-    """Have each work request followed by a clean-up, in its own thread.
+    """Make each work request end with a clean-up, in the request's thread.
 
-    It can be aborted while its image is imported, too.
+    This also makes it possible to abort a request while its image is imported.
 
-    A worker runs one at a time, so that whatever it owns afterwards was left
-    behind by this one.
+    A worker runs one request at a time, so everything that the worker owns
+    afterwards was left by this request.
     """
     execute = task.execute_logging_exceptions
 
@@ -63,24 +63,24 @@ def clean_up_after(task: type[Any]) -> None:
 
 
 def clean_up() -> None:
-    """Remove what this process, and any that is gone, owns in Incus."""
+    """Remove everything in Incus that this or an ended process owns."""
     _attempt(collect.relinquish)
     clean_up_after_others()
 
 
 def clean_up_after_others() -> None:
-    """Remove what processes that are gone own in Incus."""
+    """Remove everything in Incus that ended processes own."""
     _attempt(collect.collect)
 
 
 def _attempt(removal: Callable[[Incus], object]) -> None:
-    """Remove something; what can't be now is removed another time."""
+    """Run a removal; if it fails, a later one removes the same."""
     try:
         removal(Incus())
     except errors.MissingProgram:
         log.debug("there is no Incus to clean up")
     except errors.TestbedError as error:
-        log.warning("Incus is not cleaned up: %s", error)
+        log.warning("Incus could not be cleaned up: %s", error)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of Debusine's own tests of executors are not asked of ours, and why."""
+"""Debusine's own tests of executors that are not run on ours, and why."""
 
 from dataclasses import dataclass
 
@@ -35,14 +35,14 @@ LEFT_OUT = (
             "test_do_mkdir_root",
             "test_do_mkdir_unexpected_error",
         ),
-        "They mock the private `_run_check_output` and expect the very command"
-        " lines of `useradd`, `mkdir` and `chown`.",
+        "They mock the private `_run_check_output` and expect the exact"
+        " command lines of `useradd`, `mkdir` and `chown`.",
     ),
     LeftOut(
         ("test_base.InstanceTests",),
         ("test_do_directory_push",),
-        "It expects a call of `do_file_push` for each file; ours sends all as"
-        " one stream.",
+        "It expects a call of `do_file_push` for each file; ours sends"
+        " all files as one stream.",
     ),
     LeftOut(
         ("test_base.InstanceTests",),
@@ -78,12 +78,12 @@ LEFT_OUT = (
             "test_get_statistics_with_instance_limited_details",
         ),
         "They mock `subprocess.run` and expect one call of `incus query`"
-        " during `get_statistics`; ours asks Incus in a thread of its own.",
+        " during `get_statistics`; ours asks Incus in a separate thread.",
     ),
     LeftOut(
         ("test_incus.IncusInstanceTests",),
         (),
-        "All of them expect the very command lines of the incus client.",
+        "All of them expect the exact command lines of the incus client.",
     ),
     LeftOut(
         ("test_incus.RunIncusCmdTest",),
@@ -108,7 +108,7 @@ LEFT_OUT = (
 
 
 def left_out(owner: str) -> tuple[str, ...]:
-    """Return the tests of a class that are not asked."""
+    """Return the tests of a class that are not run."""
     return tuple(
         test
         for entry in LEFT_OUT

@@ -3,7 +3,7 @@
 
     python3 -m tests.contract.page
 
-writes it anew, from the tables that the tests go by.
+writes it again, from the tables that the tests use.
 """
 
 from collections.abc import Iterable
@@ -17,23 +17,25 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "upstream-differences.md"
 _PAGE = """\
 # Debusine's own executor and ours
 
-This page is written by `python3 -m tests.contract.page`, from what the tests
-go by.
+`python3 -m tests.contract.page` writes this page, from the tables that the
+tests use.
 
-## What Debusine's own IncusInstance does otherwise
+## Where Debusine's own IncusInstance differs
 
-`tests/contract/instance` asks what Debusine's `InstanceInterface` documents,
-and `subprocess.run`, whose arguments `run` takes: of Debusine's own
-`IncusInstance` and of ours, on a real Incus. Ours does as asked in every case.
-Debusine's, in versions {versions}, does not in these; a test fails
-when one of them changes.
+`tests/contract/instance` tests what the documentation of Debusine's
+`InstanceInterface` promises, and that of `subprocess.run`, because `run` takes
+its arguments. The tests run Debusine's own `IncusInstance` and ours, on a real
+Incus. Ours does what is promised in every case. Debusine's, in versions
+{versions}, does not in the following cases. A test fails if one of
+them changes.
 
 {differences}
 ## Debusine's own tests, on ours
 
-`tests/contract/test_debusine_own.py` runs the tests of executors that Debusine
-has in its package, on our classes: those of `test_base`, and those of
-`test_incus` that are about executors, but for these.
+Debusine's package contains tests of its executors.
+`tests/contract/test_debusine_own.py` runs them on our classes: the tests of
+`test_base`, and the tests of `test_incus` that are about executors. It leaves
+out the following tests.
 
 {left_out}"""
 

@@ -161,11 +161,11 @@ def test_firewall(machine: Guest, firewall: Firewall) -> None:
     said = _doctor(machine)
     found = _found(said, "firewall")
     assert found.startswith("failed")
-    assert f"{firewall.name} drops what comes from debusinebr0" in found
+    assert f"{firewall.name} drops packets from debusinebr0" in found
 
     with pytest.raises(errors.CommandFailed) as caught:
         _reach_out(machine)
-    cause = f"The likeliest cause: {firewall.name} drops"
+    cause = f"The most likely cause: {firewall.name} drops"
     offline = "its network 'offline'" in caught.value.details
     assert offline == firewall.hides_dhcp
     assert (cause in caught.value.details) == firewall.hides_dhcp

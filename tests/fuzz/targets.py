@@ -26,7 +26,6 @@ from incus_testbed.image import os_release, packages, scratch, unit_file
 from incus_testbed.image.archive import Archive
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.confinement import Confinement
-from incus_testbed.image.convert import convert
 from incus_testbed.image.disk import efi, machine, partitions, qcow2
 from incus_testbed.image.disk import shape as shapes
 from incus_testbed.image.disk.fat import Fat
@@ -35,6 +34,7 @@ from incus_testbed.image.disk.partitions import Partition
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.facts import Survey
 from tests import tiny_system
+from tests.conversion import convert
 from tests.disks import MIB
 from tests.fuzz import mutation
 from tests.unit import small_disks, tarballs

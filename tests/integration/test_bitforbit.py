@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.entry import Entry
 from tests import images
+from tests.conversion import Converted as Conversion
+from tests.conversion import convert
 from tests.unit import trees
 
 #: The packages bring capabilities, hard links, setuid bits and more owners.

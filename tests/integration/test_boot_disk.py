@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from incus_testbed.guest import machine
-from incus_testbed.image.convert import convert
 from tests import disks, emulation
+from tests.conversion import convert
 from tests.images import ImageError
 
 pytestmark = pytest.mark.skipif(

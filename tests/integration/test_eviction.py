@@ -189,7 +189,7 @@ def test_gc_keeps_images_within_bounds(cli: Cli, incus: Incus) -> None:
     assert tiny(incus) == {"hand"}
     wrong = cli.run("gc", "--max-size=big")
     assert wrong.returncode == 2
-    assert "'big' is no size such as 20GiB" in wrong.stderr
+    assert "'big' is not a size such as 20GiB" in wrong.stderr
 
 
 def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:
@@ -257,7 +257,7 @@ def test_another_has_the_name_for_a_moment(
     if times == 1:
         assert add(incus, "a").fingerprint != other.fingerprint
     else:
-        with pytest.raises(errors.AlreadyExists, match="comes and goes"):
+        with pytest.raises(errors.AlreadyExists, match="appears and dis"):
             add(incus, "a")
     assert all(image.aliases for image in incus.images())
 

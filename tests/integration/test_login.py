@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Debusine's commands and autopkgtest's begin in one environment: a login's."""
 
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
+from incus_testbed import process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.instance import Instance
-
-if TYPE_CHECKING:
-    import subprocess
+from incus_testbed.virt_server import command
 
 _USER = "someone"
 #: What the shell that asks sets itself, and what only PAM gives.
@@ -187,10 +187,35 @@ def test_a_users_login_is_the_users_work(guest: Instance) -> None:
         (["umask"], 0),  # a shell's own
     ],
 )
+@pytest.mark.parametrize("local", [True, False])
 def test_status_where_255_is_not_the_commands(
-    incus: Incus, guest: Instance, words: list[str], status: int
+    incus: Incus,
+    guest: Instance,
+    words: list[str],
+    status: int,
+    local: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for replaced, expected in ((253, status), (255, 255)):
-        argv = script.logged_in("exec.pl", str(replaced), *words)
-        found = incus.execute(guest.name, argv, timeout=60).status
-        assert found == (expected if status == 253 else status)
+    argv = script.logged_in("exec.pl", *words)
+    found = incus.execute(guest.name, argv, timeout=60).status
+    assert found == (255 if status == 253 else status)
+    if not local:
+        monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
+    argv = guest.exec_argv(words, program=command.PROGRAM)
+    done = process.call(argv, stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == status
+
+
+def test_signals_reach_a_command_by_incus_exec(
+    guest: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
+    wait = "trap 'exit 255' INT; echo set; while :; do sleep 0.1; done"
+    argv = guest.exec_argv(["sh", "-c", wait], program=command.PROGRAM)
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"set\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 253

@@ -20,7 +20,7 @@ from incus_testbed import errors
 from incus_testbed.guest import customisation
 from incus_testbed.image import scratch
 from incus_testbed.image.budget import Budget
-from incus_testbed.image.convert import convert
+from tests.conversion import convert
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -26,9 +26,14 @@ class LyingIncus(Incus):
         self.said = said
 
     def execute(
-        self, name: str, command: Sequence[str], *, timeout: float
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> process.Completed:
-        del name, command, timeout
+        del name, command, timeout, stdin
         return process.Completed(
             argv=("sh",),
             status=0,

@@ -17,8 +17,10 @@ from incus_testbed.guest import customisation, sysvinit
 from incus_testbed.image import budget as module
 from incus_testbed.image import scratch
 from incus_testbed.image.budget import Budget, Meter
-from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.facts import Facts
+from incus_testbed.image.fits import Place
+from tests.conversion import Converted as Conversion
+from tests.conversion import convert
 from tests.unit import hostile, measured
 from tests.unit.hostile import GIB, archive, member, symlink
 
@@ -150,39 +152,31 @@ def test_the_limits_are_those_that_are_documented() -> None:
 
 
 def test_a_place_is_asked_for_before_a_disk_is_written() -> None:
-    def fits(size: int) -> None:
-        if size > 5 << 20:
-            raise errors.BadImage("no place")
-
     disk = bytearray(10 << 20)
     disk[510:512] = b"\x55\xaa"
     with (
         scratch.file() as rootfs,
-        pytest.raises(errors.BadImage, match="no pl"),
+        pytest.raises(errors.BadImage, match="too large for"),
     ):
         convert(
             io.BytesIO(disk),
             rootfs,
             additions=lambda _: (),
-            fits_machine=fits,
+            place=Place(pool="p", pool_size=5 << 20),
             date=0,
         )
 
 
 def test_what_a_pool_has_no_place_for() -> None:
-    def fits(size: int) -> None:
-        if size > 5 << 20:
-            raise errors.BadImage("no place")
-
     with (
         scratch.file() as rootfs,
-        pytest.raises(errors.BadImage, match="no pl"),
+        pytest.raises(errors.BadImage, match="too large for"),
     ):
         convert(
             archive(member("x", bytes(10 << 20))),
             rootfs,
             additions=lambda _: (),
-            fits_pool=fits,
+            place=Place(pool="p", pool_size=10 << 20),
             date=0,
         )
 

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from incus_testbed import errors
 from incus_testbed.image import convert as module
-from incus_testbed.image.convert import Conversion
 from incus_testbed.image.entry import Entry
+from tests import conversion
+from tests.conversion import Converted as Conversion
 from tests.unit import tarballs, trees
 
 PACKERS = {
@@ -106,7 +107,7 @@ def convert(
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     with _unnamed() as rootfs:
-        conversion = module.convert(
+        made = conversion.convert(
             source,
             rootfs,
             additions=lambda _: additions,
@@ -117,7 +118,7 @@ def convert(
         out = subprocess.run(
             ["zstd", "-qdc"], stdin=rootfs, stdout=subprocess.PIPE, check=True
         ).stdout
-    return conversion, out
+    return made, out
 
 
 @contextlib.contextmanager
@@ -220,7 +221,7 @@ def test_progress_ends_with_the_size() -> None:
 
 def test_additions_know_the_facts() -> None:
     with _unnamed() as rootfs:
-        conversion = module.convert(
+        made = conversion.convert(
             io.BytesIO(sample()),
             rootfs,
             additions=lambda facts: [
@@ -228,7 +229,7 @@ def test_additions_know_the_facts() -> None:
             ],
             date=DATE,
         )
-    assert type(conversion.facts).__name__ == "_AnySurvey"
+    assert type(made.facts).__name__ == "_AnySurvey"
 
 
 @pytest.mark.slow
@@ -470,7 +471,7 @@ def test_no_space() -> None:
         Path("/dev/full").open("r+b", buffering=0) as full,
         pytest.raises(errors.NoSpace) as caught,
     ):
-        module.convert(
+        conversion.convert(
             io.BytesIO(archive(("noise", source))),
             full,
             additions=lambda _: (),
@@ -539,6 +540,7 @@ def test_memory_does_not_grow_with_the_source(make: str) -> None:
     program = """
         import os, resource, sys, tarfile, tempfile
         from incus_testbed.image import convert as module
+        from tests import conversion
         from tests.unit.test_convert import _AnySurvey
         module.Survey = _AnySurvey
 
@@ -566,7 +568,7 @@ def test_memory_does_not_grow_with_the_source(make: str) -> None:
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         before = peak()
         with open(reading, "rb") as source, tempfile.TemporaryFile() as out:
-            module.convert(source, out, additions=lambda _: (), date=0)
+            conversion.convert(source, out, additions=lambda _: (), date=0)
         print(peak() - before)
     """
     grown = subprocess.run(
@@ -601,7 +603,9 @@ def test_an_interrupt_in_the_middle_ends_it_at_once() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         with _unnamed() as rootfs, pytest.raises(KeyboardInterrupt):
-            module.convert(Endless(), rootfs, additions=lambda _: (), date=DATE)
+            conversion.convert(
+                Endless(), rootfs, additions=lambda _: (), date=DATE
+            )
     finally:
         signal.signal(signal.SIGALRM, usual)
     # A second, on a machine that has nothing else to do.

@@ -335,7 +335,7 @@ def test_an_architecture_that_there_is_not() -> None:
 @pytest.mark.parametrize(
     ("code", "error", "text"),
     [
-        ("print('nonsense')", errors.BadImage, "makes no sense"),
+        ("print('nonsense')", errors.BadImage, "an invalid answer"),
         ("raise ValueError('what')", errors.CommandFailed, "ValueError: what"),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",

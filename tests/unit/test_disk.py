@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.image import scratch
 from incus_testbed.image.budget import Meter
-from incus_testbed.image.convert import Conversion, convert
 from incus_testbed.image.disk import ext4, machine, partitions, qcow2
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
 from incus_testbed.image.machine import Machine
 from tests import disks
+from tests.conversion import Converted as Conversion
+from tests.conversion import convert
 from tests.disks import MIB
 from tests.unit import small_disks
 from tests.unit.small_disks import AGENT, CLOUD_KERNEL, system
@@ -314,7 +315,7 @@ def test_no_partition_table(tmp_path: Path) -> None:
             "is encrypted",
         ),
         # a raw disk that claims to be qcow2
-        ('{ printf "QFI\\373"; tail -c +5 disk; } >"$OUT"', "kind that is not"),
+        ('{ printf "QFI\\373"; tail -c +5 disk; } >"$OUT"', "unknown kind"),
         ('{ printf "QFI\\373\\0\\0\\0\\3"; tail -c +9 disk; } >"$OUT"', ""),
     ],
 )

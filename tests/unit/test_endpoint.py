@@ -158,12 +158,10 @@ def test_commands_go_through_the_socket_where_there_is_one(
         monkeypatch.delenv(name, raising=False)
     for name, value in configure(_REMOTES, INCUS_REMOTE="near").items():
         monkeypatch.setenv(name, value)
-    argv = Incus().exec_argv("i", ["a", "b"], failure_status=7)
-    assert argv[-7:] == [
+    argv = Incus().exec_argv("i", ["a", "b"])
+    assert argv[-5:] == [
         "--socket=/near",
         "--project=p",
-        "--failure-status=7",
-        "--status-for-255=255",
         "i",
         "a",
         "b",

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incus_testbed import diagnosis, errors, process
+from incus_testbed import errors
 from incus_testbed.endpoint import Endpoint
 from incus_testbed.session import api, streams, websocket
 from incus_testbed.session import document as json_document
+from incus_testbed.transport import Socket
+from incus_testbed.virt_server import command
 from tests import fake_incusd
 from tests.fake_incusd import (
     BINARY,
@@ -163,15 +166,18 @@ class Run:
         self.servers.append(server)
         return server
 
-    def argv(self, *command: str, failure_status: int = 125) -> list[str]:
+    def argv(self, *command: str, **options: Any) -> list[str]:
         endpoint = Endpoint(str(self.path), "some project")
-        return endpoint.exec_argv("box", command, failure_status)
+        return endpoint.exec_argv("box", command, **options)
 
     def __call__(
-        self, *command: str, failure_status: int = 125, **options: Any
+        self, *command: str, program: Sequence[str] = (), **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            self.argv(*(command or ("true",)), failure_status=failure_status),
+            self.argv(
+                *(command or ("true",)),
+                **({"program": program} if program else {}),
+            ),
             check=False,
             timeout=_LIMIT,
             **{
@@ -181,6 +187,13 @@ class Run:
                 **options,
             },
         )
+
+    def error(self, limit: float = _LIMIT) -> errors.TestbedError:
+        """Return what is raised where only the answer is wanted."""
+        server = Socket(str(self.path), "some project", limit)
+        with pytest.raises(errors.TestbedError) as raised:
+            server.execute("box", ["true"], timeout=_LIMIT)
+        return raised.value
 
     def start(self, **options: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -273,7 +286,7 @@ def test_output_that_was_cut_is_a_failure(run: Run, closing: bytes) -> None:
     run.server(stdout=_said(frame(BINARY, b"hel"), closing))
     done = run()
     assert (done.returncode, done.stdout) == (125, b"hel")
-    assert isinstance(_error(done), errors.DaemonDown)
+    assert isinstance(run.error(), errors.DaemonDown)
 
 
 def test_frame_that_was_cut_is_a_failure(run: Run) -> None:
@@ -285,15 +298,15 @@ def test_daemon_that_dies_is_a_failure(run: Run) -> None:
     run.server(
         stdout=_said(frame(BINARY, b"x"), END), outcome=b"HTTP/1.0 200 OK\r\n"
     )
-    done = run(failure_status=99)
-    assert (done.returncode, done.stdout) == (99, b"x")
-    assert isinstance(_error(done), errors.DaemonDown)
+    done = run()
+    assert (done.returncode, done.stdout) == (125, b"x")
+    assert isinstance(run.error(), errors.DaemonDown)
 
 
 def test_no_daemon(run: Run) -> None:
-    done = run(failure_status=255)
+    done = run(program=command.PROGRAM)
     assert done.returncode == 255
-    assert isinstance(_error(done), errors.DaemonDown)
+    assert isinstance(run.error(), errors.DaemonDown)
 
 
 # -- time limits
@@ -317,8 +330,11 @@ def test_daemon_that_does_not_answer(
             timeout=_LIMIT / 2,
             check=False,
         )
+        late = run.error(limit=0.5)
     assert done.returncode == 125
-    assert isinstance(_error(done), errors.TimedOut)
+    assert isinstance(late, errors.TimedOut)
+    assert "0.5 s" in done.stderr.decode()
+    assert "0.5 s" in late.details
 
 
 def test_quiet_command_has_no_time_limit(run: Run) -> None:
@@ -336,19 +352,37 @@ def test_quiet_command_has_no_time_limit(run: Run) -> None:
 # -- failures
 
 
+_ASK = """
+import sys
+from incus_testbed import errors
+from incus_testbed.transport import Socket
+
+try:
+    Socket(sys.argv[1], "some project", 60).execute("box", ["true"], timeout=60)
+except errors.TestbedError as error:
+    sys.exit(f"class {type(error).__name__}")
+"""
+
+
 def test_no_permission(run: Run) -> None:
     run.server()
     run.path.chmod(0)
     # Root, too, without the right to ignore permissions.
     as_others = ["setpriv", "--bounding-set=-dac_override"]
-    done = subprocess.run(
-        [*(as_others if os.geteuid() == 0 else []), *run.argv("true")],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_LIMIT,
-        check=False,
-    )
-    assert isinstance(_error(done), errors.Denied)
+    as_others = as_others if os.geteuid() == 0 else []
+    for argv, said in (
+        (run.argv("true"), "don't have the needed permissions"),
+        ([sys.executable, "-c", _ASK, str(run.path)], "class Denied"),
+    ):
+        done = subprocess.run(
+            [*as_others, *argv],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LIMIT,
+            check=False,
+        )
+        assert said in done.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -376,21 +410,7 @@ def test_refusal_has_a_kind(
     done = run()
     assert (done.returncode, done.stdout) == (125, b"")
     assert done.stderr.decode() == f"incus-testbed: {message}\n"
-    assert type(_error(done)) is kind
-
-
-def _error(
-    done: "subprocess.CompletedProcess[bytes]",
-) -> errors.TestbedError:
-    return diagnosis.error(
-        ["incus", "exec"],
-        process.Completed(
-            argv=tuple(done.args),
-            status=done.returncode,
-            stdout=done.stdout,
-            stderr=done.stderr.decode(),
-        ),
-    )
+    assert type(run.error()) is kind
 
 
 _FAILED = {"type": "error", "error": "Command not found", "metadata": None}
@@ -451,8 +471,8 @@ def test_command_that_does_not_start(
     server = run.server(failures=[message] * 9, **nothing)
     done = run()
     assert done.returncode == 125
-    assert type(_error(done)) is kind
     assert _tries(server) == 3
+    assert type(run.error()) is kind
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint of an unknown word names the nearest."""
+    """A parser that suggests a similar word for an unknown one."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Do as Python 3.14 does when it is asked to suggest."""
+        """Suggest the nearest choice, as Python 3.14 can do."""
         if action.choices is None or value in action.choices:
             return
         words = [str(word) for word in action.choices]
@@ -41,7 +41,7 @@ def program(
         "--verbose",
         action="count",
         default=0,
-        help="say what is done; twice: every command that is run",
+        help="say what is done; given twice: show every command that is run",
     )
     result.add_argument("--remote", help="see: incus remote list")
     result.add_argument("--project", help="see: incus project list")
@@ -70,18 +70,20 @@ def _add_image_commands(
         "import",
         help="make an image of a system tarball or disk",
         description="Make an Incus image of a Debian system tarball, for"
-        " containers, or of a disk (raw or qcow2), for virtual machines. What"
-        " is not given is read from the file.",
+        " containers, or of a disk (raw or qcow2), for virtual machines."
+        " Values that are not given as options are read from the file.",
     )
     command.set_defaults(function="import")
     command.add_argument(
-        "file", metavar="FILE", help="plain, gz, bz2, xz or zst; - is stdin"
+        "file",
+        metavar="FILE",
+        help="the tarball or disk: plain, gz, bz2, xz or zst; - is stdin",
     )
     command.add_argument(
-        "--alias", required=True, help="name of the image: artifact/ID"
+        "--alias", required=True, help="name of the image, such as artifact/ID"
     )
     command.add_argument(
-        "--artifact-id", metavar="ID", help="its number in Debusine"
+        "--artifact-id", metavar="ID", help="number of the artifact in Debusine"
     )
     command.add_argument("--codename", help="such as trixie")
     command.add_argument("--vendor", help="such as debian")
@@ -90,7 +92,7 @@ def _add_image_commands(
     command.add_argument(
         "--generator",
         metavar="FILE",
-        help="put in this systemd generator instead of our own",
+        help="add this systemd generator instead of our own",
     )
 
     command = commands.add_parser("images", help="list the imported images")
@@ -120,7 +122,7 @@ def _add_instance_commands(
         "command",
         metavar="[--] COMMAND ...",
         nargs=argparse.REMAINDER,
-        help="options after it are its own",
+        help="the command and its arguments",
     )
 
     command = commands.add_parser(
@@ -131,14 +133,13 @@ def _add_instance_commands(
 
     command = commands.add_parser(
         "gc",
-        help="remove what processes that are gone have left",
-        description="Remove what a process of this machine has left that is"
-        " gone: instances, unfinished images, claims on images."
-        " Safe at any time.",
+        help="remove what ended processes have left",
+        description="Remove what ended processes of this machine have left:"
+        " instances, unfinished images, claims on images. Safe at any time.",
     )
     command.set_defaults(function="gc")
     command.add_argument(
-        "--dry-run", action="store_true", help="say it, don't do it"
+        "--dry-run", action="store_true", help="only say what would be removed"
     )
     command.add_argument(
         "--all-projects",
@@ -150,16 +151,16 @@ def _add_instance_commands(
         metavar="N",
         type=_count,
         default=math.inf,
-        help="of images that can be made again, remove those not used for"
-        " longest until N are left",
+        help="also remove images that can be made again, until N of them are"
+        " left; the longest unused ones go first",
     )
     command.add_argument(
         "--max-size",
         metavar="SIZE",
         type=_size,
         default=math.inf,
-        help="or until they are no larger in sum, unpacked as well as in"
-        " Incus' store; such as 20GiB",
+        help="also remove such images until the others together take no more"
+        " than SIZE, unpacked and in Incus' store; such as 20GiB",
     )
     command.add_argument(
         "-f", "--format", choices=("text", "json"), default="text"
@@ -168,16 +169,16 @@ def _add_instance_commands(
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d+", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
 def _size(text: str) -> int:
-    """Read a size, in bytes or with one of Incus's own suffixes."""
+    """Read a size, in bytes or with one of Incus' suffixes."""
     found = re.fullmatch(r"(\d+)(?:([kMGT])(i?)B)?", text, re.ASCII)
     if not found:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size such as 20GiB or 500MB"
+            f"{text!r} is not a size such as 20GiB or 500MB"
         )
     number, prefix, binary = found.groups()
     factor = 1024 if binary else 1000
@@ -191,7 +192,7 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
         metavar="ARG",
         action="append",
         default=[],
-        help="hand this to 'incus launch'; may be repeated",
+        help="pass this to 'incus launch'; can be given several times",
     )
     completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
 
@@ -201,22 +202,21 @@ def _add_machine_commands(
 ) -> None:
     setup = commands.add_parser(
         "setup",
-        help="make the network, storage pool and profile",
+        help="make the network, storage pool and profiles",
         description="Make what is missing for testbeds: the network, the"
-        " storage pool and the profile; let the worker in, where there is one,"
-        " by adding its user to the group incus-admin. Can be run again at any"
-        " time.",
+        " storage pool and the profiles. If there is a Debusine worker, add its"
+        " user to the group incus-admin. Can be run again at any time.",
     )
     setup.set_defaults(function="setup")
     setup.add_argument(
-        "--dry-run", action="store_true", help="print the commands only"
+        "--dry-run", action="store_true", help="only print the commands"
     )
     doctor = commands.add_parser(
         "doctor",
-        help="check this machine; changes nothing",
+        help="check this machine, without changing it",
         description="Check what containers and virtual machines need, and what"
-        " an admin should tidy, and say how to mend it. The exit status is 1"
-        " if containers can't run.",
+        " an admin should look at, and say how to repair it. The exit status is"
+        " 1 if containers can't run.",
     )
     doctor.set_defaults(function="doctor")
     usual = host.Names()
@@ -225,5 +225,5 @@ def _add_machine_commands(
             command.add_argument(
                 f"--{name}",
                 metavar="NAME",
-                help=f"else the one in use, or {getattr(usual, name)}",
+                help=f"without it: the one in use, or {getattr(usual, name)}",
             )

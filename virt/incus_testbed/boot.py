@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's coming up: asked once, inside; and the evidence if it fails."""
+"""Wait until a guest has booted; if it fails, collect the evidence."""
 
 import contextlib
 import logging
@@ -15,36 +15,36 @@ from incus_testbed.guest import script
 
 log = logging.getLogger(__name__)
 
-#: Sets the seconds for a guest to boot, whatever its kind.
+#: Sets the seconds for a guest to boot, for containers and virtual machines.
 LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
-#: Seconds for a guest to boot, its network included: a container shares a
-#: kernel that runs, a virtual machine brings its firmware and its own.
+#: Seconds for a guest to boot, including its network.  A container uses the
+#: kernel of the host; a virtual machine first starts its firmware and kernel.
 _CONTAINER_LIMIT = 120.0
 _MACHINE_LIMIT = 600.0
 
 #: Seconds for a small script of our own in a guest.
 _SCRIPT_LIMIT = 60.0
-#: Seconds between looking for a virtual machine's agent, or this part of the
-#: time it has taken so far; and between saying so.
+#: Seconds between two attempts to reach a virtual machine's agent, or this
+#: share of the time so far; and seconds between two log messages about it.
 _AGENT_PAUSE, _AGENT_SHARE = 0.2, 0.05
 _AGENT_NEWS = 30.0
-#: Seconds for the daemon to hand a script to a guest, beyond its own time.
+#: Seconds for the daemon to start a script in a guest, beyond the script's own.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
 #: What to do about a guest that did not come up.
 _RESOLUTION = (
-    "'incus-testbed doctor' tells whether this machine lets guests boot;"
-    " 'incus launch IMAGE' leaves one to look into."
+    "'incus-testbed doctor' checks whether guests can boot on this machine;"
+    " 'incus launch IMAGE' makes an instance that you can examine."
 )
-#: Times that a script is run until its answer has come.
+#: How often a script is run until its answer is complete.
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
-    """How a guest came up: systemd's state, failed units, network.
+    """A guest after its boot: systemd's state, failed units, network.
 
-    And the first normal user in it, if it has any.
+    ``user`` is the first normal user in the guest, or empty.
     """
 
     state: str
@@ -56,7 +56,7 @@ class Readiness:
 def limit(*, machine: bool) -> float:
     """Return the seconds that a container, or virtual machine, has to boot.
 
-    :raises errors.Unsupported: the environment says something else than that
+    :raises errors.Unsupported: the variable is not a number of seconds
     """
     said = os.environ.get(LIMIT_VARIABLE)
     if not said:
@@ -78,8 +78,8 @@ def ask(
 ) -> dict[str, str]:
     """Run a script in a guest; return its answers and status.
 
-    ``then`` is another that is asked in the same go.  They may run several
-    times: incus exec can lose what a short script says.
+    ``then`` is a second script that runs in the same command.  They may run
+    several times, because incus exec can lose the output of a short script.
 
     :raises errors.NotRunning: the instance is not running
     :raises errors.TimedOut: it took more than ``limit`` seconds
@@ -91,7 +91,7 @@ def ask(
         if script.is_whole(output):
             break
         log.debug("%s has not answered %s in full", name, question)
-        if completed.status:  # something ended it: no use to ask that again
+        if completed.status:  # something ended it: running it again won't help
             break
     return {**script.answers(output), "status": str(completed.status)}
 
@@ -99,8 +99,8 @@ def ask(
 def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
     """Wait until a guest has booted and has a network.
 
-    :raises errors.BootFailed: it has not after ``timeout`` seconds, or it
-        stopped; details hold what its console said
+    :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
+        stopped; details hold the end of its console
     """
     try:
         answer = _ask_when_up(incus, name, timeout)
@@ -133,16 +133,16 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         )
     if readiness.network == "nameless":
         log.warning(
-            "%s can't resolve names: nothing in its image asks for a name"
-            " server. With systemd-resolved in it, or imported by"
-            " 'incus-testbed import', it would have one",
+            "%s can't resolve names: nothing in its image configures a name"
+            " server. Add systemd-resolved to the image, or import it with"
+            " 'incus-testbed import'",
             name,
         )
     return readiness
 
 
 def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
-    """Ask whether a guest is ready, once there is somebody to ask.
+    """Ask a guest whether it is ready, as soon as it can answer.
 
     :raises errors.AgentDown: a virtual machine's agent has not answered in time
     """
@@ -164,7 +164,7 @@ def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
                 raise
         if time.monotonic() - news > _AGENT_NEWS:
             news = time.monotonic()
-            log.info("%s: no agent yet, after %.0f s", name, waited)
+            log.info("%s: the agent has not answered for %.0f s", name, waited)
         time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE))
 
 
@@ -179,12 +179,13 @@ def reboot(incus: Incus, name: str) -> None:
 def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
     """Wait until a guest has left the boot ``old`` and is ready in the next.
 
-    :raises errors.BootFailed: it has not after ``timeout`` seconds, or is gone
+    :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
+        no longer exists
     """
     began = time.monotonic()
     while (left := began + timeout - time.monotonic()) > 0:
-        # In the old boot the script sleeps until the guest goes down, which
-        # ends it: no polling while nothing happens.
+        # In the old boot, the script sleeps until the guest shuts down, which
+        # ends the script.  So there is no need to poll.
         try:
             answer = ask(
                 incus,
@@ -196,7 +197,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
             )
         except errors.NotFound as error:
             raise errors.BootFailed(
-                f"{name} is gone: it was powered off instead of rebooted"
+                f"{name} no longer exists: it was powered off, not rebooted"
             ) from error
         except errors.TestbedError as error:
             log.debug("%s is between two boots: %s", name, error.brief)
@@ -211,7 +212,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
 
 
 def evidence(incus: Incus, name: str) -> str:
-    """Return what a guest wrote to its console, and says of itself."""
+    """Return what a guest wrote to its console, and what it reports now."""
     parts = [_console(incus, name)]
     with contextlib.suppress(errors.TestbedError):
         answer = incus.execute(
@@ -232,9 +233,10 @@ def _console(incus: Incus, name: str) -> str:
 
 
 def _firewalls(incus: Incus, name: str) -> str:
-    """Return what keeps a guest's DHCP from this machine, a line each.
+    """Return the firewalls that block a guest's DHCP, and how to open them.
 
-    With the commands that open it; nothing where no firewall is known to.
+    That is a line for each firewall and command.  It is empty if no firewall
+    is known to block DHCP.
     """
     if not incus.is_local():
         return ""
@@ -249,7 +251,7 @@ def _firewalls(incus: Incus, name: str) -> str:
         for found in obstruction.find(bridge)
         if found.hides_dhcp
         for line in (
-            f"The likeliest cause: {found.detail}. As root:",
+            f"The most likely cause: {found.detail}. Run as root:",
             *found.remedy,
         )
     ]

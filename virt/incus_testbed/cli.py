@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The incus-testbed command: arguments in, printing and exit status out."""
+"""Run the incus-testbed command and print its results."""
 
 import argparse
 import contextlib
@@ -67,14 +67,14 @@ def _import(incus: Incus, arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.alias} is imported"
         if imported
-        else f"{arguments.alias} holds an image of this file already"
+        else f"{arguments.alias} is already an image of this file"
     )
     return 0
 
 
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
-    """Open a file of the user's; - is standard input."""
+    """Open a file that the user named; - is standard input."""
     if name == "-":
         yield sys.stdin.buffer
         return
@@ -118,7 +118,7 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _type(image: Image) -> str:
-    """Say what an image runs as, and who starts Incus' agent in it."""
+    """Return the image's type, and what starts Incus' agent in it."""
     agent = image.properties.get(machine.AGENT)
     return f"{image.kind}, agent by {agent}" if agent else image.kind
 
@@ -200,7 +200,7 @@ def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
 def _garbage(
     incus: Incus, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, str]]:
-    """Yield what each piece of garbage is, and its name."""
+    """Yield the kind and name of each piece of garbage."""
     act = collect.find if arguments.dry_run else collect.collect
     yield from act(incus).pieces()
     for image in eviction.evict(
@@ -223,11 +223,11 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
         print(f"$ {shlex.join(argv)}", flush=True)
         done.append(argv)
     if not done:
-        print("Everything is there: nothing to do.")
+        print("Nothing is missing: nothing to do.")
     elif not arguments.dry_run and not any(
         "try-restart" in argv for argv in done
     ):
-        # A worker tells what it offers when it starts.
+        # A worker only announces its backends when it starts.
         for unit in service.units():
             print(f"For the worker to offer Incus: systemctl restart {unit}")
     return 0
@@ -241,7 +241,7 @@ def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
     )
     print()
     _show(
-        "What an admin should look at; testbeds run without it:",
+        "What an admin should look at; testbeds also run without it:",
         [report for report in reports if not report.drivers],
     )
     failed = any(report.is_obstacle(host.CONTAINERS) for report in reports)
@@ -249,7 +249,7 @@ def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _show(title: str, reports: Sequence[host.Report]) -> None:
-    """Print one part of what the doctor has found, and its remedies."""
+    """Print one part of the report, and the commands that repair it."""
     print(title)
     reporting.table(
         ("", "REQUIREMENT", "FOUND"),
@@ -270,7 +270,7 @@ def _show(title: str, reports: Sequence[host.Report]) -> None:
 
 
 def _names(incus: Incus, arguments: argparse.Namespace) -> host.Names:
-    """Return the names that are asked for; the others are those in use."""
+    """Return the names that were given; for the others, those in use."""
     asked = {
         kind: getattr(arguments, kind)
         for kind in ("network", "pool")

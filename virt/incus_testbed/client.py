@@ -7,15 +7,17 @@ raised as the kinds of errors.py; what they mean is the caller's to decide.
 
 import itertools
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from incus_testbed import diagnosis, endpoint, errors, process, records
-from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.records import Image, InstanceRecord
-from incus_testbed.session.api import Failure, quoted
+from incus_testbed.session.api import quoted
+from incus_testbed.transport import Query, Socket, Transport
+
+log = logging.getLogger(__name__)
 
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
@@ -64,8 +66,22 @@ class Incus:
             raise diagnosis.error(["incus", *words], completed)
         return completed.stdout
 
-    def _json(self, *words: str) -> Any:
-        return json.loads(self.run(*words))
+    def get(self, path: str, *, recursion: int = 0) -> Any:
+        """Return what the server answers to GET, as Transport.get() does.
+
+        :raises errors.TestbedError: it refuses, or does not answer
+        """
+        where: Transport
+        if local := self._endpoint():
+            where = Socket(local.socket, local.project, REQUEST_LIMIT)
+        else:
+            choice = self.choice()
+            where = Query(self.run, choice.remote, choice.project)
+        return where.get(path, recursion=recursion)
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        # Of some lists that are empty, Incus says null.
+        return self.get(path, recursion=1) or []
 
     def _targets(self) -> list[str]:
         return [self.target()] if self.remote else []
@@ -74,20 +90,17 @@ class Incus:
 
     def server(self) -> dict[str, Any]:
         """Return what the server says of itself: GET /1.0."""
-        server: dict[str, Any] = json.loads(self._query("/1.0"))
+        server: dict[str, Any] = self.get("")
         return server
 
     def resources(self) -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""
-        resources: dict[str, Any] = json.loads(self._query("/1.0/resources"))
+        resources: dict[str, Any] = self.get("resources")
         return resources
 
     def metrics(self) -> str:
         """Return what all instances use, in Prometheus' text format."""
-        return self._query("/1.0/metrics").decode()
-
-    def _query(self, path: str) -> bytes:
-        return self.run("query", self.target(path))
+        return self.run("query", self.target("/1.0/metrics")).decode()
 
     def choice(self) -> endpoint.Choice:
         """Return the remote and project that this is aimed at now.
@@ -105,41 +118,26 @@ class Incus:
 
     def projects(self) -> list[str]:
         """Return the names of the projects that this user may see."""
-        projects = self._json(
-            "project", "list", *self._targets(), "--format=json"
-        )
-        return [project["name"] for project in projects]
+        return [project["name"] for project in self._list("projects")]
 
     def project_config(self) -> dict[str, str]:
         """Return the configuration of the project that this is aimed at.
 
         :raises errors.NotFound: there is no such project
         """
-        config: dict[str, str]
-        if local := self._endpoint():
-            config = _read(local, f"projects/{quoted(local.project)}")["config"]
-            return config
-        name = self.current_project()
-        for project in self._json(
-            "project", "list", *self._targets(), "--format=json"
-        ):
-            if project["name"] == name:
-                config = project["config"]
-                return config
-        raise errors.NotFound(f"There is no project {name}")
+        config: dict[str, str] = self.get(
+            f"projects/{quoted(self.current_project())}"
+        )["config"]
+        return config
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
-        networks: list[dict[str, Any]] = self._json(
-            "network", "list", *self._targets(), "--format=json"
-        )
+        networks: list[dict[str, Any]] = self._list("networks")
         return networks
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the storage pools."""
-        pools: list[dict[str, Any]] = self._json(
-            "storage", "list", *self._targets(), "--format=json"
-        )
+        pools: list[dict[str, Any]] = self._list("storage-pools")
         return pools
 
     def pool_space(self, name: str) -> tuple[int, int] | None:
@@ -150,8 +148,7 @@ class Incus:
         :raises errors.NotFound: there is none of that name
         :raises errors.CommandFailed: that depends on the cluster's member
         """
-        path = f"/1.0/storage-pools/{quote(name, safe='')}/resources"
-        space = json.loads(self._query(path))["space"]
+        space = self.get(f"storage-pools/{quoted(name)}/resources")["space"]
         total = space.get("total")
         return (total, total - space["used"]) if total else None
 
@@ -160,24 +157,17 @@ class Incus:
 
         :raises errors.NotFound: there is none of that name
         """
-        profiles: list[dict[str, Any]] = self._json(
-            "profile", "list", *self._targets(), "--format=json"
-        )
-        for profile in profiles:
-            if profile["name"] == name:
-                return profile
-        raise errors.NotFound(f"There is no profile {name}")
+        try:
+            profile: dict[str, Any] = self.get(f"profiles/{quoted(name)}")
+        except errors.NotFound:
+            raise errors.NotFound(f"There is no profile {name}") from None
+        return profile
 
     # -- images
 
     def images(self) -> list[Image]:
         """Return all images of the project."""
-        if local := self._endpoint():
-            found = _read(local, "images", recursion=1)
-        else:
-            found = self._json(
-                "image", "list", *self._targets(), "--format=json"
-            )
+        found = self._list("images")
         return [records.image(record) for record in found]
 
     def image(self, name: str) -> Image:
@@ -185,15 +175,12 @@ class Incus:
 
         :raises errors.NotFound: there is none
         """
-        if local := self._endpoint():
-            return records.image(_image_record(local, name))
-        for record in self._json(
-            *("image", "list", self.target(), name, "--format=json")
-        ):
-            image = records.image(record)
-            if name in image.aliases or image.fingerprint.startswith(name):
-                return image
-        raise errors.NotFound(f"There is no image {name}")
+        word = quoted(name)
+        try:
+            word = self.get(f"images/aliases/{word}")["target"]
+        except errors.NotFound:
+            log.debug("%s is not an alias", name)
+        return records.image(self.get(f"images/{word}"))
 
     def import_image(self, metadata: str, rootfs: str) -> str:
         """Import a split image from two files; return its fingerprint.
@@ -274,12 +261,7 @@ class Incus:
 
     def instances(self) -> list[InstanceRecord]:
         """Return all instances of the project."""
-        if local := self._endpoint():
-            found = _read(local, "instances", recursion=1)
-        else:
-            found = self._json(
-                "list", *self._targets(), "--format=json", "--columns=n"
-            )
+        found = self._list("instances")
         return [records.instance(record) for record in found]
 
     def instance(self, name: str) -> InstanceRecord:
@@ -287,28 +269,12 @@ class Incus:
 
         :raises errors.NotFound: there is none of that name
         """
-        if local := self._endpoint():
-            return records.instance(_read(local, f"instances/{quoted(name)}"))
-        for record in self._json(
-            "list",
-            self.target(f"name=^{re.escape(name)}$"),
-            "--format=json",
-            "--columns=n",
-        ):
-            if record["name"] == name:
-                return records.instance(record)
-        raise errors.NotFound(f"There is no instance {name}")
+        return records.instance(self.get(f"instances/{quoted(name)}"))
 
     def busy_instances(self) -> set[str]:
         """Return the names of what Incus is starting, stopping, removing."""
-        if local := self._endpoint():
-            by_status = _read(local, "operations", recursion=1)
-            found = itertools.chain(*by_status.values())
-        else:
-            found = self._json(
-                "operation", "list", *self._targets(), "--format=json"
-            )
-        return records.at_work_on(found)
+        by_status = self.get("operations", recursion=1) or {}
+        return records.at_work_on(itertools.chain(*by_status.values()))
 
     def launch(
         self,
@@ -394,40 +360,56 @@ class Incus:
         command: Sequence[str],
         *,
         interactive: bool = False,
-        failure_status: int = OWN_FAILURE,
-        status_for_255: int = 255,
+        program: Sequence[str] = (),
+        first: int | None = None,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
         It is the caller's to run: its standard streams and exit status are
         the command's.  The command starts as root, in /root.  Where the
-        command could not be run the status is ``failure_status``, and where
-        the command's is 255, ``status_for_255``; except on a server that is
-        not on this machine and for interactive commands: those are left to
-        incus exec, which has 1 and 255, and may lose a short command's output.
+        command could not be run the status is OWN_FAILURE; except on a server
+        that is not on this machine and for interactive commands: those are
+        left to incus exec, which has 1, and may lose a short command's output.
+
+        ``program`` gets the words of a session, or all of incus exec, and runs
+        that in its own way.  ``first``, a descriptor that the process has to
+        inherit, is read before its input; only where is_local().
         """
         terminal = "--force-interactive" if interactive else "-T"
         local = None if interactive else self._endpoint()
         if local:
-            return local.exec_argv(
-                name, command, failure_status, status_for_255
-            )
-        return self.argv("exec", self.target(name), terminal, "--", *command)
+            own = {"program": program} if program else {}
+            return local.exec_argv(name, command, first=first, **own)
+        return [
+            *program,
+            *self.argv("exec", self.target(name), terminal, "--", *command),
+        ]
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""
         return self._endpoint() is not None
 
     def execute(
-        self, name: str, command: Sequence[str], *, timeout: float
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> process.Completed:
-        """Run a command without input in an instance, to its end.
+        """Run a command in an instance, to its end.
 
         :raises errors.TestbedError: it could not be run; the kind that the
             daemon's message stands for
         :raises errors.TimedOut: it took more than ``timeout`` seconds
         """
-        completed = process.run(self.exec_argv(name, command), timeout=timeout)
+        if local := self._endpoint():
+            log.debug("in %s: %s", name, process.shown(command))
+            return Socket(local.socket, local.project, REQUEST_LIMIT).execute(
+                name, command, stdin=stdin, timeout=timeout
+            )
+        argv = self.exec_argv(name, command)
+        completed = process.run(argv, stdin=stdin, timeout=timeout)
         if diagnosis.is_own_failure(completed):
             raise diagnosis.error(["incus", "exec", name], completed)
         return completed
@@ -490,26 +472,6 @@ class Incus:
         completed = process.run(limited, timeout=IMAGE_LIMIT)
         if completed.status != 0:
             raise diagnosis.error(["incus", *words], completed)
-
-
-def _image_record(local: endpoint.Endpoint, name: str) -> Any:
-    word = quoted(name)
-    try:
-        alias = _read(local, f"images/aliases/{word}")
-    except errors.NotFound:
-        return _read(local, f"images/{word}")
-    return _read(local, f"images/{alias['target']}")
-
-
-def _read(local: endpoint.Endpoint, path: str, *, recursion: int = 0) -> Any:
-    """Ask without the incus command, which takes ten times as long."""
-    command = f"GET /1.0/{path}"
-    try:
-        return local.get(path, REQUEST_LIMIT, recursion=recursion)
-    except Failure as failure:
-        raise diagnosis.of_message(str(failure), command) from failure
-    except TimeoutError as late:
-        raise diagnosis.no_answer(str(late), command) from late
 
 
 def _instance_document(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Garbage collection, from the ownership keys alone."""
+"""Find and remove garbage, using only the ownership keys."""
 
 import contextlib
 import functools
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """What an owner that is gone has left.
+    """What owners that have ended have left.
 
-    ``claims`` are names of claims (image/claim.py), ``images`` unnamed.
+    ``images`` have no alias.  ``claims`` are names of claims (image/claim.py).
     """
 
     instances: tuple[InstanceRecord, ...]
@@ -29,7 +29,7 @@ class Garbage:
     claims: tuple[str, ...]
 
     def pieces(self) -> Iterator[tuple[str, str]]:
-        """Yield of each piece, in words, what it is and its name."""
+        """Yield the kind of each piece, in words, and its name."""
         for record in self.instances:
             yield "instance", record.name
         for image in self.images:
@@ -39,7 +39,7 @@ class Garbage:
 
 
 def find(incus: Incus) -> Garbage:
-    """Return what nobody owns any more; changes nothing."""
+    """Return everything whose owner has ended, without removing it."""
     images, local = incus.images(), incus.is_local()
 
     def is_gone(owner: Owner | None) -> bool:
@@ -62,12 +62,13 @@ def find(incus: Incus) -> Garbage:
 
 
 def collect(incus: Incus) -> Garbage:
-    """Remove what nobody owns any more and return what that was.
+    """Remove everything whose owner has ended, and return what it was.
 
-    Safe beside running owners and beside another collection: what vanishes
-    in the meantime counts as removed.
+    Running owners and other collections can go on meanwhile: if something
+    disappears in between, it counts as removed.
 
     :raises errors.TestbedError: something can't be removed; the rest has been
+        removed
     """
     garbage = find(incus)
     for name in garbage.claims:
@@ -96,8 +97,8 @@ def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
 def relinquish(incus: Incus) -> None:
     """Give up what this process owns: instances, and leases on images.
 
-    For a process that goes on, when a piece of its work is over.  Images that
-    it has not finished importing go too.
+    A process that goes on calls this when a part of its work is over.  Images
+    that it has not finished importing are removed too.
     """
     mine = Owner.current()
     for record in incus.instances():

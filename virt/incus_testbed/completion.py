@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a shell offers to complete a command line with."""
+"""Complete a command line for the shell."""
 
 import argparse
 import os
@@ -10,12 +10,12 @@ from incus_testbed.image.store import Store
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Tell a shell that asks what can come next, and end this process.
+    """If a shell asks for completions, print them and end this process.
 
-    Returns where no shell asks.
+    Otherwise return.
     """
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # noqa: PLC0415 - most starts have no use for it
+        import argcomplete  # noqa: PLC0415 - most runs do not need it
 
         argcomplete.autocomplete(parser)
 
@@ -30,5 +30,5 @@ def _aliases(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     try:
         images = Store(incus).images()
     except errors.TestbedError:
-        return []  # a shell that asks has no place for a message
+        return []  # a completion can't show a message
     return [alias for image in images for alias in image.aliases]

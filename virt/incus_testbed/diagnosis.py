@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incus_testbed import errors, process
-from incus_testbed.session import api
+from incus_testbed.session import api, program
 
 #: The exit status of a command that could not be run in an instance: of
 #: sessions, and of 'incus-testbed run'.
-OWN_FAILURE = 125
+OWN_FAILURE = program.OWN_FAILURE
 
-#: What error messages begin with: of the incus command, and of sessions.
+#: What the incus command's error messages begin with.
 _ERROR = "Error: "
-_MARKS = (_ERROR, "incus-testbed: ")
 
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
@@ -36,6 +35,36 @@ class _Phrase:
     resolution: str = ""
     brief: str = ""
 
+    def error(self, said: str, asked: str) -> errors.TestbedError:
+        """Return the error for what was said of what was asked."""
+        first = f"incus: {said.splitlines()[0]}"
+        return self.kind(
+            self.brief or first,
+            details=f"{first if self.brief else ''}\n(from '{asked}')",
+            resolution=self.resolution,
+        )
+
+
+DOWN = _Phrase(
+    r"daemon doesn't appear to be started|connection refused"
+    r"|dial unix [^\n]*no such file|unable to connect to: ",
+    errors.DaemonDown,
+    f"Start it: systemctl start incus. {_DOCTOR}",
+    brief="No Incus daemon answers",
+)
+GONE = _Phrase(
+    r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
+    errors.DaemonDown,
+    f"Look why: journalctl --unit=incus. {_DOCTOR}",
+    brief="The Incus daemon has gone away",
+)
+DENIED = _Phrase(
+    r"don't have the needed permissions|not authorized|Forbidden"
+    r"|permission denied",
+    errors.Denied,
+    "Run as root, or have an admin add you to the group incus-admin"
+    " (adduser USER incus-admin) and log in again.",
+)
 
 #: The first that matches wins, so the narrow ones stand first.
 _PHRASES = (
@@ -52,27 +81,9 @@ _PHRASES = (
         "Remove it and import it again: incus-testbed remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
-    _Phrase(
-        r"daemon doesn't appear to be started|connection refused"
-        r"|dial unix [^\n]*no such file|unable to connect to: ",
-        errors.DaemonDown,
-        f"Start it: systemctl start incus. {_DOCTOR}",
-        brief="No Incus daemon answers",
-    ),
-    _Phrase(
-        r"Daemon is shutting down|unexpected EOF|connection reset by peer"
-        r"|: EOF$",
-        errors.DaemonDown,
-        f"Look why: journalctl --unit=incus. {_DOCTOR}",
-        brief="The Incus daemon has gone away",
-    ),
-    _Phrase(
-        r"don't have the needed permissions|not authorized|Forbidden"
-        r"|permission denied",
-        errors.Denied,
-        "Run as root, or have an admin add you to the group incus-admin"
-        " (adduser USER incus-admin) and log in again.",
-    ),
+    DOWN,
+    GONE,
+    DENIED,
     _Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
         r"|No storage pool found",
@@ -141,10 +152,7 @@ def error(
         else f"failed with status {completed.status}"
     )
     command = " ".join(argv[:_SHOWN_WORDS])
-    said = _message(completed.stderr)
-    if said.startswith(api.TIMED_OUT):
-        return no_answer(said.removeprefix(api.TIMED_OUT), command)
-    return of_message(said, command, how)
+    return of_message(_message(completed.stderr), command, how)
 
 
 def of_message(
@@ -153,44 +161,24 @@ def of_message(
     """Return the error that Incus' own words stand for."""
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
-            first = f"incus: {said.splitlines()[0]}"
-            return phrase.kind(
-                phrase.brief or first,
-                details=f"{first if phrase.brief else ''}\n(from '{command}')",
-                resolution=phrase.resolution,
-            )
+            return phrase.error(said, command)
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )
 
 
-def no_answer(said: str, command: str) -> errors.TimedOut:
-    """Return the error for a daemon that does not answer in time."""
-    return errors.TimedOut(
-        "The Incus daemon does not answer",
-        details=f"{said}\n(from '{command}')",
-        resolution="It is overloaded, or hangs. Look why:"
-        " journalctl --unit=incus",
-    )
-
-
 def is_own_failure(completed: process.Completed) -> bool:
-    """Tell whether a command in an instance, run to its end, could not be run.
+    """Tell whether incus exec could not run a command.
 
-    incus exec has no status for that: 1 may as well be the command's.
+    It has no status for that: 1 may as well be the command's.
     """
-    if completed.argv[0] == "incus":
-        return completed.status == 1 and _ERROR in completed.stderr
-    return completed.status == OWN_FAILURE
+    return completed.status == 1 and _ERROR in completed.stderr
 
 
 def _message(stderr: str) -> str:
     """Return the error alone: no progress bars, no word in front of it."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", stderr)]
     start = next(
-        (n for n, line in enumerate(lines) if line.startswith(_MARKS)), 0
+        (n for n, line in enumerate(lines) if line.startswith(_ERROR)), 0
     )
-    said = "\n".join(filter(None, lines[start:]))
-    for mark in _MARKS:
-        said = said.removeprefix(mark)
-    return said
+    return "\n".join(filter(None, lines[start:])).removeprefix(_ERROR)

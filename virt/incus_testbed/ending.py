@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a command ends: by itself, by an error of its user's, by a signal."""
+"""Run a command and turn its result, error or signal into an exit status."""
 
 import os
 import signal
@@ -16,10 +16,10 @@ def status(
     failure_status: int = 1,
     program: str = reporting.PROGRAM,
 ) -> int:
-    """Do what a command is for and return the exit status.
+    """Call ``act`` and return the exit status of the command.
 
-    That is what ``act`` returns, ``failure_status`` after an error, which is
-    printed, or 128 + N after signal N.
+    That is the value that ``act`` returns, or ``failure_status`` after an
+    error, which is printed, or 128 + N after signal N.
     """
     signals.catch(_leave, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
@@ -29,12 +29,12 @@ def status(
         reporting.error(failure, program=program)
         return failure_status
     except BrokenPipeError:
-        # The reader has left; Python must not complain of it at exit.
+        # The reader has closed the pipe; Python must not report that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return result
 
 
 def _leave(number: int) -> NoReturn:
-    """Leave through all context managers, which clean up."""
+    """End the process through all context managers, so that they clean up."""
     raise SystemExit(128 + number)

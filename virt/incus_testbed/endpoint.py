@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from incus_testbed.session import api
-
 #: Where the daemon's socket is, the first that is there, else the last.
 DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
 
@@ -48,39 +46,19 @@ class Endpoint:
         self,
         name: str,
         command: Sequence[str],
-        failure_status: int,
-        status_for_255: int = 255,
+        *,
+        program: Sequence[str] = _SESSION,
+        first: int | None = None,
     ) -> list[str]:
         """Return the command line of a session, which says what it does."""
         return [
-            *_SESSION,
+            *program,
             f"--socket={self.socket}",
             f"--project={self.project}",
-            f"--failure-status={failure_status}",
-            f"--status-for-255={status_for_255}",
+            *([] if first is None else [f"--first={first}"]),
             name,
             *command,
         ]
-
-    def get(self, path: str, timeout: float, *, recursion: int = 0) -> Any:
-        """Return what the server answers to GET, below /1.0.
-
-        With ``recursion`` 1 it gives what is in a list, not its names.
-
-        :raises api.Failure: it refuses, or does not answer
-        :raises TimeoutError: it does not answer within ``timeout`` seconds
-        """
-        target = (
-            f"/1.0/{path}".rstrip("/")
-            + f"?project={api.quoted(self.project)}&recursion={recursion}"
-        )
-        try:
-            connection = api.ask(self.socket, target, timeout)
-            return api.metadata(api.receive_all(connection))
-        except TimeoutError:
-            raise TimeoutError(f"no answer within {timeout:g} s") from None
-        except OSError as error:
-            raise api.Failure(f"unexpected EOF: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong, in terms a user can act on."""
+"""The errors of this software: what happened, and what the user can do."""
 
-#: Characters of a part of a message; a guest's console can say more.
+#: The most characters in a part of a message; a console log can be longer.
 _LONGEST = 1 << 16
 
 
 def printable(text: str, *, kept: str = "") -> str:
-    """Return text of unknown origin without what a terminal acts upon.
+    """Return text of unknown origin in a form that is safe for a terminal.
 
-    Control characters and those that change the direction of writing are
-    shown as Python writes them, but for those in ``kept``.
+    Control characters, and those that change the direction of writing, are
+    replaced by Python's escapes, except those in ``kept``.
     """
     return "".join(
         character
@@ -22,18 +22,18 @@ def printable(text: str, *, kept: str = "") -> str:
 class TestbedError(Exception):
     """A failure with its cause and the next step.
 
-    ``brief`` says in one line what happened, ``details`` what the program
-    underneath said, ``resolution`` what to do or type next.  The last two may
-    be empty.  All are safe for a terminal or a log, whatever an image or a
-    guest has put into them.
+    ``brief`` says in one line what happened.  ``details`` is the output of the
+    program that failed.  ``resolution`` says what to do or type next.  The
+    last two may be empty.  All three are safe for a terminal or a log, even if
+    they contain text of an image or a guest.
     """
 
-    __test__ = False  # pytest: not a test class, whatever its name
+    __test__ = False  # for pytest: not a test class, despite its name
 
     def __init__(
         self, brief: str, *, details: str = "", resolution: str = ""
     ) -> None:
-        """Keep the three parts apart, for callers that print them."""
+        """Store the three parts separately, for callers that print them."""
         self.brief = _message(brief)
         self.details = details
         self.resolution = _message(resolution)
@@ -41,7 +41,7 @@ class TestbedError(Exception):
 
     @property
     def details(self) -> str:
-        """What the program underneath said; more can be added to it."""
+        """The output of the program that failed; callers can add to it."""
         return self._details
 
     @details.setter
@@ -49,7 +49,7 @@ class TestbedError(Exception):
         self._details = _message(text)
 
     def __str__(self) -> str:
-        """Return the parts that are there, a line or more each."""
+        """Return the parts that are not empty, on separate lines."""
         return "\n".join(
             part for part in (self.brief, self.details, self.resolution) if part
         )
@@ -93,14 +93,14 @@ class Busy(TestbedError):
 class NoSpace(TestbedError):
     """A disk, pool or quota is full.
 
-    ``lacking`` is how many bytes more there would have to be, 0 if not known.
+    ``lacking`` is the number of missing bytes, 0 if not known.
     """
 
     lacking = 0
 
 
 class LimitReached(TestbedError):
-    """Something is larger than a limit, which the resolution names."""
+    """Something is larger than a limit; the resolution names the limit."""
 
 
 class Unsupported(TestbedError):

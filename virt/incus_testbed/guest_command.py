@@ -3,18 +3,21 @@
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from incus_testbed import boot, errors, process
-from incus_testbed.client import Incus
+from incus_testbed.client import REQUEST_LIMIT, Incus
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import answer, script
+
+log = logging.getLogger(__name__)
 
 #: A word of a command line, as subprocess takes it.
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -43,8 +46,8 @@ class GuestCommand:
     """What to run in which guest, as whom, where and with which environment.
 
     ``cwd`` is the guest's, relative to /root; None is the user's home.
-    ``env`` adds to what a login of the user has.  ``machine``: the guest is a
-    virtual machine.
+    ``env`` adds to what a login of the user has; its values are on no command
+    line and in no log.  ``machine``: the guest is a virtual machine.
     """
 
     incus: Incus
@@ -86,15 +89,18 @@ class GuestCommand:
             options["stdin"] = subprocess.PIPE
         key = secrets.token_hex(8)
         streams = 1 if _is_one_place(options) else 2
-        argv = self.incus.exec_argv(self.instance, self._command(key, streams))
+        settings = self._settings()
+        command = self._command(key, streams, len(settings))
         try:
-            done = process.interact(
-                argv,
-                input=input,
-                timeout=timeout,
-                grace=_KILL_LIMIT,
-                **options,
-            )
+            with self._handed_over(key, settings) as first:
+                done = process.interact(
+                    self.incus.exec_argv(self.instance, command, first=first),
+                    input=input,
+                    timeout=timeout,
+                    grace=_KILL_LIMIT,
+                    pass_fds=() if first is None else (first,),
+                    **options,
+                )
         except subprocess.TimeoutExpired as expired:
             raise subprocess.TimeoutExpired(
                 self.words, expired.timeout, expired.output, expired.stderr
@@ -109,19 +115,44 @@ class GuestCommand:
             result.check_returncode()
         return result
 
-    def _command(self, key: str, streams: int) -> list[str]:
+    def _settings(self) -> bytes:
+        env = self.env or {}
+        if env:
+            log.debug("with %s", ", ".join(map(os.fsdecode, env)))
+        return "".join(
+            f"{os.fsdecode(name)}={os.fsdecode(env[name])}\0" for name in env
+        ).encode()
+
+    @contextlib.contextmanager
+    def _handed_over(self, key: str, settings: bytes) -> Iterator[int | None]:
+        """Have run.pl get the variables; yield what has them, if that has to.
+
+        Incus' own ways for them are command lines, the daemon's too: it starts
+        a process for each command, with the request's environment as words.
+        incus exec has no place for them before the input: they get there in a
+        command of their own.
+        """
+        if not settings:
+            yield None
+        elif not self.incus.is_local():
+            leave_settings(self.incus, self.instance, key, settings)
+            yield None
+        else:
+            with os.fdopen(os.memfd_create("settings"), "wb") as file:
+                file.write(settings)
+                file.flush()
+                file.seek(0)
+                yield file.fileno()
+
+    def _command(self, key: str, streams: int, size: int) -> list[str]:
         cwd = ""
         if self.cwd is not None:
             cwd = str(PurePosixPath(_RELATIVE_TO, os.fsdecode(self.cwd)))
-        env = self.env or {}
-        words = [
-            *(f"{os.fsdecode(name)}={os.fsdecode(env[name])}" for name in env),
-            *map(os.fsdecode, self.words),
-        ]
+        words = [*map(os.fsdecode, self.words)]
         for word in words:
             word.encode()  # Incus can pass on UTF-8 only
         command = script.logged_in(
-            "run.pl", key, self.user, cwd, str(streams), str(len(env)), *words
+            "run.pl", key, self.user, cwd, str(streams), str(size), *words
         )
         return script.relayed(command) if self.machine else command
 
@@ -165,6 +196,18 @@ class GuestCommand:
             with contextlib.suppress(errors.TestbedError):
                 boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
         return said.get("outcome", "")
+
+
+def leave_settings(
+    incus: Incus, instance: str, key: str, settings: bytes
+) -> None:
+    """Keep variables in a guest, for the next command or shell of this key."""
+    incus.execute(
+        instance,
+        script.command("settings.sh", key),
+        stdin=settings,
+        timeout=REQUEST_LIMIT,
+    )
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:

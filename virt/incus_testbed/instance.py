@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
-from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
-from incus_testbed.guest_command import GuestCommand, Word
+from incus_testbed.guest_command import GuestCommand, Word, leave_settings
 from incus_testbed.guest_files import GuestFiles
 from incus_testbed.launch import Plan
 from incus_testbed.owner import Owner
@@ -180,32 +179,21 @@ class Instance:
         self,
         command: Sequence[str],
         *,
-        status_for_255: int = 255,
-        failure_status: int = OWN_FAILURE,
         interactive: bool = False,
+        program: Sequence[str] = (),
     ) -> list[str]:
         """Return the host's command line that runs a command in the guest.
 
         The command runs as root in /root, with the environment of a login as
-        in run().
-        Its exit status comes through, death by signal N as 128 + N, and 255
-        as ``status_for_255``.  Where it could not be run the status is
-        ``failure_status``, with the exceptions of Incus.exec_argv().
+        in run().  Its exit status comes through, death by signal N as 128 + N.
+        See Incus.exec_argv() for the status where it could not be run, and
+        for ``program``.
         """
-        # A program that stays to replace a status would keep signals from the
-        # command: where the host's side can do it, it does.
-        inside = 255 if self._incus.is_local() else status_for_255
-        wrapped = script.for_autopkgtest(
-            script.logged_in("exec.pl", str(inside), *command)
-        )
+        wrapped = script.for_autopkgtest(script.logged_in("exec.pl", *command))
         if self._machine and not interactive:
             wrapped = script.relayed(wrapped)
         return self._incus.exec_argv(
-            self.name,
-            wrapped,
-            interactive=interactive,
-            failure_status=failure_status,
-            status_for_255=status_for_255,
+            self.name, wrapped, interactive=interactive, program=program
         )
 
     def exec(
@@ -242,6 +230,12 @@ class Instance:
             env=env,
             machine=self._machine,
         ).run(**options)
+
+    def leave_settings(self, settings: bytes) -> str:
+        """Keep variables in the guest; return the key for who takes them."""
+        key = secrets.token_hex(8)
+        leave_settings(self._incus, self.name, key, settings)
+        return key
 
     def make_user(self, name: str) -> int:
         """Return a user's uid, after making one with a home if need be.

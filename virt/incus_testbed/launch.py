@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a launch of an image takes beside the image."""
+"""Plan the launch of an image: its configuration and devices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +10,21 @@ from incus_testbed.client import Incus
 from incus_testbed.guest import machine
 
 _MACHINE = "virtual-machine"
-#: Of incus launch, for images that another server tells the kind of.
+#: The option of incus launch for a virtual machine.  It decides the kind if
+#: the image is on another server, so that we can't look it up.
 _MACHINE_OPTION = "--vm"
 
-#: Incus' own requirement, of images that have no other way to get the agent.
+#: Incus' own property of images that can get the agent in no other way.
 _CDROM = "requirements.cdrom_agent"
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Configuration and devices for an instance, and if it is a machine.
+    """An instance's configuration and devices.
 
-    Limits are the profile's (host/profile.py), for an admin to set.
+    ``machine``: it is a virtual machine.  Limits are not here: an admin sets
+    them in the profile (host/profile.py).
     """
 
     machine: bool
@@ -33,8 +35,8 @@ class Plan:
     def of(cls, incus: Incus, image: str, arguments: Sequence[str]) -> Self:
         """Look the image up; ``arguments`` are for incus launch.
 
-        An image that isn't there is incus launch's to deal with: it may be
-        another server's.
+        If the image is not found, incus launch decides what to do: the image
+        may be on another server.
         """
         try:
             found = incus.image(image)

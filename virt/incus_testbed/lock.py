@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks between processes of one user, which a dead process can't keep."""
+"""Locks between processes of one user; a lock ends with its process."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,8 @@ def held(
     """Hold the lock of a name; the kernel frees it when this process ends.
 
     While another process holds it, ``on_wait`` is called once, and
-    ``while_waiting`` several times a second; what they raise ends the wait.
+    ``while_waiting`` several times a second.  An exception in either of them
+    ends the wait.
 
     :raises errors.TimedOut: another process held it for ``timeout`` seconds
     """
@@ -49,18 +50,18 @@ def held(
 
 
 def _slot(name: str) -> int:
-    """Return which of the files stands for a name.
+    """Return the number of the file for a name.
 
-    There are so few that none has to be removed.  Two names that share one
-    wait for each other, which happens seldom and does no harm: a process
-    holds one lock at a time.
+    There are so few files that they don't have to be removed.  If two names
+    share a file, they wait for each other.  This is rare and does no harm,
+    because a process holds one lock at a time.
     """
     digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:8], "big") % _SLOTS
 
 
 def _try(file: IO[bytes]) -> bool:
-    """Lock an open file; tell whether nobody else holds it."""
+    """Try to lock an open file; tell whether that worked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who an instance or an unfinished image belongs to: a process.
+"""The process that owns an instance or an unfinished image.
 
-Incus keeps the owner as text, where guests of earlier versions could read it,
-and where a copy of an image takes it to other machines.  So the text holds no
-machine-id, boot id or pid in clear: machine-id(5) asks that they stay
-confidential.
+Incus keeps the owner as text.  In earlier versions guests could read that
+text, and a copy of an image takes it to other machines.  So the machine-id,
+boot id and pid in it are hashed or encrypted: machine-id(5) asks to keep the
+id confidential.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-#: The kernel's own limit of pids (PID_MAX_LIMIT, proc(5)).
+#: The kernel's limit for pids (PID_MAX_LIMIT, proc(5)).
 _LARGEST_PID = 1 << 22
 _PERSON = b"incus-testbed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """One process, told apart from all others there are and have been.
+    """One process, different from every other one, now and in the past.
 
-    ``host`` stands for the machine (or container) across its boots, ``boot``
-    for the boot; both are hashes that only mean something to this software.
-    ``pid_namespace`` is the inode of /proc/PID/ns/pid, and ``started`` the
-    process's start in clock ticks after boot (field 22 of /proc/PID/stat,
-    proc(5)), which no later process of the same pid shares.
+    ``host`` identifies the machine (or container) in all its boots, and
+    ``boot`` identifies the boot.  Both are hashes that only this software can
+    use.  ``pid_namespace`` is the inode of /proc/PID/ns/pid.  ``started`` is
+    the start of the process in clock ticks after boot (field 22 of
+    /proc/PID/stat, proc(5)); a later process with the same pid has another.
 
-    Of another machine's process only ``host`` is known.
+    If the process runs on another machine, only ``host`` is known.
     """
 
     host: str
@@ -55,9 +55,9 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what str() wrote; None where it is something else.
+        """Read the text that str() wrote; None if it is something else.
 
-        What earlier versions wrote, everything in clear, is read as well.
+        This also reads the text of earlier versions, which is not encrypted.
         """
         if sealed := re.fullmatch(r"([0-9a-f]{32})\.([0-9a-f]{16,512})", text):
             if sealed[1] != _host():
@@ -85,7 +85,7 @@ class Owner:
         )
 
     def __str__(self) -> str:
-        """Return one word that Incus can keep as a key's value."""
+        """Return one word that Incus can store as the value of a key."""
         fields = (self.boot, self.pid_namespace, self.pid, self.started)
         return f"{self.host}.{_sealed('/'.join(map(str, fields))).hex()}"
 
@@ -108,7 +108,7 @@ class Owner:
 
 
 def _hash(secret: str, purpose: str) -> str:
-    """Return a hash that does not tell the secret: application-specific."""
+    """Return an application-specific hash, which does not reveal the secret."""
     return _keyed(secret, purpose.encode()).hexdigest()
 
 
@@ -120,8 +120,8 @@ def _keyed(secret: str, data: bytes) -> "hashlib.blake2b":
 def _sealed(text: str) -> bytes:
     """Encrypt a text for processes of this machine.
 
-    A keyed hash of the text is its check value, and the seed of the key
-    stream: the same text has the same sealed form.
+    A keyed hash of the text is both the check value and the seed of the key
+    stream.  So the same text always has the same encrypted form.
     """
     data = text.encode()
     check = _keyed(_machine(), data).digest()
@@ -129,7 +129,7 @@ def _sealed(text: str) -> bytes:
 
 
 def _opened(sealed: bytes) -> str | None:
-    """Return the text that was sealed; None if it was not sealed here."""
+    """Decrypt a text; None if it was not encrypted on this machine."""
     check, data = sealed[:16], _xor(sealed[16:], sealed[:16])
     if _keyed(_machine(), data).digest() != check:
         return None
@@ -144,7 +144,7 @@ def _xor(data: bytes, seed: bytes) -> bytes:
 
 @cache
 def _machine() -> str:
-    """Return what tells this machine from others: its machine-id."""
+    """Return the machine-id, which identifies this machine."""
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -168,11 +168,11 @@ def _pid_namespace() -> int:
 
 
 def _is_alive(pid: int, started: int) -> bool:
-    """Tell whether a process that was started then may be running.
+    """Tell whether the process with this pid and start time may be running.
 
-    A /proc mounted with hidepid=1 or 2 (proc(5)) hides other users'
-    processes.  The kernel does not: to refuse a signal is to know whom to
-    keep it from.
+    A /proc mounted with hidepid=1 or 2 (proc(5)) hides the processes of other
+    users.  A signal shows whether such a process exists: the kernel refuses
+    the signal with another error than for a pid that does not exist.
     """
     try:
         return _started(pid) == started
@@ -189,7 +189,7 @@ def _is_alive(pid: int, started: int) -> bool:
 def _started(pid: int) -> int | None:
     """Return a process's start time; None for a zombie.
 
-    :raises OSError: it is gone, or hidden from this user
+    :raises OSError: it has ended, or is hidden from this user
     """
     stat = Path(f"/proc/{pid}/stat").read_bytes()
     # The second field, a name in parentheses, can hold any character.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Incus knows of images and instances."""
+"""Records of images and instances, as Incus reports them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-#: Incus writes Go's zero time, in the year 1, for what has not happened.
+#: For an event that has not happened, Incus writes Go's zero time, in year 1.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-#: Aliases that begin so are no names, but what image/claim.py makes.
+#: Aliases that begin with this are not names: image/claim.py makes them.
 CLAIM = "incus-testbed-claim/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image as Incus knows it; ``size`` is bytes in its store.
+    """An image as Incus reports it.
 
-    ``claims`` are aliases too, with their descriptions.
+    ``size`` is the number of bytes in the image store.  ``claims`` are aliases
+    too, with their descriptions.
     """
 
     fingerprint: str
@@ -37,9 +38,10 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRecord:
-    """An instance as Incus knows it; ``kind`` is container or …-machine.
+    """An instance as Incus reports it.
 
-    ``networks`` are those of its NICs, its profiles' included.
+    ``kind`` is container or virtual-machine.  ``networks`` are the networks of
+    its NICs, including those of its profiles.
     """
 
     name: str
@@ -52,7 +54,7 @@ class InstanceRecord:
 
 
 def image(record: dict[str, Any]) -> Image:
-    """Read what the API says of an image."""
+    """Read the API's record of an image."""
     last_used = datetime.fromisoformat(record["last_used_at"])
     aliases = {
         alias["name"]: alias["description"] for alias in record["aliases"] or ()
@@ -76,7 +78,7 @@ def image(record: dict[str, Any]) -> Image:
 
 
 def instance(record: dict[str, Any]) -> InstanceRecord:
-    """Read what the API says of an instance."""
+    """Read the API's record of an instance."""
     return InstanceRecord(
         name=record["name"],
         kind=record["type"],
@@ -93,10 +95,10 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
 
 
 def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
-    """Read from operations the names of instances that something is done to.
+    """Return the names of the instances that Incus is working on.
 
-    A command that runs inside is an operation too, but of another class; and
-    for some seconds so is what has ended.
+    A command that runs in an instance is an operation too, but of another
+    class.  Operations that have ended are listed for some seconds.
     """
     return {
         unquote(urlsplit(path).path.rpartition("/")[2])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process of its own that removes an instance, while its owner goes on.
+"""Remove an instance in a separate process, while its owner goes on.
 
-Mostly that is the bare incus command: to start Python costs more than the rest.
-Where it fails, or there is garbage to remove too, Python takes over.  What that
-may fail to remove is garbage as soon as the owner has ended, and for whoever
-starts after that to find.
+Usually that process is the bare incus command, because starting Python would
+cost more than everything else.  If incus fails, or if there is garbage to
+remove too, Python takes over.  If Python also fails, the instance becomes
+garbage as soon as its owner has ended, and a later process finds it.
 """
 
 import shlex
@@ -16,11 +16,12 @@ from incus_testbed import collect, errors, process
 from incus_testbed.client import INSTANCE_LIMIT, Incus
 from incus_testbed.instance import Instance
 
-#: What looked like garbage: in words, what it is and its name.
+#: What looked like garbage: the kind, in words, and the name of each piece.
+#: None if that is not known.
 Suspects: TypeAlias = frozenset[tuple[str, str]] | None
 
-#: After an upgrade, an older version that goes on has the newer main() do this:
-#: its name and its arguments stay.
+#: After an upgrade, an older version that still runs calls the newer main():
+#: so the name and the arguments of main() must not change.
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
     " from incus_testbed import removal; removal.main()"
@@ -28,11 +29,11 @@ _PROGRAM = (
 
 
 def suspects(incus: Incus) -> Suspects:
-    """Return what looks like garbage now; None where nobody can tell.
+    """Return what looks like garbage now; None if that is not known.
 
-    Some of it may be on its way out: of several owners that end at a time,
-    each would take the others' instances for garbage.  What is still there
-    when this process ends, and nothing is being done to it, is garbage.
+    Some of it may just be in removal: if several owners end at the same time,
+    each would take the instances of the others for garbage.  It is garbage if
+    it is still there when this process ends, and Incus is not working on it.
     """
     try:
         return frozenset(collect.find(incus).pieces())
@@ -43,8 +44,9 @@ def suspects(incus: Incus) -> Suspects:
 def start(incus: Incus, name: str, suspected: Suspects) -> None:
     """Have an instance removed, and return without waiting for that.
 
-    Garbage too, if some of what has been suspected earlier is still there.
-    The process outlives this one, its session and its terminal.
+    Garbage is removed too, if some of what was ``suspected`` earlier is still
+    there.  The process continues when this one, its session and its terminal
+    end.
     """
     quick = ["timeout", f"{INSTANCE_LIMIT}", *incus.removal_argv(name)]
     thorough = [
@@ -59,7 +61,7 @@ def start(incus: Incus, name: str, suspected: Suspects) -> None:
 
 
 def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
-    """Tell whether there is garbage; where nobody can tell, there may be."""
+    """Tell whether there is garbage; true if that is not known."""
     if not suspected:
         return suspected is None
     now = suspects(incus)
@@ -67,7 +69,8 @@ def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
         return True
     left = {name for _, name in suspected & now}
     try:
-        # Of many at once, one is removed for longer than another is in use.
+        # When many testbeds close together, deleting one can outlast another's
+        # whole life.
         return not left <= incus.busy_instances()
     except errors.TestbedError:
         return True
@@ -81,5 +84,6 @@ def main() -> None:
         Instance(incus, name).delete()
         collect.collect(incus)
     except errors.TestbedError as error:
-        # Nobody listens; the status is for who traces this.
+        # Nothing reads our output; the exit status only helps someone tracing
+        # the process.
         sys.exit(error.brief)

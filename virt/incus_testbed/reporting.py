@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the programs say on standard error: messages, errors, progress."""
+"""Print the programs' messages, errors and progress on standard error."""
 
 import contextlib
 import logging
@@ -12,12 +12,12 @@ from typing import BinaryIO
 from incus_testbed import errors
 from incus_testbed.errors import printable
 
-#: The command that speaks.
+#: The command that prints, unless another is given.
 PROGRAM = "incus-testbed"
 
 
 class _Formatter(logging.Formatter):
-    """Writes messages that may hold words of images and guests."""
+    """Makes messages safe that contain text of images and guests."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message, safe for a terminal."""
@@ -32,7 +32,8 @@ def configure(
 ) -> None:
     """Send packages' log messages to standard error.
 
-    Verbosity 0 is warnings, 1 what is done, 2 every command that is run.
+    Verbosity 0: warnings; 1: also what is done; 2: also every command that is
+    run.
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     handler = logging.StreamHandler()
@@ -55,7 +56,7 @@ def error(failure: errors.TestbedError, *, program: str = PROGRAM) -> None:
 def progress(
     what: str, total: int | None
 ) -> Iterator[Callable[[int], None] | None]:
-    """Show how many of ``total`` bytes are done, where a person looks on.
+    """Show how many of ``total`` bytes are done, if stderr is a terminal.
 
     Yields the function to call with the count so far, or None where standard
     error is not a terminal or rich is not installed.
@@ -92,7 +93,7 @@ def size_of(file: BinaryIO) -> int | None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, aligned, on standard output; cells are made safe."""
+    """Print aligned columns on standard output; make the cells safe."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [
         max(len(row[column]) for row in (headings, *rows))

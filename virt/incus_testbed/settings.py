@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers that an admin or user sets in the environment."""
+"""Read numbers that an admin or user sets in the environment."""
 
 import os
 import re
@@ -15,9 +15,9 @@ def number(
     *,
     least: int = 0,
 ) -> int:
-    """Return the value of a variable; ``usual`` where it is not set.
+    """Return the value of a variable, or ``usual`` if it is not set.
 
-    :raises errors.Unsupported: it is not a whole number from ``least`` on
+    :raises errors.Unsupported: it is not a whole number, or less than ``least``
     """
     text = environment.get(name, "").strip()
     if not text:
@@ -26,7 +26,6 @@ def number(
         raise errors.Unsupported(
             f"{name} is {text!r}, which is not a"
             f"{' positive' if least else ''} whole number",
-            resolution=f"Set it to a whole number such as {usual}, or not at"
-            " all.",
+            resolution=f"Set it to a number such as {usual}, or unset it.",
         )
     return int(text)

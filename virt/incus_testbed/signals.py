@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals that tell this process to end, raised where that works."""
+"""Turn signals into exceptions, at a moment when that is safe."""
 
 import contextlib
 import functools
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-_AGAIN = "_incus_testbed_again"  # what an exception of ours does once dropped
-_PAUSE = 0.01  # seconds: what dropped it has ended by then, mostly
+#: An attribute of our exceptions: sends the signal again if Python drops them.
+_AGAIN = "_incus_testbed_again"
+#: Seconds: usually the code that dropped the exception has ended by then.
+_PAUSE = 0.01
 
 
 class _Hold:
-    """Whether signals have to wait, and the first one that does."""
+    """Whether signals have to wait, and the first signal that waits."""
 
     on = False
     waiting: Callable[[], NoReturn] | None = None
@@ -29,9 +31,9 @@ def catch(
 ) -> None:
     """Have these signals call ``interrupt``, which raises.
 
-    A signal that is ignored stays so: whoever started this process (nohup)
-    wanted that. What is raised where Python drops exceptions, in a __del__ or
-    a weak reference's callback, is raised again soon after.
+    A signal that is ignored stays ignored: the program that started this
+    process (nohup) wanted that.  Python drops an exception that is raised in a
+    __del__ or a weak reference's callback; it is raised again soon after.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -48,7 +50,7 @@ def catch(
             raise
 
     def again(number: int) -> None:
-        signal.signal(number, handle)  # interrupt() may have it ignored
+        signal.signal(number, handle)  # interrupt() may have set SIG_IGN
         main = threading.main_thread().ident
         threading.Timer(_PAUSE, signal.pthread_kill, [main, number]).start()
 
@@ -71,11 +73,11 @@ def _unraisable(
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Have signals wait for the end of the block, which starts a process.
+    """Delay signals until the end of the block, which starts a process.
 
-    What is raised within os.fork is printed and dropped, by the callbacks of
-    os.register_at_fork (logging has some); and a process that has just been
-    started is its starter's to end, who has to learn of it first.
+    If a signal raises an exception within os.fork, Python prints and drops it
+    in the callbacks of os.register_at_fork (logging has some).  And the caller
+    has to end the process that it has started, so it has to know it first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are not handled in this thread

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Debusine's own IncusInstance does otherwise than its interface says."""
+"""Where Debusine's own IncusInstance differs from its interface."""
 
 import re
 import shutil
@@ -21,8 +21,8 @@ class Difference:
 
     A case is the name of a test without ``test_``: with all its parameters,
     or with those that follow in brackets.  ``fixed`` is the first of VERSIONS
-    that does as promised; ``by_chance`` says that all of them may seem to, at
-    times.
+    that does as promised; ``by_chance``: sometimes a version seems to do as
+    promised, by chance.
     """
 
     instead: str
@@ -33,8 +33,8 @@ class Difference:
 
 DIFFERENCES = (
     Difference(
-        "`env` is the environment of the incus client, which then lacks its"
-        " own. The command gets none of it.",
+        "`env` replaces the environment of the incus client. The command gets"
+        " none of it.",
         (
             "env_reaches_the_command",
             "env_beats_the_defaults",
@@ -42,12 +42,12 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A normal user's command has no HOME, USER, LOGNAME or SHELL, and"
-        " root's neither of the last two.",
+        "The command of a normal user has no HOME, USER, LOGNAME or SHELL. The"
+        " command of root has no LOGNAME or SHELL.",
         ("the_users_own_environment_is_there",),
     ),
     Difference(
-        "`cwd` is the incus client's, on the host.",
+        "`cwd` is used for the incus client, on the host.",
         (
             "cwd_is_the_guests",
             "cwd_can_be_a_path",
@@ -57,8 +57,8 @@ DIFFERENCES = (
         fixed="0.16.2",
     ),
     Difference(
-        "A `cwd` that can't be used is no error of the caller's, but a status"
-        " of the incus client's or nothing at all.",
+        "A `cwd` that can't be used does not raise an exception: the result is"
+        " an exit status of the incus client, or there is no sign of it.",
         (
             "cwd_that_only_the_host_has",
             "cwd_that_is_a_file",
@@ -66,7 +66,7 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "The group is root's, and there are no supplementary groups.",
+        "The command has the group of root, and no supplementary groups.",
         (
             "user_and_group",
             "supplementary_groups",
@@ -74,23 +74,23 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "The user's home is never made.",
+        "The user's home directory is never made.",
         (
             "home_is_there_and_the_users_own",
             "home_is_where_the_shell_looks",
         ),
     ),
     Difference(
-        "Users of the last guest are taken for users of the next, and of a"
-        " stopped one.",
+        "Users of the last guest count as users of the next guest, and of a"
+        " stopped guest.",
         (
             "start_after_stop_gives_a_pristine_guest",
             "nothing_works_after_stop[create_user]",
         ),
     ),
     Difference(
-        "A command that can't be run ends with a status of 126 or 127, as"
-        " some commands do by themselves.",
+        "A command that can't be run gives the status 126 or 127, which a"
+        " command can also give by itself.",
         (
             "absent_command_is_not_found",
             "what_is_no_program_is_not_permitted",
@@ -98,13 +98,12 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "Death by a signal is a status above 128, as some commands end with"
-        " by themselves.",
+        "Death by a signal gives a status above 128, which a command can also"
+        " give by itself.",
         ("death_by_signal_is_negative",),
     ),
     Difference(
-        "The arguments in results and exceptions are those of the incus"
-        " client.",
+        "Results and exceptions contain the arguments of the incus client.",
         (
             "result_has_the_arguments_given",
             "paths_are_arguments_too",
@@ -117,7 +116,8 @@ DIFFERENCES = (
         ("capture_output",),
     ),
     Difference(
-        "Output and errors that go to one place are not in order there.",
+        "If output and errors go to the same place, they are not in order"
+        " there.",
         (
             "errors_into_the_output_in_order",
             "errors_into_one_file_with_the_output_in_order",
@@ -125,8 +125,8 @@ DIFFERENCES = (
         by_chance=True,
     ),
     Difference(
-        "After a time limit or an interruption what the command started goes"
-        " on in the guest.",
+        "After a time limit or an interruption, the processes that the command"
+        " has started continue in the guest.",
         (
             "nothing_is_left_after_the_time_limit[child]",
             "nothing_is_left_after_the_time_limit[grandchild]",
@@ -141,8 +141,8 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "Calls other than `run` read the caller's standard input away; `start`"
-        " takes it for configuration and fails.",
+        "Calls other than `run` consume the caller's standard input; `start`"
+        " reads it as configuration and fails.",
         (
             "other_calls_leave_the_input_alone[mkdir]",
             "other_calls_leave_the_input_alone[create_user]",
@@ -151,9 +151,9 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A directory that exists already, or can't be made, is an"
-        " AttributeError or a CalledProcessError; with `parents` the first is"
-        " none at all.",
+        "A directory that exists already, or can't be made, raises an"
+        " AttributeError or a CalledProcessError; with `parents`, an existing"
+        " directory raises nothing.",
         (
             "mkdir_of_what_is_there_already",
             "mkdir_without_a_parent",
@@ -161,8 +161,8 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A new directory is root's unless both user and group are others; new"
-        " parents always are.",
+        "A new directory belongs to root, unless both user and group are not"
+        " root; new parents always belong to root.",
         (
             "mkdir_owner[games-root-alone]",
             "mkdir_owner[games-root-parents]",
@@ -172,11 +172,11 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A file's mode of four digits is taken for a decimal number.",
+        "A file mode of four digits is read as a decimal number.",
         ("file_push_mode[0o4755]", "file_push_mode[0o2755]"),
     ),
     Difference(
-        "Setuid and setgid bits are lost with a directory's files.",
+        "The setuid and setgid bits of files in a directory are lost.",
         (
             "directory_push_keeps_a_files_mode[0o4755]",
             "directory_push_keeps_a_directorys_mode[.-0o2755]",
@@ -184,8 +184,8 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A host's file named `-` is standard input or output, and one named"
-        " `-x` an option.",
+        "A file of the host named `-` is taken for standard input or output,"
+        " and one named `-x` for an option.",
         (
             "file_push_from_a_name_in_the_current_directory[-]",
             "file_push_from_a_name_in_the_current_directory[-dash]",
@@ -195,8 +195,8 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A file or directory that is absent, or of the wrong kind, is a"
-        " CalledProcessError.",
+        "A file or directory that does not exist, or has the wrong kind, raises"
+        " a CalledProcessError.",
         (
             "file_push_of_what_is_absent",
             "file_push_into_an_absent_directory",
@@ -207,42 +207,42 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "A directory to copy into that is absent is made.",
+        "If the directory to copy into does not exist, it is made.",
         ("directory_push_into_an_absent_directory",),
     ),
     Difference(
-        "A link in the guest becomes one in the current directory of the host,"
-        " of the same name and target; `target` is not made.",
+        "A link in the guest becomes a link in the current directory of the"
+        " host, with the same name and target; `target` is not made.",
         (
             "file_pull_of_a_link_gives_what_the_guest_sees",
             "file_pull_of_a_link_to_what_only_the_host_has",
         ),
     ),
     Difference(
-        "Copying a FIFO waits until somebody writes into it.",
+        "Copying a FIFO waits until a process writes into it.",
         ("file_pull_of_a_fifo_does_not_wait_for_a_writer",),
     ),
     Difference(
-        "A guest that is gone counts as started: `run` gives status 1, `stop`"
-        " a CalledProcessError.",
+        "A guest that has stopped by itself counts as started: `run` gives"
+        " status 1, and `stop` raises a CalledProcessError.",
         (
             "run_in_a_guest_that_powered_itself_off",
             "clean_up_of_a_guest_that_powered_itself_off",
         ),
     ),
     Difference(
-        "An image that is absent is a CalledProcessError.",
+        "An image that does not exist raises a CalledProcessError.",
         ("start_of_an_absent_image",),
     ),
     Difference(
-        "`stop` waits for good for a guest that does not shut down.",
+        "`stop` waits forever for a guest that does not shut down.",
         ("stop_of_a_guest_that_does_not_listen",),
     ),
 )
 
 
 def is_known() -> bool:
-    """Tell whether anybody has looked at what is installed, Incus too."""
+    """Tell whether the table was made with the installed Debusine and Incus."""
     incus = shutil.which("incus")
     if not incus or INSTALLED not in VERSIONS:
         return False
@@ -253,7 +253,7 @@ def is_known() -> bool:
 
 
 def difference(test: str) -> Difference | None:
-    """Return what is known of a test of upstream's."""
+    """Return the difference that a test of upstream's shows, if any."""
     name = re.fullmatch(r"test_(\w+)\[upstream(?:-(.*))?\]", test, re.DOTALL)
     if not name:
         return None

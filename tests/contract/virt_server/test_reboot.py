@@ -67,7 +67,7 @@ def test_guest_that_powers_off_instead(start: Start, bookworm: str) -> None:
     )
     end = server.end()
     assert end.status == 12
-    assert "powered off instead of rebooted" in end.said
+    assert "powered off, not rebooted" in end.said
     assert "Traceback" not in end.said
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """autopkgtest's --shell and --shell-fail, at a terminal."""
 
+import contextlib
 import os
 import pty
 import select
@@ -68,8 +69,20 @@ def test_shell(
     terminal.wait_for("# ")
     terminal.type("tty; echo sum=$((40 + 2)); echo tmp=$AUTOPKGTEST_TMP; pwd")
     terminal.wait_for("sum=42")
+    _check_no_settings_on_the_command_line()
     terminal.wait_for("# ")
     terminal.type("exit")
     assert terminal.end() == status, terminal.said[-2000:]
     assert "/dev/" in terminal.said
     assert "not a tty" not in terminal.said
+
+
+def _check_no_settings_on_the_command_line() -> None:
+    """Everybody on this machine can read the one that the shell hangs on."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes())
+    shells = [line for line in lines if b"--force-interactive" in line]
+    assert shells
+    assert not [line for line in shells if b"AUTOPKGTEST_TMP=" in line]

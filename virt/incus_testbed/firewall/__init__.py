@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Firewalls that keep a bridge's guests from the network."""
+"""Find firewalls that block the network of a bridge's guests."""

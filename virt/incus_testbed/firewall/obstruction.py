@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which firewall of this machine is in a bridge's way, and what opens it.
+"""Find the firewall that blocks a bridge, and the commands that open it.
 
-The kernel's own rules say so for certain, to who may read them: root.  For
-everyone else there are signs of what may be in the way.
+Root can read the kernel's rules, which tell it for certain.  For other users,
+installed firewalls are a sign of what may block the bridge.
 """
 
 import json
@@ -18,17 +18,18 @@ DOCKER, UFW, FIREWALLD = "Docker", "UFW", "firewalld"
 
 #: Seconds for one command; a machine that runs Kubernetes has many rules.
 _LIMIT = 30.0
-#: The tables that iptables-legacy has made: asking it would make them.
+#: The tables that iptables-legacy has made.  To call the program itself would
+#: make them.
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Obstruction:
-    """A firewall that drops what comes from a bridge, or may do so.
+    """A firewall that drops packets from a bridge, or may do so.
 
-    ``hides_dhcp`` tells whether guests get no address by it; otherwise they
-    have one, and reach nothing beyond this machine.  ``remedy`` is a command
-    a line.
+    ``hides_dhcp``: guests get no address because of it; otherwise they get
+    one, but reach nothing beyond this machine.  ``remedy`` holds commands, one
+    in each item.
     """
 
     firewall: str
@@ -39,7 +40,7 @@ class Obstruction:
 
     @property
     def known(self) -> bool:
-        """Whether it is a firewall whose rules are understood."""
+        """Whether the rules of this firewall are understood here."""
         return self.firewall in {DOCKER, UFW, FIREWALLD}
 
 
@@ -49,7 +50,7 @@ def is_bridge(name: str) -> bool:
 
 
 def find(bridge: str) -> list[Obstruction]:
-    """Return what is in a bridge's way, the likeliest trouble first."""
+    """Return the obstructions of a bridge; those of DHCP come first."""
     tables = _rules(bridge)
     if tables is None:
         return list(suspects(bridge))
@@ -62,7 +63,7 @@ def find(bridge: str) -> list[Obstruction]:
 
 
 def of_table(table: rules.Table, bridge: str) -> Iterator[Obstruction]:
-    """Yield what a table's rules do to a bridge."""
+    """Yield the obstructions of a bridge by a table's rules."""
     for name, chain in table.closed():
         firewall = _owner(table, name)
         hides_dhcp = chain.hook == rules.INPUT
@@ -76,8 +77,8 @@ def of_table(table: rules.Table, bridge: str) -> Iterator[Obstruction]:
             firewall=firewall or where,
             certain=True,
             hides_dhcp=hides_dhcp,
-            detail=f"{firewall or 'a firewall'} drops what comes from"
-            f" {bridge} ({where}), {effect}",
+            detail=f"{firewall or 'a firewall'} drops packets from {bridge}"
+            f" ({where}), {effect}",
             remedy=tuple(_insertions(table, name, chain.hook, bridge))
             if not firewall
             else remedy(firewall, bridge, table.tool),
@@ -85,7 +86,7 @@ def of_table(table: rules.Table, bridge: str) -> Iterator[Obstruction]:
 
 
 def suspects(bridge: str, root: Path = Path("/")) -> Iterator[Obstruction]:
-    """Yield which firewalls are in use, for those who can't see the rules."""
+    """Yield the firewalls in use, for users who can't read the rules."""
     for firewall, is_there in (
         (UFW, _ufw_is_on(root / "etc/ufw/ufw.conf")),
         (FIREWALLD, _is_active("firewalld.service")),
@@ -96,16 +97,16 @@ def suspects(bridge: str, root: Path = Path("/")) -> Iterator[Obstruction]:
                 firewall=firewall,
                 certain=False,
                 hides_dhcp=firewall != DOCKER,
-                detail=f"{firewall} may drop what comes from {bridge};"
-                " its rules can be read by root only",
+                detail=f"{firewall} may drop packets from {bridge};"
+                " only root can read its rules",
                 remedy=remedy(firewall, bridge),
             )
 
 
 def remedy(firewall: str, bridge: str, tool: str = "nft") -> tuple[str, ...]:
-    """Return the commands that have a known firewall let a bridge through.
+    """Return the commands that make a known firewall accept a bridge.
 
-    ``tool`` is what changes the table that its rules are in.
+    ``tool`` is the program that changes the table with its rules.
     """
     name = shlex.quote(bridge)
     if firewall == UFW:
@@ -130,7 +131,7 @@ def remedy(firewall: str, bridge: str, tool: str = "nft") -> tuple[str, ...]:
 def _insertions(
     table: rules.Table, chain: str, hook: str, bridge: str
 ) -> Iterator[str]:
-    """Yield the commands that open a chain of whoever's."""
+    """Yield the commands that open a chain of an unknown firewall."""
     name = shlex.quote(bridge)
     ways = ("i",) if hook == rules.INPUT else ("i", "o")
     where = shlex.join((table.family, table.name, chain))
@@ -143,11 +144,11 @@ def _insertions(
 
 
 def _owner(table: rules.Table, chain: str) -> str:
-    """Return whose rules a chain leads to, if that is known."""
+    """Return the firewall whose rules a chain leads to, if it is known."""
     if table.name == "firewalld":
         return FIREWALLD
     names = table.reachable(chain)
-    # Where both are, UFW's own commands open the chain for both.
+    # If the chain leads to both, UFW's own commands open it for both.
     if any(name.startswith("ufw-") for name in names):
         return UFW
     if any(name.startswith("DOCKER") for name in names):
@@ -156,7 +157,7 @@ def _owner(table: rules.Table, chain: str) -> str:
 
 
 def _rules(bridge: str) -> list[rules.Table] | None:
-    """Return the kernel's rules, or None where they can't be read."""
+    """Return the kernel's rules, or None if they can't be read."""
     listed = _output("nft", "--json", "list", "ruleset")
     saved = (
         _output("iptables-legacy", "--list-rules")
@@ -199,7 +200,7 @@ def _is_active(unit: str) -> bool:
 
 
 def _output(*argv: str) -> bytes | None:
-    """Return what a program prints, or None where it can't."""
+    """Return the output of a program, or None if it fails."""
     try:
         done = process.run(argv, timeout=_LIMIT)
     except (errors.MissingProgram, errors.TimedOut):

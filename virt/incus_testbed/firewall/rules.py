@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel's packet filter rules, read for one question.
+"""Read the kernel's packet filter rules to answer one question.
 
-Does a chain that all packets pass drop what it does not know, and is there no
-rule on the way that accepts what a given bridge sends?  Conditions that no
-firewall of Debian uses for this are not weighed.
+Is there a chain that all packets pass, that drops packets which no rule
+accepts, and that has no rule to accept the packets of a given bridge?  Only
+conditions that Debian's firewalls use for this are evaluated.
 """
 
 import shlex
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Where packets to this machine pass, and those that it forwards.
+#: The hooks of packets to this machine, and of packets that it forwards.
 INPUT, FORWARD = "input", "forward"
-#: Guests come up by IPv4: chains for IPv6 alone don't matter.
+#: Guests use IPv4, so chains for IPv6 alone don't matter.
 _FAMILIES = ("ip", "inet")
 #: The UDP port of a DHCP server.
 _DHCP = 67
@@ -21,11 +21,11 @@ _DHCP = 67
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a rule does, and for whom.
+    """A rule: its conditions and its effect.
 
-    ``named`` tells whether it is for the bridge by name, or for DHCP;
-    ``conditional`` whether it is for some packets only.  The verdict is
-    accept, drop or empty; ``target`` is the chain that it goes to.
+    ``named``: it matches the bridge's name, or DHCP.  ``conditional``: it
+    applies only to some packets.  ``verdict`` is accept, drop or empty;
+    ``target`` is the chain to which the rule jumps.
     """
 
     named: bool
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass
 class Chain:
-    """A chain; only one with a hook sees packets by itself."""
+    """A chain; without a hook, it gets packets only from other chains."""
 
     hook: str = ""
     policy: str = "accept"
@@ -45,7 +45,7 @@ class Chain:
 
 @dataclass
 class Table:
-    """Chains that can go to each other, by name.
+    """Chains that can jump to each other, by name.
 
     ``tool`` is the program that changes them.
     """
@@ -56,7 +56,7 @@ class Table:
     chains: dict[str, Chain] = field(default_factory=dict)
 
     def closed(self) -> Iterator[tuple[str, Chain]]:
-        """Yield the chains that keep the bridge's packets out."""
+        """Yield the chains that drop the bridge's packets."""
         for name, chain in self.chains.items():
             if (
                 chain.hook in {INPUT, FORWARD}
@@ -68,7 +68,7 @@ class Table:
     def reachable(
         self, start: str, *, by_all_packets: bool = False
     ) -> set[str]:
-        """Return the names of the chains that one leads to, with its own."""
+        """Return the names of the chain ``start`` and of those it leads to."""
         found: set[str] = set()
         waiting = [start]
         while waiting:
@@ -99,7 +99,7 @@ class Table:
         )
 
     def _accepts(self, rule: Rule) -> bool:
-        """Tell whether a rule accepts, or goes where all is accepted."""
+        """Tell whether a rule accepts, or jumps to a chain that accepts all."""
         if rule.target in self.chains:
             return _accepts_all(self.chains[rule.target])
         return rule.verdict == "accept"
@@ -113,9 +113,9 @@ def _accepts_all(chain: Chain) -> bool:
 
 
 def of_nft(listing: Any, bridge: str) -> list[Table]:
-    """Read what 'nft --json list ruleset' says; skip what is not understood.
+    """Read the output of 'nft --json list ruleset'; skip unknown parts.
 
-    ``listing`` is its JSON, decoded.
+    ``listing`` is the decoded JSON.
     """
     tables: dict[tuple[str, str], Table] = {}
 
@@ -182,7 +182,7 @@ def _rule(expressions: list[Any], bridge: str) -> Rule:
 
 
 def _is_for(left: Any, right: Any, bridge: str) -> bool:
-    """Tell whether a match is of the bridge's name, or of DHCP's port."""
+    """Tell whether a match is for the bridge's name or DHCP's port."""
     match right:
         case {"set": list(values)}:
             pass
@@ -205,7 +205,7 @@ def _is_name(pattern: Any, bridge: str) -> bool:
 
 
 def of_iptables(saved: str, bridge: str) -> Table:
-    """Read what 'iptables-legacy --list-rules' says."""
+    """Read the output of 'iptables-legacy --list-rules'."""
     table = Table("ip", "filter", tool="iptables-legacy")
     for line in saved.splitlines():
         match _words(line):
@@ -222,7 +222,7 @@ def of_iptables(saved: str, bridge: str) -> Table:
 def _words(line: str) -> list[str]:
     try:
         return shlex.split(line)
-    except ValueError:  # a quotation that does not end
+    except ValueError:  # a quotation without an end
         return []
 
 
@@ -240,7 +240,7 @@ def _iptables_rule(words: list[str], bridge: str) -> Rule:
     for option, value in zip(words, [*words[1:], ""], strict=True):
         if option in {"-j", "-g"}:
             target = value
-            break  # what follows is the target's own
+            break  # the rest are options of the target
         if option in {"-i", "-o"} and previous != "!":
             named = named or _is_name(value.replace("+", "*"), bridge)
         conditional = True

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is put into guests, and run in them."""
+"""Files that are added to guests, and scripts that run in them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an image needs to run as an Incus guest."""
+"""Decide which files an image needs to run as an Incus guest."""
 
 from collections.abc import Iterator
 
@@ -12,16 +12,17 @@ from incus_testbed.image.tree import parents
 #: The oldest systemd that knows the unified cgroup hierarchy.
 _FIRST_UNIFIED = 231
 
-#: Where systemd looks for a generator, under the name SPEC.md gives it.
+#: The generator's path: systemd looks for it in this folder, and its name is
+#: from SPEC.md.
 GENERATOR = "etc/systemd/system-generators/lxc"
 
 
 def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:
     """Return the entries to append to an image's archive, in order.
 
-    Directories come before what is in them, and only those that the image
-    lacks.  ``generator`` is the content of an admin's own generator, to be
-    installed in place of ours.
+    Directories come before their files, and only those that the image lacks
+    are added.  ``generator`` is the content of an admin's own generator, which
+    is installed in place of ours.
 
     :raises errors.BadImage: nothing in the image can configure the network
     """
@@ -29,16 +30,16 @@ def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:
 
 
 def check(facts: Facts) -> None:
-    """Refuse an image that could not boot, or not reach its network.
+    """Refuse an image that can't boot, or can't reach its network.
 
-    :raises errors.BadImage: with the reason, and what to add to the image
+    :raises errors.BadImage: tells the reason, and what to add to the image
     """
     version = facts.systemd_version
     if facts.init == "systemd" and version and version < _FIRST_UNIFIED:
         raise errors.BadImage(
             f"The image's systemd {version} is too old for this host's cgroups",
             details=f"It needs cgroup v1; systemd {_FIRST_UNIFIED} was the"
-            " first that runs on cgroup2 alone.",
+            " first version that runs without it.",
             resolution="Use an image of Debian 9 (stretch) or later.",
         )
     network.configurator(facts)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of overlay/: what is installed into guests as it is."""
+"""Read the files of overlay/, which are installed into guests unchanged."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from incus_testbed.image.entry import Entry
 
-#: Read once, and early: after an upgrade of the package, a process that goes on
-#: uses the files that its own code was written for.
+#: These are read once, at start-up: when the package is upgraded, a running
+#: process keeps using the files that belong to its own code.
 _CONTENT = {
     path.name: path.read_bytes()
     for path in Path(__file__).with_name("overlay").iterdir()
@@ -25,6 +25,9 @@ def entry(name: str, path: str, *, mode: int = 0o644) -> Entry:
 
 
 def entries(paths: Mapping[str, str]) -> Iterator[Entry]:
-    """Yield an entry a file: names in overlay/, paths in the guest."""
+    """Yield an entry for each file.
+
+    ``paths`` maps names in overlay/ to paths in the guest.
+    """
     for name, path in paths.items():
         yield entry(name, path)

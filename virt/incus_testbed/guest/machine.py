@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a virtual machine is told when it is launched, by the firmware.
+"""Configure a virtual machine at its launch, by credentials from the firmware.
 
-An image without the unit that starts Incus' agent gets one as a credential
-(systemd.io/CREDENTIALS), and so does one that has no network set up: its disk
-is not touched.  Whether that is needed is kept as properties of the image.
+A credential (systemd.io/CREDENTIALS) adds the unit that starts Incus' agent if
+the image has none, and the network configuration if the image has none.  The
+image's disk is not changed.  Properties of the image tell which it needs.
 """
 
 import base64
@@ -16,19 +16,19 @@ from incus_testbed.guest import files
 if TYPE_CHECKING:
     from incus_testbed.image.machine import Machine
 
-#: Image properties.
+#: Our image properties.
 AGENT = "incus-testbed.agent"
 NETWORK = "incus-testbed.network"
 SYSTEMD = "incus-testbed.systemd"
 DISK_SIZE = "incus-testbed.disk-size"
-# Incus' own.
+# Incus' own image properties.
 _SECURE_BOOT = "requirements.secureboot"
 _CDROM = "requirements.cdrom_agent"
-#: Those that an image of a virtual machine may have.
+#: The properties of these that a virtual machine's image may have.
 KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, _CDROM})
 
-#: The first systemd that takes files for tmpfiles.d as a credential, and the
-#: first that takes units and network configuration.
+#: The first systemd that accepts lines for tmpfiles.d as a credential, and the
+#: first that accepts units and network configuration.
 _FIRST_TMPFILES = 252
 _FIRST_UNITS = 256
 
@@ -40,18 +40,18 @@ _PORT = r"dev-virtio\x2dports-org.linuxcontainers.incus.device"
 
 
 def properties(machine: "Machine") -> dict[str, str]:
-    """Return what an image's properties say of its machine.
+    """Return the properties of a virtual machine's image.
 
-    :raises errors.BadImage: nothing would start Incus' agent in it
+    :raises errors.BadImage: nothing would start Incus' agent in the machine
     """
     version = machine.facts.systemd_version if machine.facts else None
     if not machine.agent and (version is None or version < _FIRST_TMPFILES):
         raise errors.BadImage(
             "Nothing in the disk starts Incus' agent",
-            details=f"A systemd of {_FIRST_TMPFILES} or later could be told to"
-            f" by credentials; the disk has {version or 'none'}.",
+            details=f"Credentials can make systemd {_FIRST_TMPFILES} or later"
+            f" start it; the disk's systemd is {version or 'missing'}.",
             resolution="Add the package incus-agent to the system, or the"
-            " units of distrobuilder's generator of that name.",
+            " units of distrobuilder's generator incus-agent.",
         )
     return {
         DISK_SIZE: str(machine.size),
@@ -66,8 +66,8 @@ def properties(machine: "Machine") -> dict[str, str]:
 def configuration(properties: Mapping[str, str]) -> dict[str, str]:
     """Return the configuration that an instance of an image needs.
 
-    ``properties`` are the image's.  Credentials need the API extension
-    instance_smbios11.
+    ``properties`` are those of the image.  Credentials need Incus's API
+    extension instance_smbios11.
     """
     credentials = dict(_credentials(properties))
     return {
@@ -113,13 +113,13 @@ def _units(*, agent: bool, network: bool) -> Iterator[tuple[str, str]]:
 def _lines(*, agent: bool, network: bool) -> Iterator[str]:
     """Yield lines for tmpfiles.d(5).
 
-    It is too late by then for multi-user.target to want another unit.  The
-    agent's port does: it is taken away and given back, and systemd looks anew
-    for what goes with it.
+    When tmpfiles runs, multi-user.target can't get another Wants= any more.
+    So the unit of the agent's port wants the agent: the lines remove the port
+    and add it again, and then systemd starts the units that the port wants.
     """
     if network:
         yield _file(f"/run/systemd/network/{_NETWORK}", _text(_NETWORK))
-        # It may have begun without.
+        # systemd-networkd may have started before this file existed.
         yield _file(
             f"{_RUN_UNITS}/{_SERVICE}.d/network.conf",
             "[Service]\nExecStartPre=-networkctl reload\n",
@@ -128,7 +128,8 @@ def _lines(*, agent: bool, network: bool) -> Iterator[str]:
         wants = _escaped(f"{_RUN_UNITS}/{_PORT}.wants")
         yield _file(f"{_RUN_UNITS}/{_SERVICE}", _text(_SERVICE))
         yield f"L {wants}/{_SERVICE} - - - - ../{_SERVICE}"
-        # Two patterns, or they would count as one; done after all files.
+        # The patterns differ, because two equal paths would count as one line.
+        # tmpfiles handles them after all files.
         yield "w /sys/class/virtio-ports/vport*/uevent - - - - remove"
         yield "w /sys/class/virtio-ports/vport*p*/uevent - - - - add"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who configures a guest's network, and what that needs in the image."""
+"""Choose the program that configures a guest's network, and set it up."""
 
 import re
 from collections.abc import Iterator
@@ -10,32 +10,32 @@ from incus_testbed.guest import files, units
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 
-#: The one program that asks for an address; ``ifupdown-own`` is an ifupdown
-#: that the image has set up for our NIC itself.  dhcpcd as a service of its
-#: own is none of them: it passes over a NIC like ours, which is virtual.
+#: The one program that configures the NIC.  ``ifupdown-own`` is an ifupdown
+#: that the image itself has configured for our NIC.  dhcpcd as a separate
+#: service is not among them: it ignores virtual NICs like ours.
 Configurator = Literal["networkd", "networkmanager", "ifupdown", "ifupdown-own"]
 
-#: The NIC's name in a container, as the profile has it.
+#: The NIC's name in a container, which the profile sets.
 NIC = "host0"
 
 _STANZA = f"auto {NIC}\niface {NIC} inet dhcp\n"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _STUB = "../run/systemd/resolve/stub-resolv.conf"
 
-#: Characters of a NIC's name: Linux's IFNAMSIZ, less the end marker.
+#: Characters of a NIC's name: Linux's IFNAMSIZ without the final NUL.
 _LONGEST_NAME = 15
 
-#: What the kernel or udev calls a NIC that is hardware: never in a container.
+#: Names that the kernel or udev gives to hardware NICs; no container has one.
 _HARDWARE = re.compile(r"(eth|en|wl|ww|sl|ib|usb)[a-z0-9]*\d[a-z0-9]*")
 
 
 def configurator(facts: Facts) -> Configurator:
-    """Return who shall configure the network: one program, never two.
+    """Return the one program that configures the network.
 
-    What the image has set up and what works with our NIC stays; else it is
-    systemd-networkd where there is one, else ifupdown.
+    If the image has enabled a program that works with our NIC, it is kept.
+    Otherwise systemd-networkd is used if present, otherwise ifupdown.
 
-    :raises errors.BadImage: the image has nothing that can
+    :raises errors.BadImage: the image has no suitable program
     """
     systemd = facts.init == "systemd"
     if systemd and facts.networkd.enabled:
@@ -58,7 +58,7 @@ def configurator(facts: Facts) -> Configurator:
 
 
 def entries(facts: Facts) -> Iterator[Entry]:
-    """Yield what the network needs beyond what the image has."""
+    """Yield the files that the network needs and the image lacks."""
     chosen = configurator(facts)
     if chosen == "networkd":
         if not facts.networkd.enabled:
@@ -86,10 +86,11 @@ def entries(facts: Facts) -> Iterator[Entry]:
 
 
 def _resolver(facts: Facts, chosen: Configurator) -> Iterator[Entry]:
-    """Yield what makes /etc/resolv.conf right.
+    """Yield the files that make /etc/resolv.conf correct.
 
-    An image's own file stays only with its own network: the one that a
-    builder leaves behind names the servers of another machine.
+    The image's own file is kept only if the image configures its network
+    itself.  Otherwise it may be a leftover that names DNS servers of the
+    machine that built the image.
     """
     resolved = facts.init == "systemd" and (
         facts.resolved.enabled
@@ -123,7 +124,10 @@ def _resolver(facts: Facts, chosen: Configurator) -> Iterator[Entry]:
 
 
 def _not_for_ifupdown(facts: Facts, chosen: Configurator) -> list[str]:
-    """Return the NICs that ifupdown must leave alone: absent, or taken."""
+    """Return the NICs that ifupdown must ignore.
+
+    They are absent in a container, or another program configures them.
+    """
     return sorted(
         name
         for name in _automatic(facts.interfaces)

@@ -1,45 +1,45 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scripts of scripts/, which are run in a guest and answer."""
+"""Make commands that run the scripts of scripts/ in a guest."""
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-#: Read once, and early: after an upgrade of the package, a process that goes on
-#: uses the scripts that its own code was written for.
+#: These are read once, at start-up: when the package is upgraded, a running
+#: process keeps using the scripts that belong to its own code.
 _TEXT = {
     path.name: path.read_text("utf-8")
     for path in Path(__file__).with_name("scripts").iterdir()
 }
-#: Runs Perl in hexadecimal: autopkgtest takes the words of a command apart at
-#: commas, which a shell script can do without.
+#: Runs Perl code that is given in hexadecimal, which has no commas: autopkgtest
+#: splits a command at commas.  Our shell scripts have none.
 _UNPACK = "eval pack q(H*) => shift; die $@"
-#: The last line of what a script answers.
+#: The last line of a script's answer.
 _WHOLE = "whole=yes"
 
 
 def text(name: str) -> str:
-    """Return what is in a file of scripts/."""
+    """Return the content of a file of scripts/."""
     return _TEXT[name]
 
 
 def command(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a script in a guest.
 
-    The text travels as an argument, so that any guest can run it, whether or
-    not this project made its image.
+    The script is passed as an argument, so that it also runs in guests whose
+    image this project did not make.
     """
     return ["sh", "-c", _code(name), name.removesuffix(".sh"), *arguments]
 
 
 def logged_in(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs such a script, in Perl, after a login."""
+    """Return the command that runs a Perl script after a login."""
     code = f"{_code('login.pl')}\n{_code(name)}"
     return ["perl", "-e", code, _code("login.sh"), *arguments]
 
 
 def for_autopkgtest(command: Sequence[str]) -> list[str]:
-    """Return a command of Perl without a comma in its code."""
+    """Return the same Perl command without a comma in its code."""
     perl, option, code, *words = command
     return [perl, option, _UNPACK, code.encode().hex(), *words]
 
@@ -53,18 +53,20 @@ def _code(name: str) -> str:
 
 
 def relayed(wrapped: Sequence[str]) -> list[str]:
-    """Return a command whose output ends when it does, whoever keeps it open.
+    """Return a command whose output ends when the command ends.
 
-    In containers Incus sees to that by itself.
+    A background process that keeps the output open does not delay that end.
+    In containers Incus itself ensures this.
     """
     return for_autopkgtest(["perl", "-e", _code("relay.pl"), *wrapped])
 
 
 def question(name: str, *arguments: str, then: str | None = None) -> list[str]:
-    """Return the command for a script that answers.
+    """Return the command for a script that prints answers.
 
-    ``then`` is another that answers too, if not the status.  The last answer
-    is that all has been said: incus exec may lose the end.
+    ``then`` is a second script that also prints answers; the exit status is
+    that of the first.  The last line tells that the answer is complete,
+    because incus exec may lose the end of the output.
     """
     shell, option, code, *words = command(name, *arguments)
     if then:
@@ -73,7 +75,7 @@ def question(name: str, *arguments: str, then: str | None = None) -> list[str]:
 
 
 def is_whole(output: str) -> bool:
-    """Tell whether all that a question's script has said is there."""
+    """Tell whether the output of a question's script is complete."""
     return output.splitlines()[-1:] == [_WHOLE]
 
 

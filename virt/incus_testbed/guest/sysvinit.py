@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What sysvinit needs to run in a container."""
+"""Adapt sysvinit's inittab to a container."""
 
 import re
 
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts
 
-#: A login on a virtual terminal, of which a container has none: init would
-#: start it again and again.
+#: A login on a virtual terminal.  A container has no such terminals, so init
+#: would start the login again and again.
 _LOGIN = re.compile(r"\S*getty\b")
 _TERMINAL = re.compile(r"\btty\d+\b")
 
-#: What SIGPWR does, by which Incus asks an init other than systemd to stop.
+#: The actions for SIGPWR, the signal with which Incus asks an init other than
+#: systemd to stop.
 _POWER_FAILURE = {"powerwait", "powerfail"}
 _STOP = "pf::powerwait:/sbin/shutdown -h now"
 
@@ -29,7 +30,7 @@ def inittab(facts: Facts) -> Entry:
 
 
 def _is_dropped(line: str) -> bool:
-    """Tell whether a line of the image's own inittab has to go."""
+    """Tell whether to drop a line of the image's own inittab."""
     _, _, action, program = [*line.split(":", 3), "", "", ""][:4]
     if action != "respawn":
         return action in _POWER_FAILURE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd units enabled in an image that does not run."""
+"""Enable and mask systemd units in an image that is not running."""
 
 from collections.abc import Iterator
 
@@ -13,15 +13,15 @@ _ADMIN = "etc/systemd/system"
 def enabled(facts: Facts, unit: str) -> Iterator[Entry]:
     """Yield the links that `systemctl enable` would make for a unit.
 
-    Its file in the image says which; so a new release's extra sockets come
-    by themselves.  ``Also=`` is followed as far as the survey knows units:
-    systemd-network-generator reads the kernel's command line, which in a
-    guest is the host's, and is left out.
+    The unit's file in the image names the links, so the extra sockets of a new
+    release are enabled too.  ``Also=`` is followed only to units that the
+    survey knows.  systemd-network-generator is not one of them, because it
+    reads the kernel's command line, which in a container is the host's.
     """
     todo, done = [unit], {unit}
     while todo:
         name = todo.pop(0)
-        # A unit that is only in /etc, or an empty file, is not known.
+        # The survey knows no unit that is only in /etc or whose file is empty.
         install = facts.units.get(name, Install())
         for wanting in install.wanted_by:
             yield wanted(wanting, name, f"/lib/systemd/system/{name}")
@@ -38,9 +38,9 @@ def enabled(facts: Facts, unit: str) -> Iterator[Entry]:
 
 
 def wanted(wanting: str, unit: str, target: str = "") -> Entry:
-    """Return the link by which one unit wants another.
+    """Return the link that makes one unit want another.
 
-    ``target`` is where the wanted unit's file is, /etc unless given.
+    ``target`` is the path of the wanted unit's file, by default in /etc.
     """
     return Entry(
         path=f"{_ADMIN}/{wanting}.wants/{unit}",
@@ -50,5 +50,5 @@ def wanted(wanting: str, unit: str, target: str = "") -> Entry:
 
 
 def masked(unit: str) -> Entry:
-    """Return the link that keeps a unit from ever starting."""
+    """Return the link that prevents a unit from starting."""
     return Entry(path=f"{_ADMIN}/{unit}", kind="symlink", target="/dev/null")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine needs so that testbeds run on it.
+"""Check and set up a machine so that testbeds run on it.
 
-One list of requirements, two verbs: doctor() looks, setup() mends.  Nothing
-is printed here.
+There is one list of requirements: doctor() checks it, setup() meets it.
+Nothing is printed here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,7 @@ _COMMAND_LIMIT = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the things that setup makes are called."""
+    """Names of the network, pool and profiles that setup makes."""
 
     network: str = "debusinebr0"
     pool: str = "default"
@@ -63,17 +63,17 @@ class Names:
 
     @property
     def machine_profile(self) -> str:
-        """The profile that virtual machines have beside the other."""
+        """The second profile of virtual machines."""
         return profiles.for_machines(self.profile)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A requirement and what was found of it.
+    """A requirement and the finding about it.
 
-    ``remedies`` are the commands or advice that mend it, a line each; empty
-    where nothing needs mending.  ``drivers`` are those of Incus whose
-    instances can't run without it; empty where it only should be tidied.
+    ``remedies`` are the commands or advice to meet it, each on its own line;
+    empty if there is nothing to do.  ``drivers`` are those of Incus whose
+    instances can't run without it; empty if all instances can.
     """
 
     requirement: str
@@ -82,15 +82,15 @@ class Report:
     drivers: frozenset[str]
 
     def is_obstacle(self, driver: str) -> bool:
-        """Tell whether it keeps instances of a driver from running."""
+        """Tell whether it prevents instances of a driver from running."""
         return driver in self.drivers and self.finding.state is State.FAILED
 
 
 def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     """Check every requirement; change nothing.
 
-    What only the server can tell is UNKNOWN where none answers.  Without
-    ``names`` they are those that are in use.
+    If no server answers, requirements that only a server can check are
+    UNKNOWN.  Without ``names``, those in use are checked.
     """
     return list(_reports(incus, _requirements(incus, names)))
 
@@ -110,8 +110,8 @@ def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
 def names_in_use(incus: Incus, profile_name: str | None = None) -> Names:
     """Return the names of the network and pool that a profile refers to.
 
-    Where it refers to none they are those that setup() makes.  Without a
-    name of a profile it is the one that the project's images get.
+    If it refers to none, return the names that setup() uses.  The default
+    profile is the one that the project's images get.
     """
     name = profile_name or profiles.chosen(incus)
     devices = profile.devices_of(incus, name)
@@ -123,10 +123,10 @@ def names_in_use(incus: Incus, profile_name: str | None = None) -> Names:
 
 
 def obstacles(incus: Incus, *, driver: str) -> list[str]:
-    """Say, a line each, what keeps instances of a driver from running here.
+    """Return the reasons why instances of a driver can't run here, one a line.
 
     ``driver`` is Incus's name: lxc for containers, qemu for virtual machines.
-    Only what these need is asked, as the user who asks.
+    Only the requirements of that driver are checked, as the current user.
     """
     needs = [need for need in _requirements(incus) if driver in need.drivers]
     lines = [
@@ -148,10 +148,10 @@ def setup(
     """Meet every requirement that a command can meet.
 
     Yields each command line just before it is run; ``dry_run`` runs none.
-    Nothing to do yields nothing.
+    Yields nothing if there is nothing to do.
 
-    :raises errors.Unsupported: something is amiss that no command mends, or
-        that remained after its command; says what a person can do
+    :raises errors.Unsupported: no command can meet a requirement, or its
+        command did not help; says what a person can do
     """
     for need in _requirements(incus, names):
         yield from _plan(incus, need) if dry_run else _meet(incus, need)
@@ -168,9 +168,9 @@ def _plan(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
 def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
     """Meet a requirement, yielding each command line before it is run.
 
-    Incus looks at all of the host's interfaces when it makes a bridge, and
-    fails if one of them, of an instance that stops, vanishes meanwhile: what
-    then is still amiss is tried again.
+    A failure is tried again: when Incus makes a bridge, it reads all of the
+    host's network interfaces, and fails if one of them disappears meanwhile
+    because an instance stops.
     """
     finding = need.check()
     failure: errors.TestbedError | None = None
@@ -189,7 +189,7 @@ def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
 
 
 def _aimed(incus: Incus, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command line for the project of this client."""
+    """Return a command line with this client's remote and project."""
     program, *words = argv
     return tuple(incus.argv(*words)) if program == "incus" else argv
 
@@ -218,13 +218,14 @@ def _requirements(
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
         *(_of_incus(incus, names, local=local)),
-        # Last: a service that is let in looks at what there is when it starts.
+        # Last, because a service that is given access is restarted, and then
+        # checks the other requirements.
         *(service.requirements() if local else ()),
     ]
 
 
 def _of_machine(*, local: bool) -> Iterator[Requirement]:
-    """Yield what this machine has to have, whatever Incus says."""
+    """Yield the requirements of this machine that don't concern Incus."""
     yield Requirement("programs", machine.check_programs, ALL)
     yield Requirement("sandbox", machine.check_sandbox)
     if local:
@@ -235,7 +236,7 @@ def _of_machine(*, local: bool) -> Iterator[Requirement]:
 def _of_incus(
     incus: Incus, names: Names, *, local: bool
 ) -> Iterator[Requirement]:
-    """Yield what can be checked and met once Incus answers."""
+    """Yield the requirements that can be checked once Incus answers."""
 
     def need(
         name: str, check: Callable[[], Finding], *drivers: str
@@ -243,7 +244,7 @@ def _of_incus(
         return Requirement(name, check, frozenset(drivers), asks_server=True)
 
     if local:
-        # Incus gives root its ids when it is installed.
+        # Installing Incus gives root its ids.
         yield need("user ids", machine.check_ids, CONTAINERS)
         yield need("nft", partial(firewall.check_program, incus), *ALL)
     yield need(
@@ -267,7 +268,7 @@ def _of_incus(
         ),
         *ALL,
     )
-    # The script of Debusine before 0.14.5 makes a profile without it.
+    # The profile made by the script of Debusine before 0.14.5 lacks this.
     yield need(
         "nested containers",
         partial(profile.check_nesting, incus, names.profile),

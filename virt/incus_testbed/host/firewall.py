@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The packet filter: it lets testbeds through, and Incus can change it."""
+"""Check that the packet filter lets testbeds through, and has its program."""
 
 import os
 import shutil
@@ -9,20 +9,20 @@ from incus_testbed.firewall import obstruction
 from incus_testbed.firewall.obstruction import Obstruction
 from incus_testbed.host.requirement import Finding, State, good
 
-#: The first version of Incus that has no use for iptables.
+#: The first version of Incus that does not use iptables.
 _NEEDS_NFT = 7
 
 
 def check(bridge: str) -> Finding:
-    """Look whether a firewall drops what comes from the testbeds' bridge."""
+    """Check whether a firewall drops packets from the testbeds' bridge."""
     if not obstruction.is_bridge(bridge):
         return Finding(
             state=State.UNKNOWN, detail=f"there is no bridge {bridge}"
         )
     found = obstruction.find(bridge)
     if not found:
-        return good(f"none is known to keep {bridge} from the network")
-    # One remedy often is for all that a firewall does.
+        return good(f"none found that blocks {bridge}")
+    # Several obstructions by one firewall often have the same remedy.
     commands = dict.fromkeys(
         command for each in found for command in each.remedy
     )
@@ -39,19 +39,19 @@ _SEVERITY = (State.NOTE, State.WARNING, State.FAILED)
 def _state(found: Obstruction) -> State:
     if not found.certain:
         return State.NOTE
-    # Other rules may let testbeds through in a way that is not seen here.
+    # Rules that are not understood here may let testbeds through.
     return State.FAILED if found.known else State.WARNING
 
 
 def check_program(incus: Incus) -> Finding:
-    """Look for the program that Incus changes the packet filter with."""
+    """Look for the program with which Incus changes the packet filter."""
     version = str(incus.server()["environment"]["server_version"])
     major = version.partition(".")[0]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if shutil.which("nft", path=path):
         return good("nft")
     if not major.isdecimal() or int(major) < _NEEDS_NFT:
-        return good(f"Incus {version} does without nft")
+        return good(f"Incus {version} does not need nft")
     return Finding(
         state=State.FAILED,
         detail=f"nft is not installed: Incus {version} can't make a network",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Security fixes that the installed Incus may lack."""
+"""Check that the installed Incus has the known security fixes."""
 
 import re
 
@@ -7,10 +7,11 @@ from incus_testbed import errors, process
 from incus_testbed.host.requirement import Finding, State, good
 
 _PACKAGE = "incus-base"
-#: By these, a crafted image has Incus read and write files of the host.
+#: With these, a malicious image makes Incus read and write files of the host.
 _FLAWS = "CVE-2026-48749, CVE-2026-48750 and CVE-2026-48752"
-#: Debian's versions that lack the fixes: from the first, before the second.
-#: The tilde takes in backports of the version.  From its changelogs.
+#: Debian's versions without the fixes: from the first version of a pair to just
+#: before the second.  The tilde counts backports of the second as fixed.  The
+#: source is the package's changelogs.
 _UNFIXED = (
     ("0", "6.0.4-2+deb13u8~"),
     ("6.0.5", "7.0.0-4~"),
@@ -34,8 +35,8 @@ def check() -> Finding:
         return good(f"{_PACKAGE} {version} has them")
     return Finding(
         state=State.WARNING,
-        detail=f"{_PACKAGE} {version} lacks those of {_FLAWS}: a crafted image"
-        " has it read and write files of this machine",
+        detail=f"{_PACKAGE} {version} lacks those of {_FLAWS}: a malicious"
+        " image can make it read and write files of this machine",
         advice=_advice(_candidate()),
     )
 
@@ -46,15 +47,15 @@ def _advice(candidate: str) -> str:
     return (
         "apt knows of no fixed version here; 'apt update' may change that."
         " Debian 13 and later have one.\n"
-        "Images that incus-testbed imports can't use these flaws. Launch no"
-        " others that you don't trust."
+        "Images that incus-testbed imports can't use these flaws. Do not"
+        " launch other images that you don't trust."
     )
 
 
 def _is_of_debian(version: str) -> bool:
-    """Tell whether Debian's changelogs speak of a version.
+    """Tell whether Debian made a version.
 
-    Packages of the Incus project have an epoch.
+    Versions of the Incus project's own packages have an epoch.
     """
     return bool(version) and ":" not in version and "ubuntu" not in version
 
@@ -71,7 +72,7 @@ def _precedes(version: str, other: str) -> bool:
 
 
 def _installed() -> str:
-    """Return the version that is installed, or nothing."""
+    """Return the installed version, or an empty string."""
     said = _said(
         *("dpkg-query", "--show"),
         *("--showformat=${db:Status-Status} ${Version}", _PACKAGE),
@@ -81,14 +82,14 @@ def _installed() -> str:
 
 
 def _candidate() -> str:
-    """Return the version that apt would install, or nothing."""
+    """Return the version that apt would install, or an empty string."""
     said = _said("apt-cache", "policy", _PACKAGE)
     found = re.search(r"^ *Candidate: (\d\S*)$", said or "", re.MULTILINE)
     return found[1] if found else ""
 
 
 def _said(*argv: str) -> str | None:
-    """Return what a program prints, or None where it fails."""
+    """Return the output of a program, or None if it fails."""
     try:
         done = process.run(argv, timeout=_LIMIT)
     except (errors.MissingProgram, errors.TimedOut):

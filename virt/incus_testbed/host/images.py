@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The images that testbeds are made of, and the profile that they get."""
+"""Check the images of testbeds, and the profile that they get."""
 
 import json
 from urllib.parse import quote
@@ -11,13 +11,14 @@ from incus_testbed.records import Image
 
 
 def check_choice(incus: Incus, profile: str) -> Finding:
-    """Look whether imports know which profile was set up."""
+    """Check that imports use the profile that was set up."""
     if profiles.chosen(incus) == profile:
-        return good(f"imports give them {profile}")
+        return good(f"new images get the profile {profile}")
     setting = f"{profiles.KEY}={profile}"
     return Finding(
         state=State.FAILED,
-        detail=f"imports give them {profiles.chosen(incus)}, not {profile}",
+        detail=f"new images get the profile {profiles.chosen(incus)}, not"
+        f" {profile}",
         fix=(
             (
                 *("incus", "project", "set"),
@@ -28,10 +29,10 @@ def check_choice(incus: Incus, profile: str) -> Finding:
 
 
 def check(incus: Incus, profile: str) -> Finding:
-    """Look for images that have no profile any more.
+    """Look for images that have lost their profile.
 
-    With a profile, Incus deletes what refers to it; an image without one
-    can't be launched, also when the profile is made again.
+    When a profile is deleted, Incus removes it from all images.  An image
+    without a profile can't be launched, even if the profile is made again.
     """
     lacking = [
         image
@@ -39,7 +40,7 @@ def check(incus: Incus, profile: str) -> Finding:
         if image.aliases and labels.is_ours(image) and not image.profiles
     ]
     if not lacking:
-        return good(f"all have the profile {profile}, or another")
+        return good("each has a profile")
     project = quote(incus.current_project())
     return Finding(
         state=State.FAILED,
@@ -59,7 +60,7 @@ def check(incus: Incus, profile: str) -> Finding:
 
 
 def _settings(image: Image, profile: str) -> str:
-    """Return all that can be set of an image, as JSON."""
+    """Return an image's settings, with its profiles restored, as JSON."""
     return json.dumps(
         {
             "profiles": profiles.of(image, profile),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This machine's own part: programs, kernel limits, user ids."""
+"""Check this machine's programs, sandbox, kernel limits and user ids."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from incus_testbed import sandbox
 from incus_testbed.host.requirement import Finding, State, good
 
-#: Programs that are called here or by incusd, and Debian's package of each.
+#: Programs that we or incusd call, and the Debian package of each.
 _PROGRAMS = {
     "bzip2": "bzip2",
     "incus": "incus-client",
@@ -17,10 +17,11 @@ _PROGRAMS = {
     "zstd": "zstd",
 }
 
-#: Limits that many systems on one kernel share: the least that suits a
-#: handful of them, what Incus' documentation ("Server settings for an Incus
-#: production setup") wants, and what fails below.  A plain Debian takes 6
-#: inotify instances, 19 watches, and 16 keys of 270 bytes; its tests take more.
+#: Limits that all systems on one kernel share: the name, the least value for a
+#: handful of systems, the value that Incus' documentation recommends ("Server
+#: settings for an Incus production setup"), and the failure below the least.
+#: A plain Debian uses 6 inotify instances, 19 watches, and 16 keys of 270
+#: bytes; tests in it use more.
 _LIMITS = (
     (
         "fs.inotify.max_user_instances",
@@ -44,12 +45,12 @@ _LIMITS = (
 )
 _SYSCTL_FILE = "/etc/sysctl.d/60-incus-testbed.conf"
 
-#: User ids that one container takes.
+#: User ids that one container needs.
 _IDS = 65536
 
 
 def check_programs() -> Finding:
-    """Look for the programs that are called."""
+    """Check that all needed programs are installed."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     absent = [
         name for name in _PROGRAMS if shutil.which(name, path=path) is None
@@ -65,21 +66,21 @@ def check_programs() -> Finding:
 
 
 def check_sandbox() -> Finding:
-    """Look whether what reads a stranger's file can be confined."""
+    """Check that files of unknown origin can be converted in a sandbox."""
     obstacle = sandbox.obstacle()
     if obstacle is None:
-        return good("files are converted with nothing else in reach")
+        return good("files are converted in a sandbox")
     return Finding(
         state=State.WARNING,
-        detail="files are converted without a sandbox, within limits of"
-        f" memory and time only: {obstacle}",
-        advice="apt install bubblewrap, and let users make namespaces: sysctl"
-        " user.max_user_namespaces kernel.unprivileged_userns_clone",
+        detail="files are converted without a sandbox, with only limits of"
+        f" memory and time: {obstacle}",
+        advice="apt install bubblewrap, and allow users to make namespaces:"
+        " sysctl user.max_user_namespaces kernel.unprivileged_userns_clone",
     )
 
 
 def check_limits(root: Path = Path("/proc/sys")) -> Finding:
-    """Look whether the kernel lets many systems run at once."""
+    """Check that the kernel's limits let many systems run at once."""
     low = [
         (name, wanted, effect)
         for name, least, wanted, effect in _LIMITS
@@ -98,9 +99,9 @@ def check_limits(root: Path = Path("/proc/sys")) -> Finding:
 
 
 def check_ids(root: Path = Path("/etc")) -> Finding:
-    """Look whether root may give user and group ids to containers.
+    """Check that root may give user and group ids to containers.
 
-    Without the files Incus uses a range of its own.
+    If there are no such files, Incus uses its own range.
     """
     lacking = [
         name
@@ -120,7 +121,7 @@ def check_ids(root: Path = Path("/etc")) -> Finding:
 
 
 def _largest_range(table: str) -> int:
-    """Return how many ids a subuid(5) table gives root in one range."""
+    """Return the size of root's largest range of ids in a subuid(5) table."""
     entries = (line.split(":") for line in table.splitlines())
     return max(
         (int(entry[2]) for entry in entries if entry[0] in {"root", "0"}),

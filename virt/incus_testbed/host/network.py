@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bridge that all testbeds are on."""
+"""Check the bridge to which all testbeds are connected."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network
@@ -11,7 +11,7 @@ from incus_testbed.host.requirement import Finding, State, good
 
 
 def check(incus: Incus, name: str, *, local: bool) -> Finding:
-    """Look for the managed network; have it made where it is absent.
+    """Check the managed network; the fix makes one if there is none.
 
     ``local`` tells whether the server is this machine.
     """
@@ -48,10 +48,10 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
 
 
 def _addresses(name: str, taken: list[IPv4Network]) -> dict[str, str]:
-    """Return the settings of a bridge with IPv4 alone.
+    """Return the settings of a bridge with only IPv4.
 
-    Where the machine has IPv4, guests do with that: an IPv6 that leads
-    nowhere would cost them time.
+    IPv4 is enough for guests if the machine has it: IPv6 without a route
+    would cause delays.
     """
     network = subnet.free(name, taken)
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The storage pool of images and testbeds."""
+"""Check the storage pool of images and testbeds."""
 
 import os
 import shutil
@@ -10,22 +10,24 @@ from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 from incus_testbed.image import labels
 
-#: Drivers that clone an image at no cost, the one to make first.
+#: Drivers that setup may use, the best first; and all drivers that clone an
+#: image at no cost.
 _MADE = ("btrfs", "zfs")
 _CLONING = (*_MADE, "ceph", "lvm", "lvmcluster", "linstor", "truenas")
 
-#: Absent in most containers, which can't have a pool in a file then.
+#: Most containers lack this, and then they can't have a pool in a file.
 _LOOP_CONTROL = Path("/dev/loop-control")
 
 _GIB = 1 << 30
-#: GiB of a pool in a file: the file takes up only what is in use.
+#: Smallest and largest size, in GiB, of a pool in a file; the file takes only
+#: the space that is in use.
 _SMALLEST, _LARGEST = 5, 200
-#: Bytes that an image and an instance of it easily take.
+#: Bytes that an image and an instance of it may need.
 _ROOM = 2 * _GIB
 
 
 def check(incus: Incus, name: str, *, local: bool) -> Finding:
-    """Look for the pool; have the fastest made where it is absent.
+    """Check the pool; the fix makes the fastest kind if there is none.
 
     ``local`` tells whether the server is this machine.
     """
@@ -45,7 +47,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
 
 
 def _cloning_here(incus: Incus, name: str, driver: str) -> Finding:
-    """Return how to make a cloning pool on this machine."""
+    """Return the finding that no pool exists, with the fix that makes one."""
     state = _state_directory()
     if driver == "btrfs" and _file_system(state) == "btrfs":
         return _absent(
@@ -70,7 +72,7 @@ def size(free: int) -> int:
 
 
 def _state_directory() -> Path:
-    """Return where Incus keeps its files, or the nearest that there is."""
+    """Return Incus's state directory, or its nearest existing parent."""
     directory = Path(os.environ.get("INCUS_DIR") or "/var/lib/incus")
     while not directory.exists():
         directory = directory.parent
@@ -78,7 +80,7 @@ def _state_directory() -> Path:
 
 
 def _file_system(directory: Path) -> str:
-    """Return the type of the file system that a directory is on."""
+    """Return the type of a directory's file system."""
     return (
         process.run(
             ["stat", "--file-system", "--format=%T", str(directory)],
@@ -98,7 +100,7 @@ def _absent(incus: Incus, name: str, *words: str) -> Finding:
 
 
 def _short(incus: Incus, name: str) -> Finding | None:
-    """Return what there is to say of a pool that is all but full."""
+    """Return a warning if the pool is almost full, otherwise None."""
     try:
         space = incus.pool_space(name)
     except errors.CommandFailed:  # a cluster: each member has its own
@@ -111,7 +113,7 @@ def _short(incus: Incus, name: str) -> Finding | None:
         detail=f"only {free / _GIB:.1f} GiB are free in it; the images take"
         f" up to {taken / _GIB:.1f} GiB",
         advice="'incus-testbed images' lists the images, 'incus-testbed gc'"
-        " removes what nobody owns",
+        " removes everything that has no owner",
     )
 
 
@@ -126,8 +128,8 @@ def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
         return good(driver)
     if supported.isdisjoint(_MADE):
         advice = (
-            "apt install btrfs-progs && systemctl restart incus; then"
-            " 'incus-testbed doctor' goes on from there"
+            "apt install btrfs-progs && systemctl restart incus; then run"
+            " 'incus-testbed doctor' again for the next step"
         )
     else:
         better = next(made for made in _MADE if made in supported)
@@ -137,6 +139,6 @@ def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
         )
     return Finding(
         state=State.WARNING,
-        detail=f"{driver}: every launch unpacks the whole image",
+        detail=f"{driver}: each launch unpacks the whole image",
         advice=advice,
     )

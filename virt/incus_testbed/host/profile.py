@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The profiles that testbeds are launched with.
+"""Check the profiles with which testbeds are launched.
 
-One is for all of them, another adds what virtual machines need.  A device is
-known by what it does, whatever its name is: Debusine's own script calls the
-network card host0, SPEC.md eth0.  What an admin adds or has set, limits,
-networks and devices for instance, is left as it is.
+One profile is for all testbeds, a second one adds the needs of virtual
+machines.  A device is recognised by its function, not by its name: Debusine's
+own script calls the network card host0, SPEC.md calls it eth0.  Additions and
+settings of an admin, such as limits, networks and devices, are kept.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,25 +15,26 @@ from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 from incus_testbed.image.profiles import root_disks
 
-#: A read-only /sys: systemd in a container starts no udev then.
+#: This makes /sys read-only, so that systemd in a container starts no udev.
 RAW_LXC = "lxc.mount.auto=sys"
-#: Tests and builds make containers of their own, in user namespaces: sbuild,
-#: mmdebstrap, bubblewrap, podman.  Each mounts a /proc, which the kernel
-#: refuses in a container without this.
+#: Without this, tests and builds can't make their own containers in user
+#: namespaces, as sbuild, mmdebstrap, bubblewrap and podman do: each of them
+#: mounts a /proc, which the kernel then refuses in a container.
 NESTING = "security.nesting"
 
 #: systemd-networkd sets up an interface of this name by itself.
 NIC = "host0"
 
 _MIB, _GIB = 1 << 20, 1 << 30
-#: Of a virtual machine: at most so many processors, a quarter of the memory
-#: within these bounds, and a disk that takes what is in use.
+#: A virtual machine gets at most _PROCESSORS processors, a quarter of the
+#: host's memory within the bounds _MEMORY, and a disk of _ROOT_SIZE, which
+#: takes only the space that is in use.
 _PROCESSORS = 4
 _MEMORY = (1 * _GIB, 8 * _GIB)
 _ROOT_SIZE = "20GiB"
 _LIMITS = {"limits.cpu", "limits.memory"}
 
-#: The devices that setup makes, and all their keys.
+#: The devices that setup makes, each with all its keys.
 _OUR_CARD = ("eth0", {"type", "name", "network"})
 _OUR_ROOT = ("root", {"type", "path", "pool"})
 
@@ -43,11 +44,11 @@ Devices = Mapping[str, Device]
 
 
 class Ambiguous(Exception):
-    """Several devices do the same, and a person has to choose."""
+    """Several devices have the same function, and a person must choose one."""
 
 
 def check(incus: Incus, name: str, *, network: str, pool: str) -> Finding:
-    """Look for the profile and what it has to hold."""
+    """Check that the profile exists and holds the needed settings."""
     target = incus.target(name)
 
     def changes(config: Mapping[str, str], present: Devices) -> Commands:
@@ -61,9 +62,9 @@ def check(incus: Incus, name: str, *, network: str, pool: str) -> Finding:
 
 
 def check_nesting(incus: Incus, name: str) -> Finding:
-    """Look whether tests may make containers of their own.
+    """Check whether tests may make their own containers.
 
-    "false" is an admin's choice.
+    If the setting is "false", an admin has chosen that.
     """
     try:
         config = incus.profile(name)["config"]
@@ -74,7 +75,7 @@ def check_nesting(incus: Incus, name: str) -> Finding:
     target = incus.target(name)
     return Finding(
         state=State.FAILED,
-        detail="tests can't make containers of their own",
+        detail="tests can't make their own containers",
         fix=(("incus", "profile", "set", target, f"{NESTING}=true"),),
     )
 
@@ -82,9 +83,9 @@ def check_nesting(incus: Incus, name: str) -> Finding:
 def check_for_machines(
     incus: Incus, name: str, *, beside: str, pool: str
 ) -> Finding:
-    """Look for the profile that virtual machines have ``beside`` the other.
+    """Check the profile that virtual machines have in addition to ``beside``.
 
-    Incus would give them one processor and 1 GiB.
+    Without it, Incus gives them one processor and 1 GiB of memory.
     """
     target = incus.target(name)
     root = root_name(devices_of(incus, beside))
@@ -95,7 +96,7 @@ def check_for_machines(
             words = (f"{key}={settings[key]}" for key in sorted(_LIMITS))
             yield ("incus", "profile", "set", target, *words)
         for other in root_disks(present):
-            # Beside the other profile's it would be a second root disk.
+            # It would be a second root disk, next to the other profile's.
             if other != root:
                 yield _device("remove", target, other)
         size = present.get(root, {}).get("size", _ROOT_SIZE)
@@ -116,7 +117,7 @@ def check_for_machines(
 
 
 def limits(resources: Mapping[str, Any]) -> dict[str, str]:
-    """Return how much of a host's resources a virtual machine gets."""
+    """Return the settings that give a virtual machine its resources."""
     least, most = _MEMORY
     memory = max(least, min(resources["memory"]["total"] // 4, most))
     return {
@@ -126,7 +127,7 @@ def limits(resources: Mapping[str, Any]) -> dict[str, str]:
 
 
 def devices_of(incus: Incus, name: str) -> Devices:
-    """Return the devices of a profile; none where it can't be asked for."""
+    """Return the devices of a profile; none if it can't be read."""
     try:
         devices: Devices = incus.profile(name)["devices"]
     except errors.TestbedError:
@@ -148,7 +149,7 @@ def pool_of(devices: Devices) -> str | None:
 
 
 def root_name(devices: Devices) -> str:
-    """Return what the root disk is called: one there is, or would be."""
+    """Return the name of the root disk, or the name to give to a new one."""
     return next(iter(root_disks(devices)), _free("root", devices))
 
 
@@ -158,7 +159,11 @@ def _compare(
     changes: Callable[[Mapping[str, str], Devices], Commands],
     summary: Callable[[Mapping[str, str]], str],
 ) -> Finding:
-    """Find how a profile differs: ``changes`` mend a config and devices."""
+    """Compare a profile with the wanted one.
+
+    ``changes`` returns the commands that correct a configuration and devices,
+    ``summary`` describes a correct configuration.
+    """
     try:
         profile = incus.profile(name)
     except errors.NotFound:
@@ -183,7 +188,7 @@ def _compare(
             state=State.FAILED,
             detail="launches fail: two of its devices do the same"
             if verbs == {"remove"}
-            else "it is not as testbeds need it",
+            else "its settings are not those that testbeds need",
             fix=fix,
         )
     return good(summary(profile["config"]))
@@ -197,7 +202,7 @@ def _settings(target: str, config: Mapping[str, str]) -> Commands:
 
 
 def _network_changes(target: str, present: Devices, network: str) -> Commands:
-    """Have one network card called host0, on this network."""
+    """Yield the commands for exactly one card host0, on this network."""
     named = _named(present)
     if len(named) > 1:
         yield from _without_double(target, present, named, _OUR_CARD)
@@ -213,7 +218,7 @@ def _network_changes(target: str, present: Devices, network: str) -> Commands:
     if _network(device) != network:
         wanted["network"] = network
     if "parent" in device and "network" in wanted:
-        # Incus takes one or the other.
+        # Incus accepts only one of parent and network.
         yield _device("remove", target, card)
         yield _device("add", target, card, "nic", *_words(wanted))
         return
@@ -221,7 +226,7 @@ def _network_changes(target: str, present: Devices, network: str) -> Commands:
 
 
 def _named(devices: Devices) -> list[str]:
-    """Return the cards called host0, one that setup has made last."""
+    """Return the cards called host0; if setup made one, it is the last."""
     found = [
         name
         for name, device in devices.items()
@@ -231,7 +236,7 @@ def _named(devices: Devices) -> list[str]:
 
 
 def _card(devices: Devices) -> str | None:
-    """Return the card that testbeds use, or were meant to use."""
+    """Return the card that testbeds use, or that is intended for them."""
     if named := _named(devices):
         return named[0]
     cards = [name for name, device in devices.items() if _is_nic(device)]
@@ -244,7 +249,10 @@ def _card(devices: Devices) -> str | None:
 def _root_changes(
     target: str, present: Devices, wanted: Device, name: str = ""
 ) -> Commands:
-    """Have one root disk with these settings; ``name`` is for a new one."""
+    """Yield the commands for exactly one root disk with these settings.
+
+    ``name`` is for a new one.
+    """
     roots = root_disks(present)
     if len(roots) > 1:
         yield from _without_double(target, present, roots, _OUR_ROOT)
@@ -262,9 +270,9 @@ def _without_double(
     doubles: list[str],
     ours: tuple[str, set[str]],
 ) -> Commands:
-    """Remove the device that an earlier setup has added beside another.
+    """Yield the command that removes a device which an earlier setup added.
 
-    :raises Ambiguous: there is none, or that is not enough
+    :raises Ambiguous: there is no such device, or several would remain
     """
     name, keys = ours
     rest = [each for each in doubles if each != name]
@@ -298,6 +306,6 @@ def _network(device: Device) -> str | None:
 
 
 def _free(name: str, devices: Devices) -> str:
-    """Return a device name that is not taken."""
+    """Return a device name that is not in use."""
     candidates = (name, *(f"testbed-{name}{n}" for n in ("", *range(100))))
     return next(each for each in candidates if each not in devices)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What testbeds need of a host, and what was found of it."""
+"""Define a requirement of testbeds on a host, and the finding about it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ class State(Enum):
     """How far a requirement is met."""
 
     GOOD = "ok"
-    NOTE = "note"  # not every machine has to be able to do it
-    WARNING = "warning"  # testbeds work, with the drawback that is named
+    NOTE = "note"  # not met, but not every machine needs it
+    WARNING = "warning"  # testbeds work, with the named drawback
     FAILED = "failed"
     UNKNOWN = "not checked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a check saw.
+    """The result of a check.
 
-    ``fix`` holds the commands that meet the requirement; incus is aimed at
-    the right project by who runs it.  ``advice`` is for what a person has to
-    do instead, with the very command to type.
+    ``fix`` holds the commands that meet the requirement; the caller adds the
+    project to calls of incus.  ``advice`` says what a person has to do
+    instead, with the exact command to type.
     """
 
     state: State
@@ -31,18 +31,18 @@ class Finding:
     advice: str = ""
 
 
-#: Incus's names of what runs containers, and what runs virtual machines.
+#: Incus's names of the drivers for containers and for virtual machines.
 CONTAINERS, MACHINES = "lxc", "qemu"
 ALL = frozenset({CONTAINERS, MACHINES})
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that is to be so; ``check`` changes nothing.
+    """One requirement; ``check`` changes nothing.
 
-    ``drivers`` are those whose instances can't run without it.  Where there
-    are none, it is for an admin to tidy.  ``asks_server``: it can be checked
-    only where Incus answers.
+    ``drivers`` are those whose instances can't run without it.  If there are
+    none, an admin should meet it, but all instances run.  ``asks_server``: it
+    can be checked only if Incus answers.
     """
 
     name: str
@@ -52,5 +52,5 @@ class Requirement:
 
 
 def good(detail: str) -> Finding:
-    """Return the finding that all is well."""
+    """Return the finding that a requirement is met."""
     return Finding(state=State.GOOD, detail=detail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Incus server: it answers, trusts this user, and is new enough."""
+"""Check that the Incus server answers, trusts this user, and is new enough."""
 
 import os
 import re
@@ -9,17 +9,17 @@ from incus_testbed import errors, process
 from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 
-#: The first version with all that is used here, and the first that does not
-#: drop a long quiet 'incus exec'.
+#: The first version with every feature that is used here; and the first that
+#: does not drop an 'incus exec' after a long time without output.
 _NEEDED = (6, 0)
 _SOUND = (6, 0, 3)
 _INSTALL = "apt install incus; in Debian 12: incus/bookworm-backports"
-#: The second is what starts it; the first, what makes it start at need.
+#: The socket starts Incus on demand, the service starts it at once.
 _UNITS = ("incus.socket", "incus.service")
 
 
 def check(incus: Incus) -> Finding:
-    """Ask the server who it is."""
+    """Ask the server for its version, and whether it trusts this user."""
     try:
         server = incus.server()
     except errors.DaemonDown as error:
@@ -53,7 +53,8 @@ def _of_version(text: str) -> Finding:
     if version < _SOUND:
         return Finding(
             state=State.WARNING,
-            detail=f"version {text} drops a command that is long quiet",
+            detail=f"version {text} drops a command that prints nothing for"
+            " long",
             advice=_INSTALL,
         )
     return good(f"version {text}")
@@ -75,6 +76,6 @@ def _start_advice() -> str:
 
 
 def _load_state(unit: str) -> str:
-    """Return what systemd knows of a unit: loaded, not-found, masked."""
+    """Return systemd's state of a unit's file: loaded, not-found, masked."""
     argv = ("systemctl", "show", "--property=LoadState", "--value", unit)
     return process.run(argv, timeout=10).stdout.decode().strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""System services that run testbeds: Incus has to let them in."""
+"""Check that Incus grants access to the system services that run testbeds."""
 
 import grp
 import os
@@ -15,7 +15,7 @@ _GROUP = "incus-admin"
 
 
 def requirements() -> list[Requirement]:
-    """Return what the services of this machine need."""
+    """Return the requirements of this machine's services."""
     present = {user.pw_name: user for user in pwd.getpwall()}
     return [
         Requirement(f"user {name}", partial(check, present[name], unit))
@@ -31,14 +31,14 @@ def units() -> list[str]:
 
 
 def check(user: pwd.struct_passwd, unit: str) -> Finding:
-    """Look whether Incus lets a service in, after it has answered."""
+    """Check whether Incus accepts a service's user; Incus has answered."""
     if os.geteuid() == user.pw_uid:
         return good("Incus answers it")
     if _is_member(user):
         return good(f"is in the group {_GROUP}")
     fix = [("adduser", user.pw_name, _GROUP)]
     if Path("/run/systemd/system").exists():
-        # A service has the groups that its user had when it was started.
+        # A running service does not get its user's new groups.
         fix.append(("systemctl", "try-restart", unit))
     return Finding(
         state=State.FAILED,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A subnet for the testbeds' bridge that nothing else here uses.
+"""Find a subnet for the testbeds' bridge that nothing else here uses.
 
-Incus can look for one itself, but it tells a used subnet by answers to pings:
-where those are filtered it finds none.
+Incus can search for one itself, but it recognises used subnets by answers to
+pings.  If those are filtered, it finds no free subnet.
 """
 
 import hashlib
@@ -23,14 +23,15 @@ _PREFIX = 24
 def free(name: str, taken: Iterable[IPv4Network]) -> IPv4Network:
     """Return a private /24 that overlaps nothing that is taken.
 
-    Where the search starts depends on ``name``: the same question has the
-    same answer, and networks of different names seldom compete.
+    The search starts at a place that depends on ``name``: the same arguments
+    give the same result, and networks with different names rarely get the same
+    subnet.
 
     :raises errors.Unsupported: everything is taken
     """
     occupied = list(taken)
     for space in map(IPv4Network, _SPACES):
-        # One route for all of it is common, and trying each /24 is not quick.
+        # A route for the whole space is common, and to try each /24 is slow.
         if any(space.subnet_of(other) for other in occupied):
             continue
         count = 1 << (_PREFIX - space.prefixlen)
@@ -49,7 +50,8 @@ def free(name: str, taken: Iterable[IPv4Network]) -> IPv4Network:
 def unique_local(name: str) -> str:
     """Return the address and prefix of a bridge in a private IPv6 /64.
 
-    It is a unique local address (RFC 4193): made up, hence free.
+    It is a unique local address (RFC 4193).  It is pseudo-random, so we assume
+    that it is free.
     """
     prefix = (0xFD << 120) | (_seed(name) << 88)
     return f"{IPv6Address(prefix | 1)}/64"
@@ -65,14 +67,14 @@ def _nth(space: IPv4Network, number: int) -> IPv4Network:
 
 
 def taken_by_host() -> list[IPv4Network]:
-    """Return where this machine has addresses, routes and name servers."""
+    """Return the subnets of this machine, its routes and its DNS servers."""
     resolv_conf = Path("/etc/resolv.conf")
     text = resolv_conf.read_text() if resolv_conf.exists() else ""
     return [*routed(_routes("-4", "table", "all")), *name_servers(text)]
 
 
 def has_only_ipv6() -> bool:
-    """Tell whether this machine reaches others by IPv6 alone."""
+    """Tell whether this machine has a default route only for IPv6."""
     return bool(_routes("-6", "default")) and not _routes("-4", "default")
 
 
@@ -85,7 +87,7 @@ def _routes(family: str, *selector: str) -> list[dict[str, Any]]:
 
 
 def routed(routes: Iterable[Mapping[str, Any]]) -> list[IPv4Network]:
-    """Return where routes lead, as ip(8) lists them, but for default ones."""
+    """Return the destinations of ip(8)'s routes, without default ones."""
     return [
         IPv4Network(route["dst"], strict=False)
         for route in routes
@@ -102,7 +104,7 @@ def name_servers(resolv_conf: str) -> list[IPv4Network]:
 def taken_by_incus(
     networks: Iterable[Mapping[str, Any]],
 ) -> list[IPv4Network]:
-    """Return the subnets of networks as Incus lists them, up or not."""
+    """Return the subnets of all networks that Incus lists, up or down."""
     addresses = (
         network["config"].get("ipv4.address", "") for network in networks
     )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual machines: whether this host can run them, and why not.
+"""Check whether this host can run virtual machines, and if not, why.
 
-Not every host has to: what is missing is told, and fails nothing.
+Not every host has to run them, so a missing part is reported but is not a
+failure.
 """
 
 import os
@@ -16,8 +17,8 @@ from incus_testbed.host.requirement import Finding, State, good
 
 DRIVER = "qemu"
 
-#: QEMU for a kernel's name of a processor (uname -m), and Debian's packages of
-#: it and of its firmware; the firmware's files.
+#: For each processor (uname -m): the QEMU program, the Debian packages of QEMU
+#: and of the firmware, and the firmware's files.
 _QEMU = {
     "x86_64": (
         "qemu-system-x86_64",
@@ -32,32 +33,32 @@ _QEMU = {
         "usr/share/AAVMF/AAVMF_CODE*.fd",
     ),
 }
-#: What Incus runs for virtual machines, and Debian's packages of it: to unpack
-#: their images, for their disks on btrfs, for disks that are made larger, and
-#: for the agent's CD-ROM.
+#: Programs that Incus runs for virtual machines, and their Debian packages: to
+#: unpack images, for disks on btrfs, to enlarge disks, and to make the agent's
+#: CD-ROM.
 _PROGRAMS = {
     ("qemu-img",): "qemu-utils",
     ("chattr",): "e2fsprogs",
     ("sgdisk",): "gdisk",
     ("mkisofs", "genisoimage"): "genisoimage",
 }
-#: Incus tells QEMU of a SPICE console, which Debian has in a package apart.
+#: Incus gives QEMU a SPICE console, which Debian has in a separate package.
 _SPICE = "usr/lib/*/qemu/ui-spice-core.so"
 
-#: KiB of memory below which a guest has too little beside its host.
+#: KiB of memory that a host needs at least, for itself and a guest.
 _MEMORY = 2 << 20
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What is in the way of virtual machines, and what removes it, if known."""
+    """A reason why virtual machines can't run, and its remedy, if known."""
 
     what: str
     remedy: str = ""
 
 
 def check(incus: Incus, *, local: bool) -> Finding:
-    """Ask the server whether it runs virtual machines; look why it doesn't.
+    """Ask the server whether it runs virtual machines; find out why not.
 
     ``local`` tells whether the server is this machine.
     """
@@ -68,8 +69,8 @@ def check(incus: Incus, *, local: bool) -> Finding:
     if local and not found:
         found = [
             Obstacle(
-                "Incus did not find what it needs when it started",
-                "systemctl restart incus; if that does not do:"
+                "Incus did not find everything it needs when it started",
+                "systemctl restart incus; if that does not help:"
                 " incus warning list",
             )
         ]
@@ -84,11 +85,14 @@ def check(incus: Incus, *, local: bool) -> Finding:
 
 
 def obstacles(root: Path = Path("/")) -> Iterator[Obstacle]:
-    """Yield what this machine lacks; Incus itself, as root, may use all."""
+    """Yield what this machine lacks.
+
+    Access rights are not checked, because Incus runs as root.
+    """
     if not (root / "dev/kvm").exists():
         yield Obstacle(
-            "no /dev/kvm: the processor's virtualisation is absent, or off in"
-            " the firmware or, where this is a guest itself, in its host"
+            "no /dev/kvm: the processor's virtualisation is absent or disabled"
+            " in the firmware or, if this machine is a guest, by its host"
         )
     if not (root / "dev/vhost-vsock").exists():
         yield Obstacle("no /dev/vhost-vsock", "modprobe vhost_vsock")
@@ -99,7 +103,7 @@ def obstacles(root: Path = Path("/")) -> Iterator[Obstacle]:
 
 def _programs(root: Path, processor: str) -> Iterator[Obstacle]:
     if processor not in _QEMU:
-        yield Obstacle(f"Incus has none for {processor}")
+        yield Obstacle(f"Incus has no virtual machines for {processor}")
         return
     program, package, firmware_package, firmware = _QEMU[processor]
     missing = [

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a Debian system tarball to an Incus image."""
+"""Make Incus images of Debian system tarballs and disk images."""

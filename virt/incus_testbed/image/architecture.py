@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What machine an image is for: Debian's name of it, and Incus's."""
+"""Determine an image's architecture, and translate it to Incus's name."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from incus_testbed.image.facts import Facts
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.machine import Machine
 
-# dpkg's names and Incus's, which are the kernel's; Incus knows no byte order
-# for MIPS (Incus documentation, "Architectures").
+# dpkg's names, and those of Incus, which are the kernel's.  Incus does not
+# distinguish byte orders of MIPS (Incus documentation, "Architectures").
 _INCUS_NAMES = {
     "amd64": "x86_64",
     "arm64": "aarch64",
@@ -31,7 +31,7 @@ _INCUS_NAMES = {
 def incus_name(dpkg_name: str) -> str:
     """Return Incus's name of a Debian architecture.
 
-    :raises errors.BadImage: Incus knows none
+    :raises errors.BadImage: Incus does not support it
     """
     try:
         return _INCUS_NAMES[dpkg_name]
@@ -43,7 +43,9 @@ def incus_name(dpkg_name: str) -> str:
 
 
 def of(facts: Facts | None, machine: Machine | None, label: Labels) -> str:
-    """Return Debian's name of an image's architecture: what is known best.
+    """Return Debian's name of an image's architecture.
+
+    The system in the image decides, then its boot loaders, then the label.
 
     :raises errors.BadImage: it is unknown
     """
@@ -56,21 +58,21 @@ def of(facts: Facts | None, machine: Machine | None, label: Labels) -> str:
         "The architecture of the disk's system is unknown",
         details=f"It has boot loaders for {', '.join(sorted(bootable))}, and a"
         " root file system that can't be read here.",
-        resolution="Say it with --architecture.",
+        resolution="Give it with --architecture.",
     )
 
 
 def check(architecture: str, label: Labels, supported: Sequence[str]) -> None:
-    """Refuse an image for another machine than labelled, or than there is.
+    """Refuse an image that has a wrong label, or that the server can't run.
 
-    ``supported`` are Incus's names.
+    ``supported`` are Incus's names of what the server runs.
 
-    :raises errors.BadImage: with both architectures named
+    :raises errors.BadImage: names both architectures
     """
     if label.architecture and label.architecture != architecture:
         raise errors.BadImage(
             f"The image holds {architecture}, not {label.architecture}",
-            resolution="Leave --architecture out, or take another file.",
+            resolution="Leave out --architecture, or use another file.",
         )
     if incus_name(architecture) not in supported:
         raise errors.BadImage(

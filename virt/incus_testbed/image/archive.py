@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tar archive that is read in passing, and added to at its end."""
+"""Copy a tar archive: read its members on the way, and append new ones."""
 
 import contextlib
 import dataclasses
@@ -13,10 +13,11 @@ from incus_testbed.image.budget import Meter
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.passage import Passage
 
-#: What tells of a member that it is unpacked from several archives.
+#: Type of a member that is continued in another archive.
 _CONTINUED = b"M"
 
-#: Of headers that speak for all members; real ones have a few keywords.
+#: Keywords of global headers, which apply to all members; real archives have
+#: a few.
 _MOST_GLOBAL = 32
 
 #: Bytes of a name in a file system: Linux's NAME_MAX.
@@ -27,7 +28,7 @@ _Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
 # Two blocks of zeros end an archive (POSIX.1, pax, "ustar Interchange").
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
-_ANEW = "Fetch or make the file anew."
+_ANEW = "Download the file again, or build it again."
 
 _KINDS: dict[bytes, _Kind] = {
     tarfile.DIRTYPE: "directory",
@@ -36,7 +37,7 @@ _KINDS: dict[bytes, _Kind] = {
 }
 _TYPES = {kind: typeflag for typeflag, kind in _KINDS.items()}
 
-#: What tarfile lets out where a header makes no sense.
+#: Exceptions that tarfile raises for invalid headers.
 NONSENSE = (
     tarfile.TarError,
     ArithmeticError,
@@ -48,9 +49,9 @@ NONSENSE = (
 
 
 class Archive:
-    """An archive on its way to become a longer one.
+    """An archive that is copied and made longer.
 
-    First iterate over ``entries``, then ``append``, then ``end``.
+    First iterate over ``entries``, then call ``append``, then ``end``.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Archive:
         write: Callable[[bytes | memoryview], None],
         meter: Meter | None = None,
     ) -> None:
-        """Take the archive from ``read``, give the longer one to ``write``."""
+        """Read an archive with ``read``; ``write`` the longer one."""
         self._meter = meter or Meter()
         self._budget = self._meter.budget
         self._passage = Passage(read, write, self._budget)
@@ -72,13 +73,13 @@ class Archive:
         wants_content: Callable[[str], bool],
         check_size: Callable[[str, int], None] = lambda _path, _size: None,
     ) -> Iterator[Entry]:
-        """Yield the members in their order, and pass them on unchanged.
+        """Yield the members in their order, and copy them unchanged.
 
-        A regular file's content is read where wants_content(path) says so,
-        unless check_size(path, size) raises.  When the iteration ends, the
-        source has been read whole.
+        A regular file's content is read if wants_content(path) is true, unless
+        check_size(path, size) raises.  At the end of the iteration the whole
+        source has been read.
 
-        :raises errors.BadImage: it is no archive, or a damaged one
+        :raises errors.BadImage: it is not an archive, or it is damaged
         """
         head = self._passage.read(signature.LENGTH)
         if not signature.is_tar(head):
@@ -102,11 +103,11 @@ class Archive:
         self._inherited = dict(tar.pax_headers)
 
     def append(self, entry: Entry, *, date: int) -> None:
-        """Add a member that belongs to root and was changed at date.
+        """Add a member that is owned by root and has ``date`` as its mtime.
 
-        Not of kind "other".
+        Its kind can't be "other".
 
-        :raises errors.BadImage: its name comes from the image, and is too long
+        :raises errors.BadImage: its name, taken from the image, is too long
         """
         self._check_length(entry.path)
         _check_parts(entry.path)
@@ -118,7 +119,7 @@ class Archive:
         member.linkname = entry.target
         content = entry.content or b""
         member.size = len(content)
-        # A global PAX header of the source would speak for this member too.
+        # A global PAX header of the source would apply to this member too.
         member.pax_headers = {
             keyword: value
             for keyword, value in _records(member).items()
@@ -148,7 +149,7 @@ class Archive:
             return member
 
     def _check_global(self, headers: Mapping[str, str]) -> None:
-        """Refuse what would be looked through for every member."""
+        """Refuse long global headers: tarfile reads them for every member."""
         size = sum(map(len, headers)) + sum(map(len, headers.values()))
         if len(headers) > _MOST_GLOBAL or size > self._budget.name_bytes:
             raise errors.BadImage(
@@ -156,16 +157,16 @@ class Archive:
                 details=f"They have {len(headers)} keywords and {size}"
                 f" characters, and may have {_MOST_GLOBAL} and"
                 f" {self._budget.name_bytes}.",
-                resolution="Unpack the archive, and make it anew.",
+                resolution="Unpack the archive, and pack it again.",
             )
 
     def _entry(self, member: tarfile.TarInfo) -> Entry:
-        """Return what a member is.
+        """Return the entry for a member.
 
         :raises errors.BadImage: tar can't unpack it
         """
         name, target = member.name, member.linkname
-        # A character is of four bytes at most.
+        # A character has at most four bytes.
         if 4 * max(len(name), len(target)) >= self._budget.name_bytes:
             self._check_length(name)
             self._check_length(target)
@@ -175,7 +176,7 @@ class Archive:
                 details="It is continued in another archive."
                 if member.type == _CONTINUED
                 else "There is a NUL character in its name.",
-                resolution="Make the archive anew.",
+                resolution="Pack the archive again.",
             )
         path = _normalised(name)
         if len(path) > _LONGEST_NAME or not path.isascii():
@@ -209,7 +210,7 @@ class Archive:
 
     @contextlib.contextmanager
     def _sense(self) -> Iterator[None]:
-        """Take what tarfile stumbles over for damage."""
+        """Report tarfile's exceptions as a damaged archive."""
         try:
             yield
         except NONSENSE as problem:
@@ -220,7 +221,7 @@ class Archive:
         self._size += len(data)
 
     def _check_end(self, position: int) -> None:
-        """Read on from the end marker; refuse where there is none."""
+        """Refuse an archive without an end marker; read what follows it."""
         if not position:
             raise errors.BadImage("The archive is empty", resolution=_ANEW)
         self._passage.seek(position)
@@ -231,7 +232,7 @@ class Archive:
                 raise errors.BadImage(
                     "The archive goes on after its end",
                     details=f"It ends at byte {position}, and tar would "
-                    "ignore what follows.",
+                    "ignore the rest.",
                     resolution="Join archives with tar --concatenate.",
                 )
 
@@ -247,7 +248,7 @@ class Archive:
 def parts(member: tarfile.TarInfo) -> Iterator[tuple[int, int, int]]:
     """Yield the parts of a regular file that are not zero.
 
-    Of each: where it is in the file, its size, and where it is in the archive.
+    Each is a tuple: offset in the file, size, offset in the archive.
 
     :raises tarfile.ReadError: the list of a sparse file's parts is wrong
     """
@@ -273,7 +274,7 @@ def _check_parts(path: str) -> None:
                 "A file's name in the archive is too long for a file system",
                 details=f"'{part[:60]}...' has {size} bytes, more than"
                 f" {_LONGEST_NAME}.",
-                resolution="Make the archive anew.",
+                resolution="Pack the archive again.",
             )
 
 
@@ -282,7 +283,7 @@ def _normalised(name: str) -> str:
 
 
 def _records(member: tarfile.TarInfo) -> dict[str, str]:
-    """Return what a PAX header can say of a member."""
+    """Return the values that a PAX header can give for a member."""
     return {
         "path": member.name,
         "linkpath": member.linkname,

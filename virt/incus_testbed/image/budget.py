@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one import may take: of disk, of memory, of work and of time.
+"""Limit what one import may use of disk, memory, processor and time.
 
-A file that is imported was made by somebody unknown.  Every limit is judged
-while the file streams past, before the disk or the memory is full.
+The author of an imported file is unknown.  Every limit is checked while the
+file is read, before the disk or the memory is full.
 """
 
 import dataclasses
@@ -15,18 +15,19 @@ from typing import Self
 
 from incus_testbed import errors, settings
 
-#: Each limit can be raised by a variable: this, and its name in upper case.
+#: An environment variable can raise each limit.  Its name is this prefix and
+#: the limit's name in upper case.
 PREFIX = "INCUS_TESTBED_MAX_"
 
-#: Bytes that may always come out of a file, however small it is.
+#: Bytes that any file may unpack to, however small it is.
 _FREE = 1 << 30
 
-#: A byte of headers is about as much work as so many bytes of content.
+#: Reading a byte of headers is about as much work as this many of content.
 _HEADER_WORK = 64
 
 
 def _decompressor_bytes() -> int:
-    """Return what xz needs to use every processor for a file of xz -6."""
+    """Return the bytes that xz needs to unpack 'xz -6' on all processors."""
     return max(128 << 20, (os.cpu_count() or 1) * (64 << 20))
 
 
@@ -40,42 +41,42 @@ class Budget:
 
     #: Bytes that the file unpacks to.
     unpacked_bytes: int = 64 << 30
-    #: How many times as large as the packed file that may be.  Real files
-    #: stay below 100, disks that are mostly empty below 500.
+    #: Unpacked size divided by packed size.  Real files stay below 100, disks
+    #: that are mostly empty below 500.
     ratio: int = 1000
     #: Members of an archive.
     members: int = 2_000_000
     #: Bytes of a member's name, or of a link's target: Linux's PATH_MAX.
     name_bytes: int = 4096
-    #: Bytes of one member's headers.  Usual ones have 512 to 2048; those of
-    #: a sparse file list its parts, about 20 bytes each.
+    #: Bytes of one member's headers.  They usually have 512 to 2048 bytes; in
+    #: those of a sparse file, each of its parts takes about 20 bytes.
     header_bytes: int = 1 << 20
-    #: Bytes of the files that are read of a system, but for dpkg's records;
-    #: a real one has 200 KB.
+    #: Bytes of the configuration files that are read, without dpkg's records;
+    #: a real system has 200 KB.
     configuration_bytes: int = 1 << 20
     #: Bytes of dpkg's records; real ones stay below 5 MB.
     status_bytes: int = 16 << 20
-    #: Bytes of memory for the archive's links; a real one has some thousand,
-    #: of about 300 bytes each.
+    #: Bytes of memory for the archive's links.  A real archive has a few
+    #: thousand, which take about 300 bytes each.
     link_bytes: int = 32 << 20
     #: Bytes of memory of the program that unpacks the file.
     decompressor_bytes: int = dataclasses.field(
         default_factory=_decompressor_bytes
     )
-    #: Places that are read of a disk, to see what it holds; a real one takes
-    #: some hundred.
+    #: Reads from a disk to find out what it holds; a real disk needs a few
+    #: hundred.
     survey_reads: int = 100_000
-    #: Bytes that are read of a disk, to see what it holds; a real one takes
-    #: some MB.
+    #: Bytes read from a disk to find out what it holds; a real disk needs a
+    #: few MB.
     survey_bytes: int = 128 << 20
-    #: Seconds, the download included.
+    #: Seconds, including the download.
     seconds: int = 3600
 
     @classmethod
     def from_environment(
         cls, environment: Mapping[str, str] = os.environ
     ) -> Self:
-        """Read the limits; what is not set is as usual.
+        """Read the limits; those that are not set have their usual values.
 
         :raises errors.Unsupported: a value is not a whole number
         """
@@ -108,7 +109,7 @@ def variable(name: str) -> str:
 
 
 class Meter:
-    """Counts what an import takes, and refuses what is beyond its budget."""
+    """Counts what an import uses, and refuses more than its budget."""
 
     def __init__(
         self,
@@ -118,8 +119,7 @@ class Meter:
     ) -> None:
         """Start the clock.
 
-        ``packed`` returns the size of the file as it is given, as far as that
-        is known.
+        ``packed`` returns the size of the given file, as far as it is known.
         """
         self.budget = budget or Budget()
         self._packed = packed
@@ -128,15 +128,15 @@ class Meter:
         self._members = self._headers = self._unpacked = 0
 
     def require(self, fits: Callable[[int], None]) -> None:
-        """From now on, have ``fits`` raise where the result has no place.
+        """From now on, call ``fits``, which raises if the result is too large.
 
-        It is called with the bytes that there are at least.
+        Its argument is the least number of bytes that the result has.
         """
         self._fits = fits
         fits(self._unpacked)
 
     def counted(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-        """Return a read function of what the file unpacks to."""
+        """Return a read function that counts the unpacked bytes."""
 
         def counted_read(size: int) -> bytes:
             data = read(size)
@@ -159,9 +159,9 @@ class Meter:
             )
 
     def announce(self, size: int) -> None:
-        """Refuse a result of so many bytes, before it is written.
+        """Refuse a result of ``size`` bytes, before it is written.
 
-        What of it is zero need not be in the file.
+        A sparse file may hold fewer bytes, because zeros take no room in it.
         """
         self._fits(size)
         if size > self.budget.unpacked_bytes:
@@ -172,7 +172,7 @@ class Meter:
             )
 
     def check(self, size: int, headers: int = 0) -> None:
-        """Refuse a result that has so many bytes, and of members' headers."""
+        """Refuse a result with too many bytes, or with too long headers."""
         self.announce(size)
         work = size + headers * _HEADER_WORK
         if work > _FREE and work > self._packed() * self.budget.ratio:
@@ -184,7 +184,7 @@ class Meter:
             )
 
     def most(self) -> int:
-        """Return how many bytes the result may have."""
+        """Return the most bytes that the result may have."""
         return min(
             self.budget.unpacked_bytes,
             max(_FREE, self._packed() * self.budget.ratio),
@@ -206,7 +206,7 @@ class Meter:
 
 
 class Reads:
-    """Counts what is read of a disk to see what it holds."""
+    """Counts the reads from a disk that find out what it holds."""
 
     def __init__(self, meter: Meter) -> None:
         """Begin a survey."""
@@ -215,9 +215,9 @@ class Reads:
         self._bytes = 0
 
     def count(self, size: int) -> None:
-        """Count one read of so many bytes.
+        """Count one read of ``size`` bytes.
 
-        :raises errors.BadImage: it is one too many
+        :raises errors.BadImage: the budget is used up
         """
         budget = self._meter.budget
         self._reads += 1
@@ -226,13 +226,13 @@ class Reads:
             raise budget.refusal(
                 "survey_reads",
                 "The disk's tables are too long, or lead in circles",
-                f"More than {budget.survey_reads} places were to be read.",
+                f"They need more than {budget.survey_reads} reads.",
             )
         if self._bytes > budget.survey_bytes:
             raise budget.refusal(
                 "survey_bytes",
                 "The disk's tables are too long, or lead in circles",
-                f"At least {self._bytes} bytes were to be read.",
+                f"They need reads of at least {self._bytes} bytes.",
             )
         if not self._reads % 256:
             self._meter.remaining()

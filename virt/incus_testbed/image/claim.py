@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Claims: what processes are about to do with an image, told to each other.
+"""Claim an image: tell other processes that this one uses or removes it.
 
-A claim is an alias of the image, for the server makes and removes each alias
-by itself.  Properties would not do: it writes all of an image's at once, and
-of changes made at the same time it has been seen to lose some that it had
-reported as done (Incus 6.0.4).
+A claim is an alias of the image, because the server makes and removes each
+alias on its own.  Image properties can't be used: the server writes all of an
+image's properties at once.  When several processes changed them at the same
+time, Incus 6.0.4 lost changes that it had reported as done.
 
-To use an image and to remove it are claimed before looking for claims of the
-other kind, so that of two processes at least one sees the other's.
+A process first makes its claim, and then looks for claims of the other kind.
+So when one process uses and another removes an image, at least one of them
+sees the other's claim.
 """
 
 import contextlib
@@ -22,12 +23,12 @@ from incus_testbed.client import Incus
 from incus_testbed.owner import Owner
 from incus_testbed.records import CLAIM, Image
 
-#: Seconds in which Incus may still carry out what a killed process asked for.
+#: For this many seconds Incus may still carry out a killed process's request.
 GRACE = 10.0
 
 
 class Kind(StrEnum):
-    """What is claimed."""
+    """The purpose of a claim."""
 
     USE = "use"
     REMOVAL = "removal"
@@ -45,7 +46,7 @@ class Claim:
     def stands(self, *, local: bool) -> bool:
         """Tell whether others have to respect it; ``local`` as for owners.
 
-        One from the future was made before somebody put the clock back.
+        A claim's time is in the future if the clock was set back since.
         """
         age = abs(time.time() - self.made)
         if self.kind == Kind.REMOVAL and age < GRACE:
@@ -66,7 +67,7 @@ def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
 
 
 def drop(incus: Incus, name: str) -> None:
-    """Give up a claim; no error where it went with its image."""
+    """Remove a claim; no error if it was removed together with its image."""
     with contextlib.suppress(errors.NotFound):
         incus.delete_alias(name)
 
@@ -82,7 +83,7 @@ def on(image: Image) -> Iterator[Claim]:
 
 
 def stands(image: Image, kind: Kind, *, local: bool) -> bool:
-    """Tell whether anybody claims this of an image; ``local`` as for owners."""
+    """Tell whether an image has such a claim; ``local`` as for owners."""
     return any(
         each.kind == kind and each.stands(local=local) for each in on(image)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed streams, in and out, through the programs that know them."""
+"""Decompress and compress streams with xz, zstd, gzip and bzip2."""
 
 import contextlib
 import fcntl
@@ -14,30 +14,33 @@ from incus_testbed.image import scratch
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.source import CHUNK, Source
 
-#: What a file that zstd packed begins with.
+#: First bytes of a file that zstd made.
 ZSTD = b"\x28\xb5\x2f\xfd"
 _UNZSTD = ("zstd", "-q", "-dc", "--memory={memory}")
 
-# gzip and bzip2 need a few MB, whatever the file says.
+# gzip and bzip2 need no limit: they use a few MB for any file.
 _DECOMPRESSORS = (
     (b"\x1f\x8b", ("gzip", "-dc")),
     (b"BZh", ("bzip2", "-dc")),
     (b"\xfd7zXZ\0", ("xz", "-T0", "-dc", "--memlimit-decompress={memory}")),
     (ZSTD, _UNZSTD),
-    (b"\x50\x2a\x4d\x18", _UNZSTD),  # what pzstd begins with
+    (b"\x50\x2a\x4d\x18", _UNZSTD),  # a file that pzstd made
 )
 
 # Fast rather than small: Incus unpacks the result once and throws it away.
 _COMPRESSOR = ("zstd", "-q", "-T0", "-1", "-c")
 
-#: What xz and zstd say where the file needs more memory than they may use.
+#: Messages of xz and zstd if the file needs more memory than they may use.
 _TOO_LARGE = ("memory usage limit", "too much memory", "window size larger")
 
 _CUT_SHORT = ("unexpected end", "ends unexpectedly", "premature end")
 
 
 def decompressor(head: bytes, budget: Budget) -> tuple[str, ...] | None:
-    """Return the command that unpacks what begins with head, if any does."""
+    """Return the command that unpacks a file that begins with ``head``.
+
+    Returns None if the file is not compressed in a known way.
+    """
     for magic, argv in _DECOMPRESSORS:
         if head.startswith(magic):
             memory = budget.decompressor_bytes
@@ -51,10 +54,10 @@ def decompressed(
 ) -> Iterator[Callable[[int], bytes]]:
     """Run the source through a decompressor; yield a read function.
 
-    It returns up to as many bytes as asked for, and none at the end, when
-    source has been read whole.
+    The function returns at most as many bytes as requested, and none at the
+    end, when the whole source has been read.
 
-    :raises errors.BadImage: (by the read function) the decompressor refuses
+    :raises errors.BadImage: (by the read function) the file can't be unpacked
     :raises errors.TimedOut: (by the read function) the time is used up
     """
     with process.stream(
@@ -64,7 +67,7 @@ def decompressed(
 
 
 class _Decompressor:
-    """Feeds a child process and empties it by turns, without a thread."""
+    """Writes to a child process and reads from it by turns, in one thread."""
 
     def __init__(
         self, source: Source, child: "subprocess.Popen[bytes]", meter: Meter
@@ -81,7 +84,7 @@ class _Decompressor:
         self._poll.register(self._stdout, select.POLLIN)
         self._poll.register(self._stdin, select.POLLOUT)
         os.set_blocking(self._stdin.fileno(), False)
-        # A roomier pipe spares changes of process by the ten thousand.
+        # A larger pipe saves tens of thousands of context switches.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, CHUNK)
 
@@ -105,9 +108,9 @@ class _Decompressor:
             return
         try:
             written = os.write(self._stdin.fileno(), self._pending)
-        except BlockingIOError:  # poll promises less room than a page
+        except BlockingIOError:  # poll may report less room than a page
             return
-        except BrokenPipeError:  # it has ended: its status will say why
+        except BrokenPipeError:  # the child ended; its status tells why
             self._close_stdin()
             return
         self._pending = self._pending[written:]
@@ -133,13 +136,13 @@ class _Decompressor:
             raise errors.BadImage(
                 "The file is cut short" if cut else "The file is corrupt",
                 details=complaint or f"The decompressor's status is {status}.",
-                resolution="Fetch or make it anew.",
+                resolution="Download it again, or build it again.",
             )
         self._source.drain()
 
 
 class Compressor:
-    """A zstd that writes to a file; what it is given is counted."""
+    """A zstd process that writes to a file; counts the bytes it is given."""
 
     def __init__(self, child: "subprocess.Popen[bytes]") -> None:
         """Write to the child's standard input."""
@@ -152,7 +155,7 @@ class Compressor:
         """Compress some more.
 
         :raises errors.NoSpace: the disk is full
-        :raises errors.CommandFailed: zstd died of something else
+        :raises errors.CommandFailed: zstd failed for another reason
         """
         try:
             self._stdin.write(data)
@@ -180,10 +183,9 @@ class Compressor:
 
 @contextlib.contextmanager
 def compressor(file: IO[bytes]) -> Iterator[Compressor]:
-    """Yield something to write to; it comes out in file, compressed.
+    """Yield a compressor that writes to ``file``.
 
-    The file must be one that the operating system knows.  What is in it is
-    whole only after ``finish``.
+    The file must have a descriptor.  It is complete only after ``finish``.
     """
     file.flush()
     with process.stream(
@@ -193,7 +195,7 @@ def compressor(file: IO[bytes]) -> Iterator[Compressor]:
 
 
 def _end(child: "subprocess.Popen[bytes]") -> tuple[int, str]:
-    """Wait for a child; return its status and what it said."""
+    """Wait for a child; return its status and its standard error."""
     assert child.stderr  # noqa: S101
     said = child.stderr.read().decode(errors="replace")
     return child.wait(), said.strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an archive may write to, and what tar can unpack of it."""
+"""Refuse archives that write outside their root, or that tar can't unpack."""
 
 import array
 
@@ -8,10 +8,10 @@ from incus_testbed.errors import printable
 from incus_testbed.image.budget import Budget
 from incus_testbed.image.entry import Entry
 
-#: As the kernel has it.
+#: The kernel's limit of links in one path.
 _MOST_LINKS = 40
 
-#: What a link takes in memory beside its name and its target.
+#: Bytes of memory for a link, in addition to its name and its target.
 _LINK_BYTES = 256
 _FOLDER_BYTES = 256
 
@@ -23,34 +23,36 @@ class _Folder(dict[str, "_Folder | str"]):
 
 
 class Confinement:
-    """Refuses members that land outside the root, or that tar can't unpack.
+    """Refuses members that lie outside the root, or that tar can't unpack.
 
-    GNU tar refuses to write through a symbolic link of the same archive that
-    is absolute or climbs, and it needs the file that a hard link names; here
-    such members are found before anything is imported.
+    GNU tar does not write through a symbolic link of the same archive if the
+    link is absolute or contains "..".  For a hard link, tar needs the file
+    that the link names.  Such members are found here before the import.
 
-    Memory grows with the symbolic links, up to the budget, and by 8 bytes
-    with each member.
+    Memory use grows with the symbolic links, up to the budget, and by 8 bytes
+    for each member.
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
-        """Know of no link yet."""
+        """Start without any links."""
         self._budget = budget or Budget()
         self._root = _Folder()
         self._held = 0
-        # Where the last member was: most members share the one before's.
+        # The last member's folder: most members are in the same one.
         self._parent: str | None = None
         self._real = ""
         self._folder: _Folder | None = None
-        # Hashes of what a hard link may name, in their order; and of what
-        # hard links do name: before which position, and by which member.
+        # Hashes of the files that a hard link may name, in the order of the
+        # archive; and hashes of the files that hard links do name, each with
+        # the position before which it must be, and with the link's path.
         self._files = array.array("q")
         self._named: dict[int, tuple[int, str]] = {}
 
     def check(self, entry: Entry) -> None:
-        """See the next member.
+        """Check the next member.
 
-        :raises errors.BadImage: it escapes, or tar can't unpack it
+        :raises errors.BadImage: it lies outside the root, or tar can't unpack
+            it
         """
         if not entry.path and entry.kind != "directory":
             raise errors.BadImage(
@@ -76,9 +78,9 @@ class Confinement:
         self._files.append(hash(_joined(self._real, name)))
 
     def finish(self) -> None:
-        """See that the files that hard links name came before them.
+        """Check that each hard link comes after the file that it names.
 
-        :raises errors.BadImage: one did not
+        :raises errors.BadImage: one does not
         """
         if not self._named:
             return
@@ -90,7 +92,7 @@ class Confinement:
                 f"The archive has a hard link to a file that it does not hold:"
                 f" '{printable(path)}'",
                 details="tar can't unpack it.",
-                resolution="Make the archive anew.",
+                resolution="Pack the archive again.",
             )
 
     def _enter(self, entry: Entry, parent: str) -> None:
@@ -98,7 +100,7 @@ class Confinement:
         self._parent = parent
 
     def _resolved(self, entry: Entry, path: str) -> tuple[str, _Folder | None]:
-        """Return the folder that a path leads to, and what links are in it."""
+        """Return the folder that a path leads to, and the links in it."""
         todo = path.split("/")[::-1] if path else []
         done: list[str] = []
         folder: _Folder | None = self._root
@@ -119,8 +121,8 @@ class Confinement:
                 raise _escape(
                     entry,
                     f"'{printable('/'.join([*done, name]))}' is a symbolic"
-                    " link that may lead out, and tar does not write through"
-                    " it.",
+                    " link that may lead outside, and tar does not write"
+                    " through it.",
                 )
             if links > _MOST_LINKS:
                 raise _escape(entry, "Its symbolic links lead in a circle.")
@@ -128,7 +130,10 @@ class Confinement:
         return "/".join(done), folder
 
     def _linked(self, entry: Entry) -> str | None:
-        """Note what a hard link names; return the target if it is a link."""
+        """Note the file that a hard link names.
+
+        If that file is a symbolic link, return its target.
+        """
         parent, _, name = entry.target.rpartition("/")
         if name == "..":
             raise _climbing(entry, entry.target)
@@ -146,7 +151,7 @@ class Confinement:
         if self._folder is None:
             self._folder = self._made(self._real)
         self._folder[name] = target
-        # The folder that was entered may be reached in another way now.
+        # The same path may lead to another folder now.
         self._parent = None
 
     def _made(self, path: str) -> _Folder:
@@ -160,7 +165,7 @@ class Confinement:
         return folder
 
     def _forget(self, name: str) -> None:
-        """Note that at a name there is no symbolic link any more."""
+        """Forget the symbolic link of this name, if there is one."""
         if self._folder and isinstance(self._folder.get(name), str):
             del self._folder[name]
             self._parent = None
@@ -186,7 +191,7 @@ def _joined(parent: str, name: str) -> str:
 
 
 def _climbing(entry: Entry, path: str) -> errors.BadImage:
-    return _escape(entry, f"'{printable(path)}' climbs out with '..'")
+    return _escape(entry, f"'{printable(path)}' contains '..'")
 
 
 def _escape(entry: Entry, details: str) -> errors.BadImage:

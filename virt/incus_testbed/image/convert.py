@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a tarball or disk to the root of an Incus image."""
+"""Convert a tarball or a disk to the root of an Incus image."""
 
 import contextlib
 import io
@@ -10,24 +10,27 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Protocol
 
 from incus_testbed import errors
-from incus_testbed.image import compression, scratch, signature
+from incus_testbed.image import compression, signature
 from incus_testbed.image.archive import Archive
 from incus_testbed.image.budget import Budget, Meter
+from incus_testbed.image.compression import Compressor
 from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.disk import shape
+from incus_testbed.image.disk.convert import Disk
 from incus_testbed.image.disk.convert import convert as convert_disk
 from incus_testbed.image.disk.machine import survey
 from incus_testbed.image.entry import Entry
 from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.fits import Place
 from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import Lookahead, Readable, Source, regular_file
 
 log = logging.getLogger(__name__)
 
-#: What a file that makes no sense can bring out of Python, whatever reads it.
+#: Exceptions that a malformed file can cause in any Python code that reads it.
 _NONSENSE = (
     ArithmeticError,
     AssertionError,
@@ -47,76 +50,91 @@ _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """What came of a conversion.
+class System:
+    """What was found in a source.
 
-    ``rootfs`` is what Incus is given: the file that was to be written, or a
-    disk image that needed no conversion.  ``facts`` are None for a disk whose
-    file system is not known here, ``machine`` is None for a tarball.
-    ``sha256`` (hexadecimal) and ``source_size`` are of the bytes that were
-    given, ``rootfs_size`` is what the result unpacks to.  ``used_size`` is how
-    many bytes that takes in a storage pool: what is zero in a disk takes none.
+    ``facts`` are None for a disk whose file system is not known here,
+    ``machine`` is None for a tarball.
+    """
+
+    facts: Facts | None
+    machine: Machine | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """The result of a conversion.
+
+    ``rootfs`` is the file for Incus: the file that was written, or the source
+    itself if it is a disk image that needed no conversion.  ``sha256``
+    (hexadecimal) and ``source_size`` describe the source, ``rootfs_size`` is
+    the unpacked size of the result.  ``used_size`` is the number of bytes that
+    it takes in a storage pool; zeros in a disk take none.
     """
 
     rootfs: IO[bytes]
-    facts: Facts | None
-    machine: Machine | None = None
     sha256: str
     source_size: int
     rootfs_size: int
     used_size: int
 
 
-def convert(
+class Convertible(Protocol):
+    """A source that is open: survey it, then write what comes of it."""
+
+    def survey(self) -> System:
+        """Read the source to its end; return what is in it.
+
+        :raises errors.BadImage: it is damaged, goes beyond the budget, or can
+            be no image
+        """
+
+    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+        """Put entries behind what a tarball holds, and finish the result.
+
+        They belong to root and carry ``date``.  A disk gets none.
+        """
+
+
+@contextlib.contextmanager
+def opened(
     source: Readable,
     rootfs: IO[bytes],
+    spare: IO[bytes],
     *,
-    additions: Callable[[Facts], Iterable[Entry]],
-    admit: Callable[[Machine], None] = lambda _: None,
-    fits_pool: Callable[[int], None] = lambda _: None,
-    fits_machine: Callable[[int], None] = lambda _: None,
-    date: int,
+    place: Place | None = None,
     progress: Callable[[int], None] | None = None,
     budget: Budget | None = None,
-    spare: Callable[
-        [], contextlib.AbstractContextManager[IO[bytes]]
-    ] = scratch.file,
-) -> Conversion:
-    """Make what is in source the root of a container or virtual machine.
+) -> Iterator[Convertible]:
+    """Open a source that is to be the root of a container or virtual machine.
 
-    ``source`` is a tarball or a disk image, packed or not, read once from
-    where it stands to its end; a pipe will do.  What it holds arrives bit for
-    bit.  ``rootfs`` is an empty file that the operating system knows; after
-    an error its content is of no use.  ``progress`` is told how many bytes of
-    source have been read.
+    ``source`` is a tarball or a disk image, compressed or not.  It is read
+    once, from its current position to its end, and can be a pipe.  Its content
+    is kept bit for bit: a tarball becomes a .tar.zst, a disk becomes qcow2.
+    ``rootfs`` and ``spare``, which few disks need, are empty files that have
+    a descriptor; after an error their content is undefined.  ``place`` is
+    asked whether there is room before anything is written.  ``progress`` is
+    called with the number of source bytes read.
 
-    A tarball becomes a .tar.zst with the additions behind, which belong to
-    root and carry ``date``.  A disk becomes qcow2; ``admit`` raises if it
-    won't do.  ``fits_pool`` and ``fits_machine`` raise where there is no place
-    for a tarball, or for a disk, of so many bytes; they are asked before these
-    are written.
+    Memory use is bounded by ``budget``, and no child process is left behind.
 
-    Memory is bounded by ``budget``, and no child process is left.  ``spare``
-    gives a second empty file, which few disks need.
-
-    :raises errors.BadImage: source can be neither, or goes beyond the budget
+    :raises errors.BadImage: source is neither, or exceeds the budget
     :raises errors.NoSpace: there is no room for rootfs
     :raises errors.TimedOut: the budget's time is over
     :raises errors.MissingProgram: xz, zstd or the like is not installed
     """
+    place = place or Place()
     file = regular_file(source)
     given = Source(source, progress)
     meter = Meter(budget, packed=lambda: max(given.size, given.total))
-    facts: Facts | None
-    machine = None
     with _sense(given), _unpacked(given, meter) as (stream, is_packed):
         form = shape.shape(stream.head(shape.length(meter.budget)))
         if form is None:
-            meter.require(fits_pool)
-            facts, size = _container(stream, rootfs, additions, date, meter)
-            used = size
+            meter.require(place.check_tree)
+            with compression.compressor(rootfs) as output:
+                yield _Tarball(given, stream, rootfs, output, meter)
         else:
-            meter.require(fits_machine)
+            meter.require(place.check_disk)
             disk = convert_disk(
                 form,
                 stream,
@@ -125,46 +143,94 @@ def convert(
                 meter,
                 spare=spare,
             )
-            rootfs, size, used = disk.file, disk.reader.size, disk.used
-            machine = survey(disk.reader, meter)
-            facts = machine.facts
-            admit(machine)
-    return Conversion(
-        rootfs=rootfs,
-        facts=facts,
-        machine=machine,
-        sha256=given.sha256,
-        source_size=given.size,
-        rootfs_size=size,
-        used_size=used,
-    )
+            yield _Image(given, disk, meter)
+
+
+class _Tarball:
+    """A tarball, which is passed on while it is surveyed."""
+
+    def __init__(
+        self,
+        source: Source,
+        stream: Lookahead,
+        rootfs: IO[bytes],
+        output: Compressor,
+        meter: Meter,
+    ) -> None:
+        self._source = source
+        self._rootfs = rootfs
+        self._output = output
+        self._budget = meter.budget
+        self._archive = Archive(stream.read, output.write, meter)
+        self._confinement = Confinement(meter.budget)
+
+    def survey(self) -> System:
+        facts = _surveyed(self._archive, self._confinement, self._budget)
+        return System(facts=facts)
+
+    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+        for entry in entries:
+            self._confinement.check(entry)
+            self._archive.append(entry, date=date)
+        self._archive.end()
+        self._output.finish()
+        return Conversion(
+            rootfs=self._rootfs,
+            sha256=self._source.sha256,
+            source_size=self._source.size,
+            rootfs_size=self._output.size,
+            used_size=self._output.size,
+        )
+
+
+class _Image:
+    """A disk image, which is written before it can be surveyed."""
+
+    def __init__(self, source: Source, disk: Disk, meter: Meter) -> None:
+        self._source = source
+        self._disk = disk
+        self._meter = meter
+
+    def survey(self) -> System:
+        machine = survey(self._disk.reader, self._meter)
+        return System(facts=machine.facts, machine=machine)
+
+    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+        del entries, date
+        return Conversion(
+            rootfs=self._disk.file,
+            sha256=self._source.sha256,
+            source_size=self._source.size,
+            rootfs_size=self._disk.reader.size,
+            used_size=self._disk.used,
+        )
 
 
 @contextlib.contextmanager
 def _sense(source: Source) -> Iterator[None]:
-    """Take whatever Python stumbles over in a file for a bad file.
+    """Report any exception that a malformed file causes as a bad image.
 
-    What the source itself raises is the caller's.
+    Exceptions of the source itself are passed on to the caller.
 
-    The parsers refuse by themselves what they know to look for; this is for
-    what nobody thought of.
+    The parsers check for every malformation that we know; this is for the
+    others.
     """
     try:
         yield
     except _NONSENSE as problem:
         if problem is source.trouble:
             raise
-        log.debug("what made no sense", exc_info=True)
+        log.debug("the file is malformed", exc_info=True)
         raise errors.BadImage(
             "The file makes no sense",
             details=f"{type(problem).__name__}: {problem}"[:500],
-            resolution="Fetch or make it anew.",
+            resolution="Download it again, or build it again.",
         ) from problem
 
 
 @contextlib.contextmanager
 def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
-    """Yield what is in a file that may be packed, and whether it is."""
+    """Yield the unpacked content of a file, and whether it was packed."""
     head = source.head(signature.LENGTH)
     argv = compression.decompressor(head, meter.budget)
     if argv is None or signature.is_tar(head):
@@ -174,30 +240,10 @@ def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
         yield Lookahead(meter.counted(read)), True
 
 
-def _container(
-    stream: Lookahead,
-    rootfs: IO[bytes],
-    additions: Callable[[Facts], Iterable[Entry]],
-    date: int,
-    meter: Meter,
-) -> tuple[Facts, int]:
-    """Write a tarball with additions; return its facts and full size."""
-    with compression.compressor(rootfs) as output:
-        archive = Archive(stream.read, output.write, meter)
-        confinement = Confinement(meter.budget)
-        facts = _surveyed(archive, confinement, meter.budget)
-        for entry in additions(facts):
-            confinement.check(entry)
-            archive.append(entry, date=date)
-        archive.end()
-        output.finish()
-        return facts, output.size
-
-
 def _surveyed(
     archive: Archive, confinement: Confinement, budget: Budget
 ) -> Facts:
-    """Pass a whole archive on; return what it turned out to hold."""
+    """Copy a whole archive; return the facts about its content."""
     survey = Survey(budget)
     contents, disk = 0, ""
     for entry in archive.entries(survey.wants_content, survey.check_size):
@@ -207,13 +253,13 @@ def _surveyed(
             contents += 1
             disk = entry.path if _is_disk(entry) else disk
     if disk and contents == 1:
-        raise signature.unusable_disk(f"All it holds is '{disk}'.")
+        raise signature.unusable_disk(f"It holds nothing but '{disk}'.")
     confinement.finish()
     return survey.facts()
 
 
 def _is_disk(entry: Entry) -> bool:
-    """Return whether it looks like what Debusine's system images hold."""
+    """Return whether it looks like the disk in a Debusine system image."""
     path = PurePosixPath(entry.path)
     return (
         entry.kind == "file"

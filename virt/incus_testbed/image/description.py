@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Incus is told of an image."""
+"""Describe an image's system for Incus."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from incus_testbed.image.machine import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What the system in an image is, as far as Incus is told of it.
+    """The facts about an image's system that Incus is told.
 
     ``architecture`` is Debian's name.  ``machine_ids`` are the files that
-    give each copy of the system the same id.  ``machine`` are the properties
+    give each copy of the system the same id.  ``machine`` holds the properties
     of a virtual machine's image; None for a container's.  ``is_read``: the
     root file system could be read.
     """
@@ -30,9 +30,10 @@ class Description:
 
     @property
     def emptied(self) -> tuple[str, ...]:
-        """The files that each instance begins with empty.
+        """The files that are empty when an instance starts.
 
-        In a virtual machine it would be the agent that does it: too late.
+        None for a virtual machine: there the agent would empty them, which is
+        too late.
         """
         return () if self.machine is not None else self.machine_ids
 
@@ -40,7 +41,7 @@ class Description:
 def describe(
     facts: Facts | None, machine: Machine | None, label: Labels
 ) -> Description:
-    """Return the description of what was surveyed.
+    """Return the description of a surveyed system.
 
     :raises errors.BadImage: its architecture is unknown, or nothing would
         start Incus' agent in a virtual machine

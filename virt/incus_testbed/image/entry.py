@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is seen in an archive, and what is added to it."""
+"""Define one member of an archive, read or to be added."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ class Entry:
 
     ``path`` is relative to the root and normalised: no leading ``/`` or
     ``./``, no trailing ``/``.  ``mode`` is the permission bits.  ``target`` is
-    where a symbolic link (or, with the same normalisation as a path, a hard
-    link) points; ``content`` is a regular file's bytes, or None where they
+    the target of a symbolic link or a hard link; a hard link's is normalised
+    like a path.  ``content`` is a regular file's bytes, or None where they
     were not kept.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making room: images that can be made again, and that nobody uses, go."""
+"""Make room: remove unused images that can be made again."""
 
 import logging
 import math
@@ -25,12 +25,12 @@ def evict(
     max_bytes: float = math.inf,
     dry_run: bool = False,
 ) -> list[Image]:
-    """Remove evictable images, those first that were not used for longest.
+    """Remove evictable images, the least recently used first.
 
-    At most ``keep`` of them, of ``max_bytes`` in sum with what they unpack to,
-    stay, and those that are in use.  Returns what was removed, or with
-    ``dry_run`` what would be now.  Other processes may use and evict images
-    at the same time.
+    At most ``keep`` of them stay, with at most ``max_bytes`` in total, which
+    includes their unpacked size; images in use stay in any case.  Returns the
+    removed images, or with ``dry_run`` those that would be removed now.  Other
+    processes may use and evict images at the same time.
     """
     remove = _is_unused if dry_run else remove_unused
     kept = sorted(filter(labels.is_evictable, incus.images()), key=_last_use)
@@ -51,11 +51,12 @@ def remove_unused(
     """Remove an image that ``may_go``, unless it is in use.
 
     An image is in use while a process has a lease on it, or an instance made
-    from it exists.  Tells whether it is gone.
+    from it exists.  Returns whether it is gone.
     """
     fingerprint = image.fingerprint
     try:
-        if not _is_unused(incus, image, may_go):  # spares others a wait
+        # Without this look, others would wait for a claim that is in vain.
+        if not _is_unused(incus, image, may_go):
             return False
         name = claim.stake(incus, fingerprint, Kind.REMOVAL)
         try:
@@ -73,7 +74,7 @@ def remove_unused(
 def _is_unused(
     incus: Incus, image: Image, may_go: Callable[[Image], bool]
 ) -> bool:
-    """Tell whether an image may go, as it is now, and nobody uses it.
+    """Tell whether an image, in its current state, may go and is unused.
 
     :raises errors.NotFound: it is gone
     """

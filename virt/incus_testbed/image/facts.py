@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an image holds, read from its archive as it streams past."""
+"""Find out what an image holds, while its archive is read."""
 
 import dataclasses
 import re
@@ -17,8 +17,8 @@ from incus_testbed.image.unit_file import Install, install
 
 Init = Literal["systemd", "sysvinit", "other"]
 
-#: Who may own the file that names the DNS servers: nobody (a plain file, or
-#: none), or the program that its link leads to.
+#: The owner of /etc/resolv.conf: nobody ("file": it is a plain file or does not
+#: exist), or the program to whose file it is a link.
 Resolver = Literal["file", "resolved", "resolvconf", "networkmanager", "other"]
 
 _UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
@@ -43,12 +43,13 @@ _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
 _INIT_SCRIPTS = ("network-manager",)
-#: systemd takes over D-Bus' where its own is empty (machine-id(5)).
+#: systemd copies the id from D-Bus's file if its own is empty (machine-id(5)).
 MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
-#: Has each boot be a first one, with an id of its own (machine-id(5)).
+#: With this text each boot counts as the first, and gets a new id
+#: (machine-id(5)).
 _UNINITIALIZED = "uninitialized"
 
-#: Directories that customisation puts files into.
+#: Directories in which customisation creates files.
 _DIRECTORIES = (
     "etc/NetworkManager/conf.d",
     "etc/default",
@@ -72,22 +73,22 @@ _WITH_CONTENT = re.compile(
     """
 )
 
-#: Bytes of a file of configuration; real ones have a few KB.
+#: Bytes of a configuration file; real ones have a few KB.
 _LARGEST_FILE = 1 << 16
 
-#: How many files dpkg's records may be in: a distroless image has some tens.
+#: Files with records of dpkg; a distroless image has a few dozen.
 _MOST_STATUS_FILES = 10_000
 
-#: Characters of a name for people.
+#: Characters of a name that is shown to users.
 LONGEST_LABEL = 64
 
-#: Packages that every Debian system has, for its architecture.
+#: Packages that every Debian system has.  They tell its architecture.
 _ESSENTIAL = ("dpkg", "base-files", "libc-bin")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A service in the image; one that is masked counts as absent."""
+    """A service in the image; a masked one counts as absent."""
 
     present: bool = False
     enabled: bool = False
@@ -95,15 +96,15 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What decides how an image is customised.
+    """The facts that decide how an image is customised.
 
-    ``vendor`` and ``codename`` are labels (os-release's ID and
-    VERSION_CODENAME, empty where unknown) and decide nothing.
-    ``systemd_version`` is None where dpkg has no record of systemd.
-    ``interfaces`` is the text of ifupdown's configuration, included files
-    and all; ``interfaces_file`` that of its main file alone.
-    ``machine_ids`` are the files that give each copy of the image one and the
-    same id: regular ones, with no link on the way to them.
+    ``vendor`` and ``codename`` are only labels (os-release's ID and
+    VERSION_CODENAME, empty where unknown); nothing depends on them.
+    ``systemd_version`` is None if dpkg has no record of systemd.
+    ``interfaces`` is the text of ifupdown's configuration with all included
+    files; ``interfaces_file`` is the text of the main file alone.
+    ``machine_ids`` are the files that give each copy of the image the same id;
+    they are regular files, and their paths contain no links.
     """
 
     architecture: str
@@ -129,7 +130,7 @@ class Facts:
 
 
 class Survey:
-    """Collects, in bounded memory, what customisation needs to know."""
+    """Collects the facts for customisation, in bounded memory."""
 
     def __init__(self, budget: Budget | None = None) -> None:
         """Start with nothing seen."""
@@ -152,9 +153,9 @@ class Survey:
         return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
 
     def check_size(self, path: str, size: int) -> None:
-        """Refuse a file whose content is wanted before it is read.
+        """Refuse a file that is too large, before its content is read.
 
-        :raises errors.BadImage: it is larger than it can be in a real system
+        :raises errors.BadImage: it is larger than in any real system
         """
         if _is_status(path):
             if size > self._budget.status_bytes:
@@ -167,11 +168,11 @@ class Survey:
             raise errors.BadImage(
                 f"The image's /{path} is too large for a file of its kind",
                 details=f"It has {size} bytes, more than {_LARGEST_FILE}.",
-                resolution="Make the image anew, without it.",
+                resolution="Build the image again, without this file.",
             )
 
     def visit(self, entry: Entry) -> None:
-        """Take note of an archive's next member."""
+        """Note the archive's next member."""
         if _is_status(entry.path) and entry.content is not None:
             if entry.path == packages.STATUS:
                 self._packages.clear()
@@ -190,13 +191,13 @@ class Survey:
             raise errors.BadImage(
                 "The records of dpkg are in more than"
                 f" {_MOST_STATUS_FILES} files",
-                resolution="Make the image anew.",
+                resolution="Build the image again.",
             )
 
     def facts(self) -> Facts:
-        """Return what was seen.
+        """Return the facts about all visited members.
 
-        :raises errors.BadImage: it has no init, or no dpkg
+        :raises errors.BadImage: the image has no init, or no dpkg
         """
         init = self._init()
         architecture = self._architecture()
@@ -249,8 +250,8 @@ class Survey:
         raise errors.BadImage(
             "The image's architecture is unknown: "
             f"/{packages.STATUS} records none of {', '.join(_ESSENTIAL)}",
-            resolution="Make the image of a whole Debian system, dpkg's "
-            "records included.",
+            resolution="Build the image from a whole Debian system, including"
+            " dpkg's records.",
         )
 
     def _os_release(self) -> dict[str, str]:
@@ -264,14 +265,14 @@ class Survey:
         )
 
     def _has_resolvconf(self) -> bool:
-        # resolvectl answers to this name, too
+        # a link of this name may lead to resolvectl
         return any(
             (found := self._tree.member(path)) and found.kind == "file"
             for path in ("sbin/resolvconf", "usr/sbin/resolvconf")
         )
 
     def _service(self, unit: str, *, script: str = "") -> Service:
-        """Describe a unit; an init script stands in for one where given."""
+        """Describe a unit; without it, the init script ``script``, if given."""
         admin = self._tree.member(f"{_ADMIN_UNITS}/{unit}")
         if admin and (admin.target == "/dev/null"):
             return Service()
@@ -347,10 +348,11 @@ def _watched() -> Iterator[str]:
 
 
 def _may_replace_a_machine_id(entry: Entry) -> bool:
-    """Tell whether it may be such a file by another name, and no file.
+    """Tell whether an entry may become one of MACHINE_IDS and is not a file.
 
-    tar unpacks a member into the folder that an earlier link leads to; only
-    some links are remembered.
+    tar unpacks a member into the folder to which an earlier link leads, so its
+    real path may differ.  Only some links are remembered here, so the path
+    can't be resolved.
     """
     return (
         entry.path.endswith("/machine-id")

@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an image fits where the instances made of it will be."""
+"""Check that an image fits into the storage of its instances."""
 
 from dataclasses import dataclass
 
 from incus_testbed import errors
 
-#: Of a pool, what one system may take.
+#: A system may take the pool's size divided by this.
 _SHARE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where instances will be; sizes in bytes, None where not known."""
+    """The storage of instances; sizes are in bytes, None if unknown."""
 
     pool: str = ""
     pool_size: int | None = None
     device_size: int | None = None
-    #: What is told of a disk that is larger than its pool, or its device.
+    #: Advice for a disk that is larger than the pool, or than the device.
     enlarge_pool: str = ""
     enlarge_device: str = ""
     profile: str = ""
 
     def check_disk(self, size: int) -> None:
-        """Refuse a disk that the profiles' root device has no place for.
+        """Refuse a disk that is larger than the pool or the root device.
 
-        :raises errors.BadImage: with both sizes
+        :raises errors.BadImage: names both sizes
         """
         if self.pool_size is not None and size > self.pool_size:
             raise errors.BadImage(
@@ -42,11 +42,11 @@ class Place:
             )
 
     def check_tree(self, size: int) -> None:
-        """Refuse a system's files that would take more than half the pool.
+        """Refuse a system whose files take more than half of the pool.
 
-        There is the image, and what an instance made of it adds.
+        The pool holds the image, and the files that an instance adds.
 
-        :raises errors.BadImage: with both sizes
+        :raises errors.BadImage: names both sizes
         """
         if self.pool_size is not None and size > self.pool_size // _SHARE:
             raise errors.BadImage(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One import: from a file to an image that has its name."""
+"""Import one file: convert it, give it to Incus, and name the image."""
 
 import contextlib
 import logging
@@ -31,14 +31,14 @@ from incus_testbed.records import Image
 
 log = logging.getLogger(__name__)
 
-#: How often a name is tried that another's image had, and then did not.
+#: Attempts to create an alias that another image keeps taking and losing.
 _NAMINGS = 5
 
 
 class Import:
-    """An image in the making, under an alias that no image has.
+    """The import of one image under an alias that is still free.
 
-    Whoever runs it holds the alias's lock.
+    The caller of ``run`` must hold the alias's lock.
     """
 
     def __init__(
@@ -62,16 +62,17 @@ class Import:
         sha256: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[str, Image | None]:
-        """Import a source, whole or not at all.
+        """Import a source completely or not at all.
 
-        Returns the SHA-256 of the source, and the image that has the alias if
-        another user's process was first: then nothing was imported.
+        Returns the SHA-256 of the source.  If another user's process was
+        faster, also returns the image that has the alias; then nothing was
+        imported.
 
         :raises errors.BadImage: it can't become an image, or its SHA-256 is
             not ``sha256``
         """
         self._remove_unfinished()
-        # The process moves on in the very same open file.
+        # Now, because the process moves the position in the same open file.
         file, size = regular_file(source), size_of(source)
         with (
             scratch.file() as rootfs,
@@ -92,9 +93,9 @@ class Import:
         return result.sha256, other
 
     def _remove_unfinished(self) -> None:
-        """Remove what a process that was killed had imported, not named.
+        """Remove images that a killed process imported but did not name.
 
-        Another user's image is spared while its owner lives.
+        An image whose owner still runs is kept.
         """
         for image in self._incus.images():
             owner = labels.unfinished_by(image)
@@ -122,7 +123,7 @@ class Import:
         )
 
     def _write(self, result: Result, rootfs: IO[bytes]) -> str:
-        """Have Incus take an image without a name; return its fingerprint."""
+        """Import the image without a name; return its fingerprint."""
         with scratch.file() as text:
             text.write(self._metadata(result))
             text.flush()
@@ -159,9 +160,9 @@ class Import:
         )
 
     def _register(self, fingerprint: str) -> Image | None:
-        """Finish an image: the name comes last, so that it stands for all.
+        """Set the image's profiles, then its name, so that a name is complete.
 
-        Returns the image that has the name, if another has.
+        Returns the image that has the name, if another has it.
         """
         image = self._incus.image(fingerprint)
         self._incus.set_image_profiles(image, profiles.of(image, self._profile))
@@ -172,8 +173,8 @@ class Import:
             with contextlib.suppress(errors.NotFound):
                 return self._incus.image(self._alias)
         raise errors.AlreadyExists(
-            f"The alias {self._alias} comes and goes",
-            details="Others import it and remove it at the same time.",
+            f"The alias {self._alias} appears and disappears again and again",
+            details="Other processes import and remove it at the same time.",
             resolution="Try again.",
         )
 
@@ -188,10 +189,10 @@ def _check_whole(sha256: str, expected: str | None) -> None:
 
 
 def check_form(rootfs: IO[bytes], found: Description) -> None:
-    """Refuse what Incus would take for something else than it is.
+    """Refuse a file that Incus would not read as the image that it should be.
 
-    The server reads a disk as root, and whatever other file that names.  A
-    converting process that was taken over could have made such a one.
+    The server reads a disk as root, and any other file that the disk names.
+    The source may have taken over the converting process to make such a disk.
     """
     head = os.pread(rootfs.fileno(), qcow2.HEADER, 0)
     if found.machine is None:
@@ -200,7 +201,8 @@ def check_form(rootfs: IO[bytes], found: Description) -> None:
         fits = head.startswith(qcow2.MAGIC) and qcow2.header(head).plain
     if not fits:
         raise errors.BadImage(
-            "The file made the converting process write what is no image",
+            "The file made the converting process write something else than"
+            " an image",
             resolution="Do not use this file unless you know who made it.",
         )
 
@@ -211,15 +213,15 @@ def _tell(alias: str, found: Description) -> None:
         return
     if not found.is_read:
         log.warning(
-            "the disk's root file system can't be read here: %s is taken to"
-            " start Incus' agent, and to set up its network",
+            "the disk's root file system can't be read here: %s is assumed to"
+            " start Incus' agent and to set up its network",
             alias,
         )
     elif found.machine_ids:
         log.warning(
-            "the disk holds the id of one machine (/%s): all instances of %s"
-            " share it, and may be given the same address. Empty that file in"
-            " the disk, and import it again",
+            "the disk holds a fixed machine id (/%s): all instances of %s"
+            " share it, and may get the same address. Empty that file in the"
+            " disk, and import it again",
             ", /".join(found.machine_ids),
             alias,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an image says of itself: names for people, keys for this software."""
+"""Write and read image properties: labels for users, keys for this software."""
 
 import re
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from incus_testbed.owner import Owner
 from incus_testbed.records import Image
 
-# Image properties: which alias it was made for, by which process, and from
-# what.
+# Image properties: the alias that the image was made for, the process that
+# made it, and the SHA-256 of its file.
 _ALIAS = "incus-testbed.alias"
 _OWNER = "incus-testbed.owner"
 _SOURCE = "incus-testbed.sha256"
-# Its creation_date.  'incus publish' hands the properties on, through an
-# instance, to an image with other content and another date.
+# The image's creation_date.  'incus publish' copies the properties of an
+# instance's image to an image with other content and another date.
 _CREATED = "incus-testbed.created"
-# How many bytes it takes in a storage pool, when an instance was made of it.
+# Bytes that it takes in a storage pool, once an instance was made of it.
 _UNPACKED = "incus-testbed.unpacked-size"
-#: Set where an image may be removed for space.
+#: This property is set if the image may be removed for space.
 EVICTABLE = "incus-testbed.evictable"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What the caller knows of an image; None is read from the image.
+    """What the caller knows about an image; None is read from the image.
 
-    ``architecture`` is Debian's name.  They name and describe; what an image
-    needs is decided by what it holds.  ``evictable``: it can be made again, so
-    it may be removed for space.
+    ``architecture`` is Debian's name.  Labels only name and describe: the
+    content of an image decides what it needs.  ``evictable``: the image can be
+    made again, so it may be removed for space.
     """
 
     artifact_id: str | None = None
@@ -79,10 +79,10 @@ def unpacked_size(image: Image) -> int:
 
 
 def disk_use(image: Image) -> int:
-    """Return the bytes that an image takes in all.
+    """Return the bytes that an image takes in total.
 
-    That is its file in Incus' store and, once an instance was made of it, what
-    that unpacks to in the storage pool.
+    That is its file in Incus' store and, once an instance was made of it, its
+    unpacked copy in the storage pool.
     """
     return image.size + unpacked_size(image)
 
@@ -90,13 +90,13 @@ def disk_use(image: Image) -> int:
 def is_evictable(image: Image) -> bool:
     """Tell whether an image may be removed for space.
 
-    One that somebody gave another name is wanted.
+    An image to which somebody gave another name is kept.
     """
     return EVICTABLE in image.properties and image.aliases == (alias(image),)
 
 
 def unfinished_by(image: Image) -> Owner | None:
-    """Return who is to give an image its name; None if it needs none."""
+    """Return the process that has to name an image; None if none has to."""
     if image.aliases or not is_ours(image):
         return None
     return Owner.parse(image.properties.get(_OWNER, ""))

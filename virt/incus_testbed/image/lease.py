@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases: an image stays while a process may still launch instances of it."""
+"""Lease an image: keep it while this process may launch instances of it."""
 
 import time
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ _TRIES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """An image that is kept; as long as this process lives, at most."""
+    """An image that is kept until ``release`` or the end of this process."""
 
     incus: Incus
     name: str
     image: Image
 
     def release(self) -> None:
-        """Let the image go."""
+        """Allow the image to be removed."""
         claim.drop(self.incus, self.name)
 
 
 def take(incus: Incus, alias: str) -> Lease:
-    """Keep the image that an alias stands for now.
+    """Keep the image that an alias names now.
 
-    :raises errors.NotFound: it stands for none
-    :raises errors.Busy: it stands for another at each look
+    :raises errors.NotFound: it names none
+    :raises errors.Busy: it named another image at each attempt
     """
     for _ in range(_TRIES):
         image = _named(incus, alias)
@@ -51,7 +51,7 @@ def take(incus: Incus, alias: str) -> Lease:
 
 
 def _settled(incus: Incus, alias: str) -> Image:
-    """Return an alias's image when nobody is removing it any more."""
+    """Return an alias's image, once no process claims to remove it."""
     deadline = time.monotonic() + INSTANCE_LIMIT
     while True:
         image = _named(incus, alias)
@@ -59,15 +59,15 @@ def _settled(incus: Incus, alias: str) -> Image:
             return image
         if time.monotonic() > deadline:
             raise errors.TimedOut(
-                f"{alias} has been about to be removed for"
+                f"Another process has been removing {alias} for"
                 f" {INSTANCE_LIMIT:.0f} s"
             )
         time.sleep(_POLL)
 
 
 def _named(incus: Incus, alias: str) -> Image:
-    # One list of all images, not a question for each: between two answers the
-    # alias can go over to another image.
+    # This reads one list of all images: between two separate requests, the
+    # alias could move to another image.
     for image in incus.images():
         if alias in image.aliases:
             return image

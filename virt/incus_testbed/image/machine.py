@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The system on a disk, as far as it matters to who starts it."""
+"""Define what must be known of the system on a disk to start it."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,11 @@ from incus_testbed.image.facts import Facts
 
 @dataclass(frozen=True, kw_only=True)
 class BootLoader:
-    """Debian's names of the architectures it is for, and whether it starts
-    where secure boot is on.
-    """  # noqa: D205
+    """A disk's boot loaders.
+
+    ``architectures`` are Debian's names.  ``signed``: they start with secure
+    boot enabled.
+    """
 
     architectures: frozenset[str]
     signed: bool
@@ -20,11 +22,11 @@ class BootLoader:
 class Machine:
     """A disk's system.
 
-    ``size`` is the disk's, in bytes.  ``facts`` are None where its root file
-    system is none that can be read here; then the rest but for the boot
-    loader is taken to be as it should.  ``agent``: it starts Incus' agent by
-    itself.  ``has_9p``: each of its kernels can read what Incus shares.
-    ``network``: something configures a NIC in a virtual machine.
+    ``size`` is the disk's, in bytes.  ``facts`` is None if its root file
+    system can't be read here; then ``agent``, ``has_9p`` and ``network`` are
+    assumed to be true.  ``agent``: the system starts Incus' agent by itself.
+    ``has_9p``: each of its kernels can read the files that Incus shares.
+    ``network``: the system configures a virtual machine's NIC.
     """
 
     size: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Incus is told of an image: metadata.yaml and its templates."""
+"""Make an image's metadata for Incus: metadata.yaml and its templates."""
 
 import io
 import tarfile
@@ -36,13 +36,13 @@ def metadata_tar(
 ) -> bytes:
     """Return a tar archive that makes an Incus image of a root file system.
 
-    ``architecture`` is dpkg's name, ``creation_date`` in seconds since 1970.
-    The rest become the image's properties, with ``properties`` beside them.
-    ``profile`` is there for readers: Incus does not act on it.  Each instance,
-    and each copy of one, begins with the files ``emptied`` empty; these paths
-    are relative to the root.  They must lead through no link, because Incus
-    may follow one to the host's own files.  The same arguments give the same
-    bytes.
+    ``architecture`` is dpkg's name, ``creation_date`` is in seconds since
+    1970.  The other arguments become properties of the image, together with
+    ``properties``.  ``profile`` only informs a reader: Incus ignores it.
+    Each instance, and each copy of one, starts with the files ``emptied``
+    empty; their paths are relative to the root.  No part of these paths may be
+    a link, because Incus may follow it to files of the host.  The same
+    arguments give the same bytes.
 
     :raises errors.BadImage: Incus does not know the architecture
     """

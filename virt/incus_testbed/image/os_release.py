@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an image calls itself: os-release(5)."""
+"""Read an image's own name from os-release(5)."""
 
 import re
 import shlex
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def fields(text: str) -> dict[str, str]:
-    """Return the file's variables; a line that is none is passed over."""
+    """Return the file's variables; other lines are ignored."""
     found = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -21,9 +21,9 @@ def fields(text: str) -> dict[str, str]:
 
 
 def codename(release: Mapping[str, str], debian_version: str) -> str:
-    """Return a suite's name, empty where it is unknown.
+    """Return a suite's name, empty if unknown.
 
-    Before 2023 testing's os-release had no field for it.
+    Before 2023, os-release in Debian testing had no field for it.
     """
     if name := release.get("VERSION_CODENAME"):
         return name

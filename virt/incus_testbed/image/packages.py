@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What dpkg's own records say about a few packages."""
+"""Read dpkg's records of a few packages."""
 
 import itertools
 import re
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 
-#: Where the records are: one file, or one a package (as distroless has it).
+#: Place of the records: one file, or one file per package (in distroless).
 STATUS = "var/lib/dpkg/status"
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
 
-#: States (deb-status words) in which a package's files are not there.
+#: States (words of a Status field) in which a package's files are absent.
 _ABSENT = {"not-installed", "config-files"}
 
-#: How many records of the same few packages are looked at: more than a system
-#: of several architectures has.
+#: Records of the named packages that are read; a system with several
+#: architectures has fewer.
 _MOST_RECORDS = 100
 
-#: A real record has a few KB.
+#: Bytes of a record; a real one has a few KB.
 _MOST_BYTES = 1 << 16
 
 
@@ -33,11 +33,11 @@ class Package:
 
 
 def installed(status: bytes, names: tuple[str, ...]) -> dict[str, Package]:
-    """Return those of the named packages that a dpkg status file records.
+    """Return the named packages that are installed by a dpkg status file.
 
-    Only their paragraphs are parsed: a big system's file has thousands.  Of
-    several for one package, as for two architectures, the first that is
-    installed counts.
+    Only their paragraphs are parsed: a large system's file has thousands.  If
+    a package has several paragraphs, such as one per architecture, the first
+    installed one counts.
 
     :raises errors.BadImage: a record makes no sense
     """
@@ -73,8 +73,8 @@ def _paragraphs(status: bytes, wanted: re.Pattern[bytes]) -> Iterator[bytes]:
 
 def _package(paragraph: bytes) -> Package | None:
     """Read a record; None for a package whose files are not there."""
-    # It takes a quarter of the time that all of this takes to start, and only
-    # an import needs it.
+    # This import takes a quarter of the whole program's start-up time, and
+    # only an image import needs it.
     from debian.deb822 import Deb822  # noqa: PLC0415
 
     try:
@@ -95,5 +95,5 @@ def _senseless(details: str) -> errors.BadImage:
     return errors.BadImage(
         f"The records of dpkg in /{STATUS} make no sense",
         details=details,
-        resolution="Make the image anew.",
+        resolution="Build the image again.",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stream that is read on its way from one place to another."""
+"""Read a stream while it is copied from one place to another."""
 
 import io
 import tarfile
@@ -10,11 +10,11 @@ from incus_testbed.image.source import CHUNK
 
 
 class Passage(io.RawIOBase):
-    """A file to read forwards; what has been approved goes on unchanged.
+    """A file that is read forwards; approved bytes are copied unchanged.
 
-    Bytes before the approved position are handed to ``write`` as reading
-    moves beyond them.  What lies behind it stays, and can be read again.
-    Beyond it only a member's headers are read, up to the budget.
+    When reading moves past a byte before the approved position, the byte is
+    written with ``write``.  Bytes after that position stay in memory and can
+    be read again.  They may only be a member's headers, up to the budget.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Passage(io.RawIOBase):
     ) -> None:
         """Begin at position 0 with nothing approved.
 
-        ``read`` returns up to as many bytes as asked for, none at the end.
+        ``read`` returns at most as many bytes as requested, none at the end.
         """
         super().__init__()
         self._source = read
@@ -38,9 +38,9 @@ class Passage(io.RawIOBase):
         self.exhausted = False
 
     def approve(self, position: int) -> None:
-        """Let everything before a position, later than the last, go on.
+        """Approve all bytes before a position, which must be after the last.
 
-        :raises tarfile.ReadError: it is not later: a header lied
+        :raises tarfile.ReadError: it is not: a header has a wrong size
         """
         if position <= self.approved:
             raise tarfile.ReadError("a member ends before it begins")
@@ -51,7 +51,10 @@ class Passage(io.RawIOBase):
         return self._position
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position that has not been passed on."""
+        """Go to a position whose bytes have not been written yet.
+
+        :raises tarfile.ReadError: they have been written
+        """
         if whence != io.SEEK_SET or position < self._base:
             raise tarfile.ReadError("a header leads back before itself")
         self._position = position
@@ -61,7 +64,7 @@ class Passage(io.RawIOBase):
         """Return size bytes, fewer only at the end.
 
         :raises tarfile.ReadError: size is negative
-        :raises errors.BadImage: so much can't be a member's headers
+        :raises errors.BadImage: a member's headers would exceed the budget
         """
         if size < 0:
             raise tarfile.ReadError(f"{size} bytes are wanted")
@@ -83,7 +86,7 @@ class Passage(io.RawIOBase):
         return data
 
     def finish(self) -> Iterator[bytes]:
-        """Pass on what is approved; yield the rest, which does not go on."""
+        """Write the approved bytes; yield the rest, which is not written."""
         self.seek(self.approved)
         self._pass_on()
         yield bytes(self._buffer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the instances of the images that are imported will be."""
+"""Find the storage pool and root device of an imported image's instances."""
 
 import contextlib
 import re
@@ -19,13 +19,13 @@ _UNITS: dict[str, int] = {
 
 
 def place(incus: Incus, usual: str) -> Place:
-    """Return where the instances of the images that are imported will be.
+    """Return the storage of an imported image's instances.
 
-    ``usual`` is the profile that they get, virtual machines beside another.
-    What a profile that isn't there, or has no root device, says is left to the
-    launch.
+    ``usual`` is the profile that they get; virtual machines get another one
+    too.  A missing profile or root device is not an error here: the launch
+    reports it.
     """
-    # The last one that has a root device wins.
+    # Of a virtual machine's profiles, the last one with a root device counts.
     for name in (profiles.for_machines(usual), usual):
         with contextlib.suppress(errors.NotFound):
             devices = incus.profile(name)["devices"]
@@ -59,7 +59,7 @@ def _total(incus: Incus, pool: str) -> int | None:
 
 
 def parse(text: str) -> int | None:
-    """Return a size as Incus writes it, in bytes; None for anything else."""
+    """Return the bytes of a size in Incus's notation; None for other texts."""
     found = re.fullmatch(r"(\d+)\s*([a-zA-Z]*)", text)
     if not found or found[2] not in _UNITS:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which profiles the instances of an imported image get."""
+"""Choose the profiles of an imported image's instances."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from incus_testbed import errors
 from incus_testbed.client import Incus
 from incus_testbed.records import Image
 
-#: The profile's name where an admin has not chosen another (SPEC.md).
+#: The profile's name unless an admin has chosen another (SPEC.md).
 USUAL = "debusine"
 #: Key of the project's configuration: the name that the admin has chosen.
 KEY = "user.incus-testbed.profile"
@@ -16,7 +16,8 @@ KEY = "user.incus-testbed.profile"
 def chosen(incus: Incus) -> str:
     """Return the name of the profile that images of a project get.
 
-    Who may not look at the project, or gets no answer, has the usual one.
+    It is the usual one if this user may not read the project's configuration,
+    or if Incus does not answer.
     """
     try:
         return incus.project_config().get(KEY) or USUAL
@@ -25,7 +26,7 @@ def chosen(incus: Incus) -> str:
 
 
 def for_machines(profile: str) -> str:
-    """Return which one virtual machines have beside it, for their limits."""
+    """Return the second profile of virtual machines, which has their limits."""
     return f"{profile}-vm"
 
 

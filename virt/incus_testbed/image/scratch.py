@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large temporary files that no crash can leave behind."""
+"""Make large temporary files that no crash can leave behind."""
 
 import contextlib
 import errno
@@ -16,10 +16,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def file() -> Iterator[IO[bytes]]:
-    """Yield a file without a name: the kernel removes it, come what may.
+    """Yield a file without a name, which the kernel removes in every case.
 
-    :raises errors.NoSpace: it could not grow any more
-    :raises errors.Denied: no file can be made where it should be
+    :raises errors.NoSpace: the file can't grow any more
+    :raises errors.Denied: no file can be made in the folder
     """
     folder = _folder()
     try:
@@ -36,7 +36,7 @@ def file() -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def telling_full() -> Iterator[None]:
-    """Raise errors.NoSpace where a temporary file could not grow any more."""
+    """Raise errors.NoSpace if a temporary file can't grow any more."""
     try:
         yield
     except OSError as error:
@@ -46,14 +46,14 @@ def telling_full() -> Iterator[None]:
 
 
 def check_room(file: IO[bytes], size: int) -> None:
-    """Refuse to begin what will not fit where a temporary file is.
+    """Check that size bytes are free on the file system of a file.
 
-    :raises errors.NoSpace: there are less than size bytes
+    :raises errors.NoSpace: fewer bytes are free
     """
     free = _free(os.fstatvfs(file.fileno()))
     if free < size:
         error = full(
-            f"{size / 1e6:.0f} MB are needed, and {free / 1e6:.0f} MB free."
+            f"{size / 1e6:.0f} MB are needed, and {free / 1e6:.0f} MB are free."
         )
         error.lacking = size - free
         raise error
@@ -69,7 +69,7 @@ def _free(there: os.statvfs_result) -> int:
 
 
 def full(details: str = "") -> errors.NoSpace:
-    """Return the error for a temporary file that finds no room."""
+    """Return the error for a temporary file that has no room to grow."""
     return errors.NoSpace(
         f"No space left for the converted image in {_folder()}",
         details=details,
@@ -78,7 +78,7 @@ def full(details: str = "") -> errors.NoSpace:
 
 
 def tells_full(message: str) -> bool:
-    """Tell whether a program's message is that a disk is full."""
+    """Tell whether a program's message says that a disk is full."""
     return any(os.strerror(number) in message for number in _FULL)
 
 
@@ -88,5 +88,5 @@ def _folder() -> Path:
 
 
 def path(unnamed: IO[bytes]) -> str:
-    """Return a path by which a child process can open an unnamed file."""
+    """Return a path with which a child process can open an unnamed file."""
     return f"/proc/{os.getpid()}/fd/{unnamed.fileno()}"

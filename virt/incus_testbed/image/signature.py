@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a file's first bytes say it is."""
+"""Recognise the type of a file by its first bytes."""
 
 import tarfile
 
 from incus_testbed import errors
 
-#: How many of a file's first bytes are looked at.
+#: Number of first bytes that are examined.
 LENGTH = 8192
 
 _DISKS = (
@@ -43,7 +43,7 @@ _OTHERS = (
 
 
 def is_tar(head: bytes) -> bool:
-    """Return whether a file begins with a tar header, or with an end."""
+    """Return whether a file begins with a tar header or an end marker."""
     try:
         tarfile.TarInfo.frombuf(
             head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape"
@@ -59,7 +59,8 @@ def not_a_tarball(head: bytes) -> errors.BadImage:
     """Return the error for a file that begins with head, saying what it is."""
     if not head:
         return errors.BadImage(
-            "The file is empty", resolution="Fetch or make the file anew."
+            "The file is empty",
+            resolution="Download the file again, or build it again.",
         )
     if disk := _named(head, _OTHER_DISKS):
         return unusable_disk(f"It seems to be {disk}.")
@@ -67,13 +68,13 @@ def not_a_tarball(head: bytes) -> errors.BadImage:
     return errors.BadImage(
         "The file is not an archive that tar can read",
         details=f"It seems to be {seems}." if seems else "",
-        resolution="Give a tarball or a disk image: plain, or packed with "
+        resolution="Use a tarball or a disk image: plain, or packed with "
         "gzip, bzip2, xz or zstd.",
     )
 
 
 def is_disk(head: bytes) -> bool:
-    """Return whether a file begins as a raw disk does, or as qcow2."""
+    """Return whether a file begins like a raw disk or a qcow2 image."""
     return bool(_named(head, _DISKS))
 
 
@@ -82,8 +83,8 @@ def unusable_disk(details: str) -> errors.BadImage:
     return errors.BadImage(
         "The file is a disk image of a kind that can't be used",
         details=details,
-        resolution="Give a raw disk or a qcow2 image, packed or not, by itself:"
-        " qemu-img convert -O qcow2 FILE NEW makes one.",
+        resolution="Use one raw disk or qcow2 image, packed or not: qemu-img"
+        " convert -O qcow2 FILE NEW makes one.",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file that is converted, read once."""
+"""Read the file that is converted, once, and count and hash its bytes."""
 
 import errno
 import hashlib
@@ -9,16 +9,16 @@ import stat
 from collections.abc import Callable
 from typing import IO, Protocol, cast
 
-#: How much is asked for at once: large enough that Python is not felt.
+#: Bytes per read: so large that the time spent in Python does not matter.
 CHUNK = 1 << 20
 
 _ZEROS = bytes(CHUNK)
 
 
 class Readable(Protocol):
-    """What bytes can be read from: a file, a pipe, a download.
+    """Anything that bytes can be read from: a file, a pipe, a download.
 
-    If it has an attribute ``size``, that is how many there are.
+    An attribute ``size``, if there is one, is the number of bytes.
     """
 
     def read(self, size: int, /) -> bytes:
@@ -26,13 +26,14 @@ class Readable(Protocol):
 
 
 class SparseFile:
-    """A file on disk whose holes are not read, only told.
+    """A file on disk whose holes are not read, but returned as zeros.
 
-    Reading them would fill the page cache with zeros, of a disk image most.
+    Reading holes would fill the page cache with zeros, and most of a disk
+    image may be holes.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Read ``file`` from its beginning; its own position stays."""
+        """Read ``file`` from its beginning; do not move its position."""
         self._descriptor = file.fileno()
         self._place = 0
         self._data = self._hole = 0  # where the next data begins and ends
@@ -59,7 +60,7 @@ class SparseFile:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            # No data from here on.
+            # There is no more data.
             size = os.fstat(self._descriptor).st_size
             self._data = self._hole = max(self._place, size)
 
@@ -68,14 +69,14 @@ class Lookahead:
     """A stream whose first bytes can be seen before they are read."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
-        """Get the bytes from ``read``, up to as many as it is asked for."""
+        """Get bytes from ``read``, which may return fewer than requested."""
         self._next = read
         self._head = b""
 
     def head(self, size: int) -> bytes:
         """Return the first bytes, fewer than size if there are no more.
 
-        Only before the first ``read``, which returns them again.
+        Call this only before the first ``read``, which returns them again.
         """
         while len(self._head) < size:
             chunk = self._next(size - len(self._head))
@@ -92,25 +93,25 @@ class Lookahead:
         return data
 
     def drain(self) -> None:
-        """Read what is left."""
+        """Read the rest."""
         while self.read(CHUNK):
             pass
 
 
 class Source(Lookahead):
-    """The bytes that were given, counted and hashed on their way through."""
+    """The bytes of a source, counted and hashed as they are read."""
 
     def __init__(
         self, file: Readable, progress: Callable[[int], None] | None
     ) -> None:
-        """Read file from where it stands; tell progress how far it is."""
+        """Read file from its current position; report to ``progress``."""
         super().__init__(self._read_on)
         on_disk = regular_file(file)
         self._file = SparseFile(on_disk) if on_disk else file
-        #: The bytes that there are in all, 0 if that is not known.
+        #: Total number of bytes, 0 if unknown.
         self.total = size_of(file)
         self._progress = progress
-        #: What was raised by the file or by progress, and not by its bytes.
+        #: An exception of the file or of progress, not caused by the content.
         self.trouble: Exception | None = None
         self._hash = hashlib.sha256()
         self.size = 0
@@ -134,9 +135,9 @@ class Source(Lookahead):
 
 
 def regular_file(source: Readable) -> IO[bytes] | None:
-    """Return what is read, where it is a file on disk, at its beginning."""
-    opened = getattr(source, "file", source)  # tempfile wraps what it opens
-    # What unpacks a file, such as gzip's, has its descriptor too.
+    """Return the source's file if it is on disk and at its beginning."""
+    opened = getattr(source, "file", source)  # tempfile wraps its files
+    # Objects that unpack a file, such as gzip's, have its descriptor too.
     if not isinstance(getattr(opened, "raw", opened), io.FileIO):
         return None
     file = cast("IO[bytes]", opened)
@@ -146,7 +147,7 @@ def regular_file(source: Readable) -> IO[bytes] | None:
 
 
 def size_of(source: Readable) -> int:
-    """Return how many bytes there are to be read, 0 if that is not known."""
+    """Return the number of bytes in a source, 0 if unknown."""
     if file := regular_file(source):
         return os.fstat(file.fileno()).st_size
     size: int = getattr(source, "size", 0)

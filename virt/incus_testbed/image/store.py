@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images in Incus by alias: imported whole or not at all, listed, removed."""
+"""Import, list and remove images in Incus by alias."""
 
 import contextlib
 import logging
@@ -22,14 +22,14 @@ class Store:
     """The images of one Incus project."""
 
     def __init__(self, incus: Incus) -> None:
-        """Keep images through this client."""
+        """Use the project of this client."""
         self._incus = incus
 
     def find(self, alias: str) -> Image | None:
         """Return the image of an alias, whoever imported it."""
         with contextlib.suppress(errors.NotFound):
             image = self._incus.image(alias)
-            if alias in image.aliases:  # and it is no fingerprint
+            if alias in image.aliases:  # it could be a fingerprint
                 return image
         return None
 
@@ -54,12 +54,12 @@ class Store:
         if image is None:
             raise errors.NotFound(
                 f"There is no image {alias}",
-                resolution="'incus-testbed images' lists the images there are.",
+                resolution="'incus-testbed images' lists the images.",
             )
         if not labels.is_ours(image):
             raise errors.Denied(
                 f"{alias} was not imported by incus-testbed",
-                resolution=f"If it can go: incus image delete {alias}",
+                resolution=f"If nobody needs it: incus image delete {alias}",
             )
         if len(image.aliases) > 1:
             self._incus.delete_alias(alias)
@@ -76,23 +76,24 @@ class Store:
         generator: bytes | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
-        """Import a tarball or disk under an alias; tell if that was needed.
+        """Import a tarball or disk under an alias.
 
-        A system tarball becomes an image of containers, a disk one of virtual
-        machines: what it is is seen by its content.
+        A system tarball becomes an image for containers, a disk becomes one
+        for virtual machines; the content decides.
 
-        False means that the alias holds an image of this very source already,
-        perhaps because another process imported it while this one waited.
-        ``sha256`` (hexadecimal) is what the source has to have; given that,
-        it is read only if it is needed.  ``progress`` is called with the
-        count of source bytes read, several times a second; what it raises
-        ends the import.  ``generator`` replaces the systemd
-        generator that is put in.
+        Returns whether the import was needed.  False means that the alias
+        already names an image of the same source, perhaps because another
+        process imported it while this one waited.  ``sha256`` (hexadecimal) is
+        the expected checksum; if it is given, the source is read only if the
+        import is needed.  ``progress`` is called several times a second with
+        the number of source bytes read; an exception that it raises ends the
+        import.  ``generator`` replaces the systemd generator that is added.
 
-        An evictable image that is added as one that is not, is so no longer.
+        If the image exists and is evictable, and the label is not, the image
+        is no longer evictable.
 
         :raises errors.BadImage: the source can't become an image
-        :raises errors.AlreadyExists: the alias is taken by something else
+        :raises errors.AlreadyExists: the alias names another image
         """
         check_alias(alias)
         label = label or Labels()
@@ -103,7 +104,7 @@ class Store:
                 return False
             new = Import(self._incus, alias, label, generator)
             sha256, other = new.run(source, sha256, progress)
-            # The lock holds off this user's other processes only.
+            # The lock excludes only other processes of this user.
             if other:
                 self._reuse(other, alias, sha256, label)
             return other is None
@@ -111,7 +112,7 @@ class Store:
     def _reuse(
         self, present: Image, alias: str, sha256: str, label: Labels
     ) -> None:
-        """Take the image that is there, if it is the right one."""
+        """Use the existing image if it has the right content."""
         _check_same(present, alias, sha256)
         if labels.is_evictable(present) and not label.evictable:
             self._incus.unset_image_property(
@@ -127,7 +128,7 @@ class Store:
             f"image {alias} of {where}",
             timeout=IMAGE_LIMIT,
             on_wait=lambda: log.warning(
-                "another process imports %s: waiting for it", alias
+                "another process is importing %s: waiting for it", alias
             ),
             while_waiting=progress and (lambda: progress(0)),
         ):
@@ -135,22 +136,22 @@ class Store:
 
 
 def check_alias(alias: str) -> None:
-    """Refuse what Incus would take for something else than an alias.
+    """Refuse a name that Incus would not treat as an alias.
 
-    Incus 7.0 takes fewer characters than 6.0 did.
+    Incus 7.0 allows fewer characters than 6.0.
 
     :raises errors.BadImage: it isn't a name such as artifact/42
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w./~-]*", alias, re.ASCII):
         raise errors.BadImage(
             f"{alias!r} can't be an alias",
-            resolution="Give one such as artifact/42: letters, digits and"
-            " any of . / ~ _ -",
+            resolution="Use one such as artifact/42: letters, digits and any"
+            " of . / ~ _ -",
         )
 
 
 def content_alias(source: BinaryIO) -> str:
-    """Return the alias that a file gets for its content; rewinds it."""
+    """Return an alias made from a file's content; rewind the file."""
     digest = _digest(source, None)
     source.seek(0)
     return f"tarball/{digest[:16]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few members of an archive worth remembering, as a file tree."""
+"""Remember the few members of an archive that matter, as a file tree."""
 
 import dataclasses
 import posixpath
@@ -13,24 +13,25 @@ from incus_testbed.image.entry import Entry
 #: A real image has a few hundred; more is an attempt to fill the memory.
 _MOST_MEMBERS = 2000
 
-#: As the kernel has it.
+#: The kernel's limit of links in one path.
 _MOST_LINKS = 40
 
-#: Names that are gone through to resolve paths; of a real image some 10,000.
+#: Steps to resolve all paths, one for each name; a real image needs about
+#: 10,000.
 _MOST_STEPS = 1_000_000
 
 
 class _Node(dict[str, "_Node"]):
-    """What is at a path, and what is known below it."""
+    """The entry at a path, and the nodes below it."""
 
     entry: Entry | None = None
 
 
 class Tree:
-    """Members at watched paths; the later of two at one path counts.
+    """Members at watched paths; a later member replaces an earlier one.
 
-    ``paths`` are remembered together with every directory on the way there,
-    ``pattern`` matches further whole paths.
+    ``paths`` and all their parent directories are watched, and all paths that
+    match ``pattern`` as a whole.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Tree:
         pattern: str,
         budget: Budget | None = None,
     ) -> None:
-        """Say what is watched."""
+        """Set the watched paths."""
         self._paths = set(paths)
         for path in list(self._paths):
             self._paths.update(parents(path))
@@ -56,9 +57,9 @@ class Tree:
         return path in self._paths or bool(self._pattern.fullmatch(path))
 
     def remember(self, entry: Entry) -> None:
-        """Keep the entry where its path is watched.
+        """Keep the entry if its path is watched.
 
-        :raises errors.BadImage: there is absurdly much
+        :raises errors.BadImage: there are more than in any real system
         """
         if not self.watches(entry.path):
             return
@@ -81,20 +82,20 @@ class Tree:
         node.entry = dataclasses.replace(entry, content=entry.content or b"")
 
     def member(self, path: str) -> Entry | None:
-        """Return what is at a path; links among its parents are followed."""
+        """Return the entry at a path; links among its parents are followed."""
         parent, name = posixpath.split(path)
         folder = self._found(parent)[1]
         node = folder.get(name) if folder is not None else None
         return node.entry if node is not None else None
 
     def file(self, path: str) -> Entry | None:
-        """Return what is at a path when links are followed to their end."""
+        """Return the entry at a path; all links are followed."""
         node = self._found(path)[1]
         entry = node.entry if node is not None else None
         return entry if entry and entry.kind != "symlink" else None
 
     def text(self, path: str) -> str:
-        """Return a file's content, empty where there is none."""
+        """Return a file's content, empty if there is no such file."""
         found = self.file(path)
         return (
             found.content.decode(errors="replace")
@@ -105,7 +106,7 @@ class Tree:
     def directories(self) -> frozenset[str]:
         """Return the watched paths that are directories, or lead to one.
 
-        But for those that only the pattern matches.
+        Paths that only match the pattern are left out.
         """
         return frozenset(
             path
@@ -121,15 +122,15 @@ class Tree:
         )
 
     def target(self, path: str) -> str:
-        """Return the path a link finally leads to, whether watched or not."""
+        """Return the path to which a link finally leads, watched or not."""
         return self._found(path)[0]
 
     def _found(self, path: str) -> tuple[str, _Node | None]:
-        """Follow all links of a path; return where it leads, and its node.
+        """Follow all links of a path; return the final path and its node.
 
-        Of links that lead in a circle it is the path itself, and no node.
+        If the links lead in a circle, return the path itself and None.
 
-        :raises errors.BadImage: paths take absurdly long to follow
+        :raises errors.BadImage: too many steps are needed
         """
         todo = path.split("/")[::-1]
         done: list[str] = []
@@ -141,8 +142,8 @@ class Tree:
             if self._steps > _MOST_STEPS:
                 raise errors.BadImage(
                     "The image's symbolic links are too long",
-                    details=f"One of them is reached by way of /{path[:200]}.",
-                    resolution="Make the image anew, without them.",
+                    details=f"One of them is on the way to /{path[:200]}.",
+                    resolution="Build the image again, without them.",
                 )
             if name in {"", "."}:
                 continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a systemd unit file says about enabling it."""
+"""Read from a systemd unit file how the unit is enabled."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Install:
-    """The [Install] section: whose links, and which other units."""
+    """The [Install] section of a unit file."""
 
     wanted_by: tuple[str, ...] = ()
     alias: tuple[str, ...] = ()
@@ -15,7 +15,10 @@ class Install:
 
 
 def install(text: str) -> Install:
-    """Read a unit file's [Install] section; continued lines don't occur."""
+    """Read a unit file's [Install] section; continued lines aren't handled.
+
+    The units that are read here have none.
+    """
     section = re.search(r"(?ms)^\[Install\]$(.*?)(?=^\[|\Z)", text)
     lines = section[1] if section else ""
 

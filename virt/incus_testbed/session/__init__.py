@@ -9,16 +9,17 @@ takes that for the end of what it can read (seen with Incus 6.0.4).  Here what
 cannot be sent never stops what can be read, and output that the daemon did
 not mark as complete is a failure.
 
-    session --socket=PATH --project=NAME [--failure-status=N]
-        [--status-for-255=N] [--user=UID] [--group=GID] [--cwd=PATH]
-        [--env=NAME=VALUE]... INSTANCE COMMAND...
+    session --socket=PATH --project=NAME [--first=FD]
+        INSTANCE COMMAND...
 
 Standard input, output and error are the command's, and so is the exit status:
-128 + N where signal N killed it, and --status-for-255 in place of a 255.
-Where the command was not run, or not to its end as far as is known, the status
-is --failure-status (125), and the last line of standard error is
-"incus-testbed: " and the reason, which begins with "timed out: " where the
-daemon did not answer in time.
+128 + N where signal N killed it.  What can be read from the descriptor --first
+is input too, before the other.  Where the command was not run, or not to its
+end as far as is known, the status is 125, and the last line of standard error
+is "incus-testbed: " and the reason, for people.
+
+Where only the answer of a command is wanted, run() of the module command does
+the same within a process: see transport.py.
 
 SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 go to the command.  If
 this process dies, the daemon kills the command.

@@ -18,10 +18,6 @@ CHUNK = 1 << 17
 LIMIT = 60.0
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
-#: What the reason of a failure begins with where the daemon did not answer in
-#: time: another process reads it.
-TIMED_OUT = "timed out: "
-
 #: What needs no quoting in a URL (RFC 3986, 2.3).
 _URL_SAFE = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -42,17 +38,40 @@ NOT_ATTACHED = "Failed to retrieve PID of executing child process"
 
 
 class Failure(Exception):
-    """The command was not run, or not to its end as far as is known."""
+    """The command was not run, or not to its end as far as is known.
+
+    Or a question was not answered.  The message says why, for people.
+    """
 
 
-class NotStarted(Failure):
+class Unreachable(Failure):
+    """Nobody answers where the daemon should be."""
+
+
+class Lost(Failure):
+    """The daemon has begun to answer, and does not go on."""
+
+
+class Denied(Failure):
+    """The daemon is not there for this user."""
+
+
+class Late(Failure):
+    """The daemon did not answer in time."""
+
+
+class Refused(Failure):
+    """The daemon says no; the message is its own."""
+
+
+class NotStarted(Refused):
     """The command was not run, and may be if it is tried again."""
 
 
-def failure(message: str) -> Failure:
+def refusal(message: str) -> Refused:
     """Return the failure that a message of the daemon stands for."""
     not_started = any(text in message for text in (*TOO_SLOW, NOT_ATTACHED))
-    return NotStarted(message) if not_started else Failure(message)
+    return NotStarted(message) if not_started else Refused(message)
 
 
 def quoted(word: str) -> str:
@@ -68,15 +87,14 @@ def connect(path: str, limit: float) -> _socket.socket:
 
     So many seconds are then the limit of each read and write.
 
-    :raises Failure: nobody answers there, or not to us
-    :raises TimeoutError: the daemon takes no connection in time
+    :raises Failure: nobody answers there, or not to us, or not in time
     """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.settimeout(limit)
     deadline = time.monotonic() + limit
     while not _connected(connection, path):
         if time.monotonic() > deadline:
-            raise TimeoutError
+            raise Late(f"no connection within {limit:g} s")
         time.sleep(_PAUSE)
     return connection
 
@@ -92,12 +110,12 @@ def _connected(connection: _socket.socket, path: str) -> bool:
     except BlockingIOError:
         return False
     except PermissionError:
-        raise Failure(
+        raise Denied(
             "You don't have the needed permissions to talk to the Incus daemon"
             f" (socket path: {path})"
         ) from None
     except OSError as error:
-        raise Failure(
+        raise Unreachable(
             "The Incus daemon doesn't appear to be started"
             f" (socket path: {path}): {error}"
         ) from None
@@ -111,7 +129,8 @@ def ask(
 
     HTTP/1.0 is what has the server close the connection after its answer.
 
-    :raises TimeoutError: as connect(), and so do reads of the answer
+    :raises Failure: as connect()
+    :raises OSError: it is lost, or does not take the request in time
     """
     connection = connect(path, limit)
     content = (body or "").encode()
@@ -125,15 +144,27 @@ def ask(
     return connection
 
 
-def receive_all(connection: _socket.socket) -> bytes:
-    """Return what a peer sends until it closes the connection."""
+def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
+    """Return what the daemon's answer to a request is about.
+
+    :raises Failure: there is none, or it is an error
+    """
     received = []
-    while data := connection.recv(CHUNK):
-        received.append(data)
-    return b"".join(received)
+    try:
+        connection = ask(path, target, limit, body)
+        try:
+            while data := connection.recv(CHUNK):
+                received.append(data)
+        finally:
+            connection.close()
+    except TimeoutError:
+        raise Late(f"no answer within {limit:g} s") from None
+    except OSError as error:
+        raise Lost(f"lost the Incus daemon: {error}") from None
+    return metadata(b"".join(received))
 
 
-def metadata(answer: bytes) -> "dict[str, Any]":
+def metadata(answer: bytes) -> "Any":
     """Return what an answer of the daemon is about.
 
     :raises Failure: it is an error, or not an answer of Incus
@@ -141,10 +172,7 @@ def metadata(answer: bytes) -> "dict[str, Any]":
     try:
         answered = document.decode(answer.partition(b"\r\n\r\n")[2].decode())
         if answered["type"] != "error":
-            result: dict[str, Any] = answered["metadata"]
-            return result
+            return answered["metadata"]
     except (ValueError, KeyError, TypeError):
-        raise Failure(
-            "unexpected EOF: the Incus daemon did not answer, or not whole"
-        ) from None
-    raise failure(answered["error"])
+        raise Lost("the Incus daemon did not answer, or not whole") from None
+    raise refusal(answered["error"])

@@ -3,27 +3,142 @@
 
 import os
 import select
+import time
 
-from .api import CHUNK, LIMIT, Failure, ask, failure, metadata, receive_all
-from .streams import Control, Input, Output
-from .websocket import open_websocket
+from . import document
+from .api import (
+    CHUNK,
+    LIMIT,
+    Failure,
+    Late,
+    Lost,
+    NotStarted,
+    ask,
+    get,
+    metadata,
+    quoted,
+    refusal,
+)
+from .websocket import Websocket, open_websocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from .streams import Control, Input, Output
+
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
+    #: Takes what goes before the input, and the websockets control, stdin,
+    #: stdout and stderr.
+    Attach = Callable[
+        [bytes, Websocket, Websocket, Websocket, Websocket],
+        tuple[Control, Input, Output, Output],
+    ]
+
+#: How often a command is tried that did not start, and seconds between.
+_TRIES, _PAUSE = 3, 0.05
+
+
+def _utf8(word: str) -> str:
+    """Return a word of the command line as what JSON can carry.
+
+    :raises Failure: it cannot
+    """
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeDecodeError:
+        raise Failure(
+            f"Incus can pass on UTF-8 only, not {os.fsencode(word)!r}"
+        ) from None
+
+
+def request(
+    command: "Sequence[str]", environment: "dict[str, str] | None" = None
+) -> str:
+    """Return the request that starts a command: InstanceExecPost."""
+    return document.encode(
+        {
+            "command": [_utf8(word) for word in command],
+            "environment": {
+                _utf8(name): _utf8(value)
+                for name, value in (environment or {}).items()
+            },
+            "interactive": False,
+            "wait-for-websocket": True,
+            "user": 0,
+            "group": 0,
+            "cwd": "",
+        }
+    )
+
+
+def run(
+    path: str,
+    instance: str,
+    project: str,
+    body: str,
+    *,
+    first: bytes,
+    attach: "Attach",
+    limit: float | None = None,
+    deadline: float | None = None,
+) -> int:
+    """Run a command to its end; return its status.
+
+    ``body`` is the request, ``first`` is for ``attach``.  One that did not
+    start is tried again, with the same input.  Each answer of the daemon may
+    take ``limit`` seconds; ``deadline`` is the time.monotonic() to give up at.
+
+    :raises Failure: it was not run, or not to its end as far as is known
+    :raises Expired: it has not ended by the deadline, and was killed
+    """
+    query = f"?project={quoted(project)}"
+    tries = _TRIES
+    while True:
+        tries -= 1
+        session = None
+        try:
+            session = Session(
+                path,
+                f"/1.0/instances/{quoted(instance)}/exec{query}",
+                query,
+                body,
+                first=first,
+                attach=attach,
+                limit=limit or LIMIT,
+            )
+            return session.run(deadline)
+        except NotStarted:
+            taken = session.taken if session else first
+            if not tries or taken is None:
+                raise
+            first = taken
+        except TimeoutError:
+            raise Late(f"no answer within {limit or LIMIT:g} s") from None
+        except OSError as error:
+            raise Lost(f"lost the Incus daemon: {error}") from None
+        finally:
+            if session:
+                session.close()
+        time.sleep(_PAUSE)
+
+
+class Expired(Exception):
+    """A command has used up its time."""
 
 
 class Operation:
     """How the daemon says that the command has ended."""
 
-    def __init__(self, path: str, target: str, query: str) -> None:
+    def __init__(
+        self, path: str, target: str, query: str, limit: float
+    ) -> None:
         """Ask when it ends."""
         self._path = path
         self._target = f"{target}{query}"
-        self._connection = ask(path, f"{target}/wait{query}", LIMIT)
+        self._limit = limit
+        self._connection = ask(path, f"{target}/wait{query}", limit)
         self._answer = bytearray()
         self._outcome: dict[str, Any] | Failure | None = None
 
@@ -50,7 +165,7 @@ class Operation:
         except Failure as problem:
             self._outcome = problem
 
-    def _end(self) -> "dict[str, Any]":
+    def _end(self) -> "Any":
         """Return the operation as it ended.
 
         For a status of 126 or 127 the operation itself has failed; then the
@@ -61,10 +176,13 @@ class Operation:
             return metadata(bytes(self._answer))
         except Failure as problem:
             try:
-                answer = ask(self._path, self._target, LIMIT)
-                return metadata(receive_all(answer))
-            except (Failure, TimeoutError):
+                return get(self._path, self._target, self._limit)
+            except Failure:
                 raise problem from None
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._connection.close()
 
     def result(self) -> tuple[int, str]:
         """Return the command's status and what the daemon says of it.
@@ -76,7 +194,7 @@ class Operation:
         operation = self._outcome or {}
         status = (operation.get("metadata") or {}).get("return", -1)
         if status < 0:
-            raise failure(operation.get("err") or "the command's end is lost")
+            raise refusal(operation.get("err") or "the command's end is lost")
         return status, operation["err"]
 
 
@@ -84,54 +202,75 @@ class Session:
     """A command that was started, and all its connections."""
 
     def __init__(
-        self, path: str, instance: str, query: str, body: str, first: bytes
+        self,
+        path: str,
+        target: str,
+        query: str,
+        body: str,
+        *,
+        first: bytes,
+        attach: "Attach",
+        limit: float,
     ) -> None:
-        """Have the daemon start a command, with ``first`` before the input.
+        """Have the daemon start a command.
+
+        Each request may take ``limit`` seconds.
 
         :raises Failure: it does not
-        :raises TimeoutError: the daemon does not answer in time
+        :raises OSError: it is lost, or does not answer in time
         """
-        start = f"/1.0/instances/{instance}/exec{query}"
-        made = metadata(receive_all(ask(path, start, LIMIT, body)))
+        made = get(path, target, limit, body)
         operation = f"/1.0/operations/{made['id']}"
         # Asked at once: it is forgotten some seconds after its end.
-        self._operation = Operation(path, operation, query)
-        # The command starts when it has the three others.
-        control, stdin, stdout, stderr = (
-            open_websocket(
-                path,
-                f"{operation}/websocket{query}"
-                f"&secret={made['metadata']['fds'][name]}",
+        self._operation = Operation(path, operation, query, limit)
+        self._websockets: list[Websocket] = []
+        try:
+            # The command starts when it has the three others.
+            for name in ("control", "0", "1", "2"):
+                secret = made["metadata"]["fds"][name]
+                target = f"{operation}/websocket{query}&secret={secret}"
+                self._websockets.append(open_websocket(path, target, limit))
+            self._control, self._input, stdout, stderr = attach(
+                first, *self._websockets
             )
-            for name in ("control", "0", "1", "2")
-        )
-        self._control = Control(control)
-        self._input = Input(stdin, 0, first)
-        self._outputs = Output(stdout, 1), Output(stderr, 2)
+        except BaseException:
+            self.close()
+            raise
+        self._outputs = stdout, stderr
 
     @property
     def taken(self) -> bytes | None:
         """The input so far, or None where that was too much to keep."""
         return self._input.taken
 
-    def run(self) -> int:
+    def close(self) -> None:
+        """End the session; a command that is still running is killed."""
+        self._operation.close()
+        for websocket in self._websockets:
+            websocket.close()
+
+    def run(self, deadline: float | None = None) -> int:
         """Carry everything to and fro until the end; return the status.
 
+        ``deadline`` is the time.monotonic() to give up at.
+
         :raises Failure: the end is not known, or not all output came
+        :raises Expired: the command has not ended by the deadline
         """
         parts = (self._operation, *self._outputs, self._input, self._control)
         for output in self._outputs:
             output.receive()  # what came with the handshake
         while not self._finished():
             wait_for(
-                [interest for part in parts for interest in part.interests()]
+                [interest for part in parts for interest in part.interests()],
+                deadline,
             )
         status, said = self._operation.result()
         if not all(output.whole for output in self._outputs):
-            raise Failure("unexpected EOF: not all of the output has come")
+            raise Lost("not all of the output has come")
         if said and not self._outputs[1].used:
             # A command that is not there: no shell has said so.
-            complain(said)
+            self._outputs[1].complain(said)
         return status
 
     def _finished(self) -> bool:
@@ -142,24 +281,21 @@ class Session:
 
 def wait_for(
     interests: "Sequence[tuple[int, int, Callable[[], None]]]",
+    deadline: float | None,
 ) -> None:
     """Wait until one of these descriptors is ready, and call its function."""
+    left = None
+    if deadline is not None:
+        left = (deadline - time.monotonic()) * 1000
+        if left <= 0:
+            raise Expired
     poll = select.poll()
     events: dict[int, int] = {}
     for fd, event, _ in interests:
         events[fd] = events.get(fd, 0) | event
         poll.register(fd, events[fd])
     errors = select.POLLERR | select.POLLHUP
-    ready = dict(poll.poll())
+    ready = dict(poll.poll(left))
     for fd, event, act in interests:
         if ready.get(fd, 0) & (event | errors):
             act()
-
-
-def complain(message: str) -> None:
-    """Say something on standard error, as one line."""
-    line = f"incus-testbed: {' '.join(message.split())}\n"
-    try:
-        os.write(2, line.encode(errors="replace"))
-    except OSError:  # nobody listens: the status has to do
-        return

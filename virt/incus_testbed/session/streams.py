@@ -13,6 +13,7 @@ from .websocket import BINARY, TEXT, Websocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
 
@@ -61,18 +62,53 @@ def put_at_once(fd: int, data: memoryview) -> int:
 
 
 class Output:
+    """Standard output or error: from a websocket, to be kept."""
+
+    def __init__(self, websocket: Websocket) -> None:
+        """Keep what comes on the websocket."""
+        self._websocket = websocket
+        self.data = bytearray()
+        self.used = False
+        self.whole = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more will come."""
+        return not self._websocket.open
+
+    def interests(self) -> "Interests":
+        """Return what to wait for."""
+        if self._websocket.open:
+            yield self._websocket.fd, select.POLLIN, self.receive
+
+    def receive(self) -> None:
+        """Take what has come."""
+        for opcode, piece in self._websocket.receive():
+            if opcode == BINARY and not self.whole:
+                self._take(piece)
+                self.used = True
+            elif opcode == TEXT:  # the end of the stream, whatever it says
+                self.whole = True
+
+    def _take(self, piece: bytes) -> None:
+        self.data += piece
+
+    def complain(self, message: str) -> None:
+        """Say something in place of the command."""
+        self.data += message.encode()
+
+
+class CarriedOutput(Output):
     """Standard output or error: from a websocket to a file descriptor."""
 
     def __init__(self, websocket: Websocket, fd: int) -> None:
         """Carry what comes on the websocket to the descriptor."""
-        self._websocket = websocket
+        super().__init__(websocket)
         self._fd = fd
         self._put = put_file if is_regular_file(fd) else put_at_once
         self._writable = select.poll()
         self._writable.register(fd, select.POLLOUT)
         self._unwritten: list[memoryview] = []
-        self.used = False
-        self.whole = False
 
     @property
     def finished(self) -> bool:
@@ -83,18 +119,20 @@ class Output:
         """Return what to wait for: new output only when the old is gone."""
         if self._unwritten:
             yield self._fd, select.POLLOUT, self.write
-        elif self._websocket.open:
-            yield self._websocket.fd, select.POLLIN, self.receive
+        else:
+            yield from super().interests()
 
     def receive(self) -> None:
         """Take what has come and write as much as goes."""
-        for opcode, piece in self._websocket.receive():
-            if opcode == BINARY and not self.whole:
-                self._unwritten.append(memoryview(piece))
-                self.used = True
-            elif opcode == TEXT:  # the end of the stream, whatever it says
-                self.whole = True
+        super().receive()
         self.write()
+
+    def _take(self, piece: bytes) -> None:
+        self._unwritten.append(memoryview(piece))
+
+    def complain(self, message: str) -> None:
+        """Say something in place of the command, as one line."""
+        complain(message)
 
     def write(self) -> None:
         """Write as much as goes without blocking.
@@ -126,16 +164,23 @@ class Output:
 
 
 class Input:
-    """Standard input: from a file descriptor to a websocket."""
+    """Standard input: to a websocket."""
 
-    def __init__(self, websocket: Websocket, fd: int, first: bytes) -> None:
-        """Carry ``first``, then what the descriptor gives, to the websocket."""
+    def __init__(
+        self, websocket: Websocket, first: bytes, fd: int = -1
+    ) -> None:
+        """Carry ``first``, then what a descriptor gives, to the websocket.
+
+        -1 gives nothing.
+        """
         self._websocket = websocket
         self._fd = fd
         self._ended = False
         self._taken = bytearray(first)
         if first:
             websocket.send(BINARY, first)
+        if fd < 0:
+            self._end()
 
     @property
     def taken(self) -> bytes | None:
@@ -157,6 +202,10 @@ class Input:
         for _ in self._websocket.receive():
             pass
 
+    def _end(self) -> None:
+        self._ended = True
+        self._websocket.send(TEXT, b"")
+
     def _read(self) -> None:
         try:
             data = os.read(self._fd, CHUNK)
@@ -169,30 +218,51 @@ class Input:
                 self._taken += data
             self._websocket.send(BINARY, data)
         else:
-            self._ended = True
-            self._websocket.send(TEXT, b"")
+            self._end()
+
+
+def on_signals(handle: "Callable[[int, Any], None]") -> None:
+    """Handle the signals that are for the command, but those ignored."""
+    for number in _FORWARDED:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, handle)
 
 
 class Control:
-    """Signals: from this process to the command."""
+    """What keeps the command running: it is killed when this is closed."""
 
     def __init__(self, websocket: Websocket) -> None:
-        """Forward from now on what is not ignored."""
+        """Keep it running."""
         self._websocket = websocket
-        self._signals, alarm = os.pipe()
-        os.set_blocking(alarm, False)
-        _signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        for number in _FORWARDED:
-            if _signal.getsignal(number) != _signal.SIG_IGN:
-                _signal.signal(number, lambda *_: None)
 
     def interests(self) -> "Interests":
         """Return what to wait for."""
-        yield self._signals, select.POLLIN, self._forward
         if self._websocket.open:
             yield self._websocket.fd, select.POLLIN, self._receive
             if not self._websocket.idle:
                 yield self._websocket.fd, select.POLLOUT, self._websocket.flush
+
+    def _receive(self) -> None:
+        """Answer pings, and notice the end of the command."""
+        for _ in self._websocket.receive():
+            pass
+
+
+class Signals(Control):
+    """Signals: from this process to the command."""
+
+    def __init__(self, websocket: Websocket) -> None:
+        """Forward from now on what is not ignored."""
+        super().__init__(websocket)
+        self._signals, alarm = os.pipe()
+        os.set_blocking(alarm, False)
+        _signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        on_signals(lambda *_: None)
+
+    def interests(self) -> "Interests":
+        """Return what to wait for."""
+        yield self._signals, select.POLLIN, self._forward
+        yield from super().interests()
 
     def _forward(self) -> None:
         for number in os.read(self._signals, CHUNK):
@@ -201,10 +271,14 @@ class Control:
             message = document.encode({"command": "signal", "signal": number})
             self._websocket.send(TEXT, message.encode())
 
-    def _receive(self) -> None:
-        """Answer pings, and notice the end of the command."""
-        for _ in self._websocket.receive():
-            pass
+
+def complain(message: str) -> None:
+    """Say something on standard error, as one line."""
+    line = f"incus-testbed: {' '.join(message.split())}\n"
+    try:
+        os.write(2, line.encode(errors="replace"))
+    except OSError:  # nobody listens: the status has to do
+        return
 
 
 def die(number: int) -> None:

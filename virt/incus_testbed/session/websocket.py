@@ -3,7 +3,7 @@
 
 import _socket
 
-from .api import CHUNK, LIMIT, Failure, connect
+from .api import CHUNK, Failure, Lost, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,13 +159,13 @@ class Websocket:
         self._connection.close()
 
 
-def open_websocket(path: str, target: str) -> Websocket:
+def open_websocket(path: str, target: str, limit: float) -> Websocket:
     """Return a websocket of the daemon.
 
     :raises Failure: it does not open one
-    :raises TimeoutError: it does not answer in time
+    :raises OSError: it is lost, or does not answer in time
     """
-    connection = connect(path, LIMIT)
+    connection = connect(path, limit)
     connection.sendall(
         f"GET {target} HTTP/1.1\r\n"
         "Host: incus\r\n"
@@ -178,7 +178,7 @@ def open_websocket(path: str, target: str) -> Websocket:
     while b"\r\n\r\n" not in answer:
         data = connection.recv(CHUNK)
         if not data:
-            raise Failure("unexpected EOF: the Incus daemon closed a websocket")
+            raise Lost("the Incus daemon closed a websocket")
         answer += data
     if b" 101 " not in answer.partition(b"\r\n")[0]:
         raise Failure("the Incus daemon refuses to open a websocket")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""autopkgtest's virtualisation server on Incus."""
+"""autopkgtest's virtualisation server for Incus."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of the virt server, with the options of virt-incus."""
+"""The virt server's command line: the options of autopkgtest-virt-incus."""
 
 import argparse
 
@@ -12,7 +12,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Use it as: autopkgtest PACKAGE -- incus-testbed IMAGE",
     )
     result.add_argument(
-        "-d", "--debug", action="store_true", help="say what is done"
+        "-d", "--debug", action="store_true", help="show debug messages"
     )
     result.add_argument(
         "-r", "--remote", help="use this remote (see: incus remote list)"
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--delete-existing",
         action="store_true",
-        help="with --name: remove an instance that has the name",
+        help="with --name: first remove an instance that has this name",
     )
     result.add_argument(
         "image",
@@ -36,6 +36,6 @@ def parser() -> argparse.ArgumentParser:
         "launch_arguments",
         metavar="...",
         nargs=argparse.REMAINDER,
-        help="the rest goes to 'incus launch'",
+        help="everything after the image goes to 'incus launch'",
     )
     return result

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies out of a testbed, in place of VirtSubproc's.
+"""Copy files and folders out of a testbed, instead of VirtSubproc.
 
-VirtSubproc unpacks what the testbed sends into a folder that may be there,
-with GNU tar, which follows the links that an earlier copy has left in it.
+VirtSubproc uses GNU tar to unpack what the testbed sends, into a folder that
+may already exist.  GNU tar follows links that an earlier copy has left there.
 """
 
 import contextlib
@@ -22,15 +22,16 @@ from incus_testbed.copyout.source import Ended, Source
 from incus_testbed.copyout.tree import LeftOut, Link
 from incus_testbed.errors import printable
 
-# The format is the one that copyout.archive reads, whatever the guest's
-# environment says.
+# TAR_OPTIONS is cleared so that the guest's environment can't change the
+# format, which is the one that copyout.archive reads.
 _SEND_FOLDER = (
     "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu --create --file=- ."
 )
 _SEND_FILE = "cat <{}"
 _MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
 
-#: Folders whose links are remembered, and characters of a name that are shown.
+#: How many folders we remember the links of, and how many characters of a name
+#: we show.
 _REMEMBERED = 16
 _SHOWN = 300
 
@@ -38,26 +39,26 @@ TimeLimit = Callable[[], AbstractContextManager[None]]
 
 
 class Copies:
-    """The copies of one server, which remembers what had no place here.
+    """The copies of one server, which remembers the links that it left out.
 
-    autopkgtest copies a package's source out, and into the next testbed.
-    There the links that must not be on this machine are wanted again.
+    autopkgtest copies a package's source out of a testbed and into the next
+    one.  The links that must not be on this machine are needed again there.
     """
 
     def __init__(self) -> None:
-        """Nothing has been copied."""
+        """Start without any copies."""
         self._links: dict[str, list[Link]] = {}
 
     def copy_folder(
         self, auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
     ) -> list[str]:
-        """Copy a folder out of the testbed; say what has no place here.
+        """Copy a folder out of the testbed; return what was left out.
 
-        That is a line for each thing.  ``auxverb``: the words that run a
-        command in the testbed.  ``limit`` makes the copy end in time; to
-        remove what is left of it may take longer.
+        That is a line for each entry.  ``auxverb``: the words that run a
+        command in the testbed.  ``limit`` is the time limit of the copy;
+        removing an incomplete copy may take longer.
 
-        :raises errors.TestbedError: the copy failed, and nothing is left of it
+        :raises errors.TestbedError: the copy failed, and was removed
         :raises OSError: ``here`` can't be used
         """
         limits = Limits.from_environment()
@@ -72,7 +73,7 @@ class Copies:
     def copy_file(
         auxverb: Sequence[str], there: str, here: str, limit: TimeLimit
     ) -> None:
-        """Copy a file out of the testbed; raises what copy_folder() does."""
+        """Copy a file out of the testbed; raises the same as copy_folder()."""
         limits = Limits.from_environment()
         target = Path(here)
         if copy.is_device(target):
@@ -87,9 +88,11 @@ class Copies:
     def put_links_back(
         self, auxverb: Sequence[str], here: str, there: str, timeout: float
     ) -> None:
-        """Make the links of a copied folder where it is copied to.
+        """Make the remembered links of a folder again, in the testbed.
 
-        :raises errors.TestbedError: that failed
+        ``here`` is the folder on this machine, which was copied to ``there``.
+
+        :raises errors.TestbedError: the links can't be made
         """
         links = self._links.get(os.path.realpath(here))
         if links:
@@ -103,13 +106,14 @@ class Copies:
 
     def _remember(self, here: str, links: list[Link]) -> None:
         self._links.pop(here, None)
-        # The source comes first, and hostile tests have many more folders.
+        # The package's source is copied first; hostile tests copy many more
+        # folders.
         if links and len(self._links) < _REMEMBERED:
             self._links[here] = links
 
 
 def _complaints(left_out: LeftOut) -> Iterator[str]:
-    """Yield what to say of what was left out, each in one line."""
+    """Yield one line for each entry that was left out."""
     for path, why in left_out.first:
         name = printable(os.fsdecode(path))
         yield f"left out {name[:_SHOWN]}: {why}"
@@ -120,7 +124,7 @@ def _complaints(left_out: LeftOut) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
-    """Have the testbed send something, which has to be read to its end.
+    """Let the testbed send data, which has to be read to its end.
 
     :raises errors.CommandFailed: the testbed failed to send all of it
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals that tell the server to end."""
+"""Handle signals that end the server."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ class Interrupted(BaseException):
         self.number = number
 
     def die(self) -> None:
-        """End as the signal would have ended this process."""
+        """End this process by the signal, as if it had not been caught."""
         signal.signal(self.number, signal.SIG_DFL)
         os.kill(os.getpid(), self.number)
 
 
 def catch() -> None:
-    """Have signals raise Interrupted, so that nothing is left half-way."""
-    # That it is ignored is Python's doing, not that of who started it.
+    """Let signals raise Interrupted, so that the server can clean up."""
+    # Python ignores SIGPIPE by itself; it was not our caller who wanted that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signals.catch(_interrupt, *_SIGNALS)
 
 
 def ignore() -> None:
-    """Let nothing interrupt what follows: cleaning up."""
+    """Ignore the signals, so that they don't interrupt the clean-up."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

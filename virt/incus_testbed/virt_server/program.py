@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The virt server as a program."""
+"""Run the virt server as a program."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from incus_testbed.virt_server.testbed import Testbed
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Serve one autopkgtest over standard input and output."""
+    """Serve one run of autopkgtest over standard input and output."""
     arguments = parser().parse_args(argv)
     reporting.configure(2 if arguments.debug else 0)
     incus = Incus(project=arguments.project, remote=arguments.remote)
@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _keep_to(incus: Incus) -> None:
-    """Have all that follows use the remote and project of this moment.
+    """Keep the current remote and project, also for processes started here.
 
-    The user may switch to another while the testbed is in use.
+    The user may switch to others while the testbed is in use.
     """
     choice = incus.choice()
     os.environ["INCUS_REMOTE"] = choice.remote

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""autopkgtest's own VirtSubproc, which speaks the protocol and calls the hooks.
+"""Set up autopkgtest's VirtSubproc, which speaks the protocol and calls hooks.
 
-The protocol: /usr/share/doc/autopkgtest/README.virtualisation-server.
+/usr/share/doc/autopkgtest/README.virtualisation-server describes the protocol.
 """
 
 import contextlib
@@ -25,10 +25,6 @@ except ImportError:
         "  Install it: apt install autopkgtest"
     )
 
-#: autopkgtest takes 255 for a failure of the server, so a test's becomes 253.
-TESTBED_FAILURE = 255
-STATUS_FOR_255 = 253
-
 _SCRATCH = (
     "d=$(/bin/mktemp --directory --tmpdir autopkgtest.XXXXXX);"
     ' /bin/chmod 777 "$d"; echo "$d"'
@@ -36,19 +32,19 @@ _SCRATCH = (
 
 
 class Hooks(Protocol):
-    """What VirtSubproc finds hook_open and the others on."""
+    """The object on which VirtSubproc finds hook_open and the other hooks."""
 
     def reboot(self) -> None:
-        """Have the testbed reboot, between hooks that prepare and wait."""
+        """Reboot the testbed, between the hooks that prepare and wait."""
 
 
 def call(hooks: Hooks, *, debug: bool) -> None:
-    """Have VirtSubproc call these, but for what is done better here."""
+    """Make VirtSubproc call these hooks, and our own reboot and copies."""
     if debug:
         adtlog.verbosity = 2
     VirtSubproc.progname = "autopkgtest-virt-incus-testbed"
     VirtSubproc.caller = hooks
-    # It would let go of signals before it has closed a testbed.
+    # It would stop handling signals before it has closed a testbed.
     VirtSubproc.signal_list = []
     VirtSubproc.reboot_testbed = hooks.reboot
     VirtSubproc.copyupdown_internal = partial(
@@ -58,29 +54,29 @@ def call(hooks: Hooks, *, debug: bool) -> None:
 
 
 def greet() -> None:
-    """Tell autopkgtest that commands can come."""
+    """Tell autopkgtest that the server accepts commands."""
     VirtSubproc.ok()
 
 
 def serve() -> None:
-    """Do what autopkgtest says, until it says no more."""
+    """Carry out the commands of autopkgtest until there are no more."""
     VirtSubproc.mainloop()
 
 
 def run_commands_by(argv: Sequence[str]) -> None:
-    """Have the words that follow these run in the testbed."""
+    """Set the words that run a command, which follows them, in the testbed."""
     VirtSubproc.auxverb = list(argv)
 
 
 def make_scratch(capabilities: list[str], path: str | None) -> str:
     """Make the scratch directory, at ``path`` if that is given.
 
-    It is open to all: who is in the testbed belongs to it.
+    Every user may write to it: all users in the testbed belong to the test.
     """
     if path:
         made: str = VirtSubproc.downtmp_mktemp(capabilities, path, None)
     else:
-        # As there, but in one command instead of two.
+        # The same as downtmp_mktemp(), but in one command instead of two.
         made = VirtSubproc.check_exec(
             ["/bin/sh", "-ec", _SCRATCH], downp=True, outp=True
         )
@@ -88,13 +84,13 @@ def make_scratch(capabilities: list[str], path: str | None) -> str:
 
 
 def complain(message: str) -> None:
-    """Say something as autopkgtest says its errors."""
+    """Print an error in the style of autopkgtest."""
     adtlog.error(message)
 
 
 @contextlib.contextmanager
 def bombing() -> Iterator[None]:
-    """Report this software's errors the way the protocol wants it."""
+    """Report the errors of this software as the protocol requires."""
     try:
         yield
     except errors.TestbedError as error:
@@ -108,7 +104,7 @@ def _copy(
     *,
     copydown: Callable[[str, Sequence[str], bool], None],
 ) -> None:
-    """Copy from a path to another one; a failure is the copy's alone."""
+    """Copy from one path to another; if it fails, only the copy fails."""
     try:
         if up:
             _check(command, paths)
@@ -125,7 +121,7 @@ def _copy(
 
 
 def _check(command: str, paths: Sequence[str]) -> None:
-    """Give up on autopkgtest where it breaks the protocol."""
+    """End the server if autopkgtest breaks the protocol."""
     if not VirtSubproc.downtmp:
         VirtSubproc.bomb(f"{command} when not open")
     if not all(paths):
@@ -145,7 +141,7 @@ def _copy_up(there: str, here: str) -> None:
 
 @cache
 def _copies() -> "Copies":
-    # Here, because a server that starts has no time for it.
+    # Imported here, so that the server starts faster.
     from incus_testbed.virt_server.copies import Copies  # noqa: PLC0415
 
     return Copies()
@@ -153,7 +149,7 @@ def _copies() -> "Copies":
 
 @contextlib.contextmanager
 def _time_limit() -> Iterator[None]:
-    """Have a copy fail that takes too long."""
+    """Let a copy fail if it takes too long."""
     VirtSubproc.timeout_start(VirtSubproc.copy_timeout)
     try:
         yield

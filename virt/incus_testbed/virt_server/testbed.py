@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the server does when autopkgtest asks: the hooks, and their instance."""
+"""The hooks that autopkgtest calls, and the instance that they use."""
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from incus_testbed import errors, removal, reporting
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
 from incus_testbed.instance import Instance
-from incus_testbed.virt_server import protocol
+from incus_testbed.virt_server import command, protocol
 
 log = logging.getLogger(__name__)
 
 
 class Testbed:
-    """The hooks: one instance at a time, of one image."""
+    """The hooks for one image; they have one instance at a time."""
 
     __test__ = False  # pytest: not a test class
 
@@ -29,7 +30,7 @@ class Testbed:
         delete_existing: bool = False,
         arguments: Sequence[str] = (),
     ) -> None:
-        """Use an image's alias, or a tarball's path; nothing starts yet."""
+        """Remember the image, an alias or a path of a file; start nothing."""
         self._incus = incus
         self._image = image
         self._name = name
@@ -61,7 +62,7 @@ class Testbed:
                 Instance(self._incus, self._name).delete()
             self._instance = self._launched()
             try:
-                # While the guest boots, to ask costs nothing.
+                # The guest boots meanwhile, so this question costs no time.
                 self._suspects = removal.suspects(self._incus)
                 guest = self._instance.wait_ready()
             except BaseException:
@@ -69,19 +70,15 @@ class Testbed:
                 raise
             self._normal_user = guest.user
             protocol.run_commands_by(
-                self._instance.exec_argv(
-                    [],
-                    status_for_255=protocol.STATUS_FOR_255,
-                    failure_status=protocol.TESTBED_FAILURE,
-                )
+                self._instance.exec_argv([], program=command.PROGRAM)
             )
 
     def hook_downtmp(self, path: str | None) -> str:
-        """Make the scratch directory, again at ``path`` after a revert."""
+        """Make the scratch directory; after a revert, at the old ``path``."""
         return protocol.make_scratch(self.hook_capabilities(), path)
 
     def hook_revert(self) -> None:
-        """Give back the testbed as it was when it was opened."""
+        """Bring the testbed back to the state in which it was opened."""
         with protocol.bombing():
             self._let_go()
         self.hook_open()
@@ -92,14 +89,14 @@ class Testbed:
             self._let_go()
 
     def hook_prepare_reboot(self) -> dict[str, str]:
-        """Return what hook_wait_reboot needs to know of the current boot."""
+        """Return the current boot id, which hook_wait_reboot needs."""
         with protocol.bombing():
             return {"boot": self._open_instance().probe()["boot"]}
 
     def reboot(self) -> None:
-        """Have the guest reboot, in place of VirtSubproc's three seconds' nap.
+        """Reboot the guest; VirtSubproc would also wait for three seconds.
 
-        VirtSubproc calls this between the two hooks that are beside it.
+        VirtSubproc calls this between hook_prepare_reboot and hook_wait_reboot.
         """
         with protocol.bombing():
             self._open_instance().reboot()
@@ -110,27 +107,31 @@ class Testbed:
             self._open_instance().wait_reboot(boot)
 
     def hook_shell(self, directory: str, *environment: str) -> None:
-        """Give whoever is at the terminal a shell in the testbed."""
+        """Open a shell in the testbed for the user at the terminal."""
         with protocol.bombing():
             instance = self._open_instance()
-            terminal = os.environ.get("TERM", "dumb")
-            command = script.command(
-                "shell.sh", directory, f"TERM={terminal}", *environment
+            key = instance.leave_settings(
+                "".join(
+                    f"export {shlex.quote(setting)}\n"
+                    for setting in environment
+                ).encode()
             )
+            terminal = os.environ.get("TERM", "dumb")
+            shell = script.command("shell.sh", directory, terminal, key)
             try:
                 with Path("/dev/tty").open("r+b", buffering=0) as tty:
                     instance.exec(
-                        command,
+                        shell,
                         interactive=True,
                         stdin=tty,
                         stdout=tty,
                         stderr=tty,
                     )
             except (OSError, ValueError) as error:
-                protocol.complain(f"There can be no shell: {error}")
+                protocol.complain(f"A shell can't be opened: {error}")
 
     def hook_debug_fail(self) -> str:
-        """Return what helps to find out why the testbed failed."""
+        """Return information that helps to find out why the testbed failed."""
         return self._open_instance().evidence() if self._instance else ""
 
     def _open_instance(self) -> Instance:
@@ -139,9 +140,10 @@ class Testbed:
         return self._instance
 
     def _launched(self) -> Instance:
-        """Launch an instance; of a file, import it first.
+        """Launch an instance; if the image is a file, import it first.
 
-        An image of a file may be removed for space before it is launched.
+        The image of a file may be removed, to free space, before it is
+        launched; then the file is imported again.
         """
         path = Path(self._image)
         if not self._is_path():
@@ -150,13 +152,13 @@ class Testbed:
         try:
             return self._launched_of(self._imported)
         except errors.NotFound:
-            log.info("%s is gone again", self._imported)
+            log.info("%s was removed meanwhile", self._imported)
             return self._launched_of(self._import(path))
 
     def _is_path(self) -> bool:
         """Tell whether the image is given as a file.
 
-        A file that happens to have an alias's name does not stand for it.
+        If a file and an alias have the same name, the name means the alias.
         """
         if not Path(self._image).is_file():
             return False
@@ -178,8 +180,8 @@ class Testbed:
         )
 
     def _import(self, path: Path) -> str:
-        """Import a tarball, if need be; return the image's alias."""
-        # Here, because most testbeds are of an alias, and start quicker.
+        """Import a tarball or disk, if necessary; return the image's alias."""
+        # Imported here: most testbeds use an alias, and start faster so.
         from incus_testbed.image.labels import Labels  # noqa: PLC0415
         from incus_testbed.image.store import Store, content_alias  # noqa: PLC0415
 
@@ -202,9 +204,9 @@ class Testbed:
         return alias
 
     def _let_go(self) -> None:
-        """Have the instance removed, without waiting if nothing needs to."""
+        """Have the instance removed, and wait for that only if necessary."""
         if self._name or not self._instance:
-            self.remove()  # the name is wanted again
+            self.remove()  # the name has to be free for the next instance
             return
         removal.start(self._incus, self._instance.name, self._suspects)
         self._instance = None

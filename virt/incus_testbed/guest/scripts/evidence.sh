@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# evidence: what a guest itself can tell of why it is not as it should be.
+# evidence: prints the guest's own information on why it is not ready.
 
 # told TITLE COMMAND...: the command's output, if it has any.
 told() {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# locate-file PATH: prints where the regular file is that PATH leads to.  Exits
-# with the errno of what is wrong with it.
+# locate-file PATH: prints the real path of the regular file PATH.  If it can't,
+# it exits with the errno of the reason.
 
 set -u
 [ -e "$1" ] || exit 2

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What a login of a user has; goes before exec.pl and run.pl.
+# Gives this process the environment of a login; it precedes exec.pl and run.pl.
 #
-# The first argument is login.sh.  It is run as that user, and its answer is
-# kept until one of the files that it reads changes, because it takes longer
-# than most commands.  What else these files may look at is not watched.
+# The first argument is login.sh.  It runs as that user.  Because it takes
+# longer than most commands, its answer is kept until one of the files that it
+# reads changes.  Other files that these files read are not watched.
 
 use strict;
 
 my $login_script = shift @ARGV;
 
-# Seconds that the guest's files may take; what they say then counts for nothing.
+# Seconds that the guest's files may take; after that their result is ignored.
 my $login_limit = 10;
 my @login_files = qw(/etc/environment /etc/default/locale /etc/profile);
 my $login_folder = '/etc/profile.d';
@@ -40,8 +40,8 @@ sub become {
     return $< == $uid && $> == $uid && $( == $gid && $) == $gid;
 }
 
-# Makes a user's login the environment of this process.  What else Incus was
-# told to give to commands stays in it.
+# Makes a user's login the environment of this process.  Variables that Incus is
+# configured to give to commands stay in it.
 sub log_in {
     my ($user) = @_;
     my %basis = (
@@ -62,7 +62,7 @@ sub log_in {
     %ENV = (%ENV, %basis, %login);
 }
 
-# Returns what login.sh has printed, now or before these files changed.
+# Returns the output of login.sh: the kept one if no file changed since.
 sub kept_login {
     my ($user, $basis) = @_;
     my $place = "/run/incus-testbed.login.$$user{uid}";
@@ -82,7 +82,7 @@ sub kept_login {
     return substr $kept, length $key;
 }
 
-# Returns each file with what is in it.
+# Returns each file and its content.
 sub login_files {
     my @paths = @login_files;
     if (opendir my $folder, $login_folder) {

@@ -3,9 +3,10 @@
 #
 # sh -c "$(cat login.sh)" login
 #
-# Prints the environment of a login, a NUL after each variable, as the guest's
-# own files make it of what is there already.  What these files print goes
-# nowhere, and one that exits ends the reading alone.
+# Prints the environment of a login, with a NUL after each variable: the current
+# environment, as the guest's own files change it.  The output of these files is
+# discarded.  If one of them exits, the rest are not read, but the environment
+# is still printed.
 
 # shellcheck disable=SC1091
 exec 3>&1 >/dev/null 2>&1 </dev/null

@@ -3,9 +3,9 @@
 #
 # make-directory UID GID MODE PARENTS PATH
 #
-# Makes a directory, and where PARENTS is "yes" those above it that are missing,
-# all owned by UID:GID.  Exits with the errno of what is in the way: 2 a parent
-# is missing, 17 PATH exists, 20 a parent is no directory, 5 something else.
+# Makes a directory, and if PARENTS is "yes" also its missing parents, all owned
+# by UID:GID.  If it can't, it exits with an errno: 2 a parent is missing, 17
+# PATH exists, 20 a parent is not a directory, 5 another reason.
 
 set -u
 owner=$1:$2 mode=$3 parents=$4 path=$5

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# outcome ID: prints outcome=…, what run.pl wrote of how its command ended.
-# outcome ID forget: removes that.
+# outcome ID: prints outcome=…, which run.pl wrote when its command ended.
+# outcome ID forget: removes the file with it.
 
 file=/run/incus-testbed.$1
 if [ "${2-}" = forget ]; then

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# Prints what a virt server wants to know of a guest, a key=value a line:
+# Prints what a virt server must know about a guest, one key=value on each line:
 # its shell, its boot_id and its first normal user (Debian Policy 9.2.2:
 # dynamically allocated accounts have a uid from 1000 to 59999).
 

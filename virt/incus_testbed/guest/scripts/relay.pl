@@ -2,12 +2,12 @@
 #
 # perl -e "$(cat relay.pl)" COMMAND...
 #
-# Runs a command in a virtual machine so that its end is the end of its output.
-# Incus' agent waits until nobody has the output open any more; a daemon that
-# the command leaves behind would keep it from ever telling the status.
+# Runs a command in a virtual machine, and closes the output when it ends.
+# Incus' agent waits until no process has the output open any more.  If the
+# command left a daemon behind, the agent would never report the exit status.
 #
-# Signals are passed on to the command, which is killed if this is.  The exit
-# status is the command's, or 128 + N where signal N ended it.
+# Signals are passed on to the command.  If this process is killed, so is the
+# command.  The exit status is the command's, or 128 + N if signal N ended it.
 
 use strict;
 
@@ -35,7 +35,8 @@ if (!$child) {
 }
 close $_->[1] for @streams;
 
-# Carries what is there, for $limit seconds at most; true if there was any.
+# Copies available output, waiting for it at most $limit seconds.  Returns
+# whether there was any.
 sub carry {
     my ($limit) = @_;
     my $ready = '';
@@ -51,13 +52,13 @@ sub carry {
             if (defined $step) { $sent += $step }
             elsif ($! != 4) { $open = 0 }    # 4: EINTR
         }
-        # A command that writes on finds out that nobody reads any more.
+        # If the command goes on writing, it gets SIGPIPE.
         @streams = grep { $_ != $stream } @streams unless $open;
     }
     return 1;
 }
 
-# A signal that comes just before select does not interrupt it.
+# The limit is needed: a signal just before select does not interrupt it.
 my $ended = 0;
 until ($ended || !@streams) {
     carry(0.3);

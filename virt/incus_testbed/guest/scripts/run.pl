@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # perl -e "$(cat login.pl run.pl)" \
-#     LOGIN ID USER CWD STREAMS COUNT [NAME=VALUE...] COMMAND...
+#     LOGIN ID USER CWD STREAMS SIZE COMMAND...
 #
 # Runs a command in a guest as subprocess.run would on a host: as USER with
 # its groups, in CWD (empty: its home), with the environment of a login of that
-# user, and COUNT variables more.  STREAMS are 2, or 1 where errors go into the
-# output, in order.  In Perl, because a shell can't tell death by a signal from
-# an exit status; each Debian has perl-base.
+# user, and more variables: SIZE bytes of NAME=VALUE, a NUL after each.  They
+# come before the command's input, or in the file that settings.sh has written:
+# everybody may read a command line.  STREAMS are 2, or 1 where errors go into
+# the output, in order.  In Perl, because a shell can't tell death by a signal
+# from an exit status; each Debian has perl-base.
 #
 # A status below 125 is the command's.  125 means that /run/incus-testbed.ID
 # tells how it ended: "exit STATUS", "signal NUMBER", or, where it could not
-# start, "user", "cwd ERRNO" or "command ERRNO".
+# start, "user", "settings", "cwd ERRNO" or "command ERRNO".
 #
 # SIGTERM and its like end all that came of the command, whatever it has made
 # of itself: it has a cgroup of its own.
 
-my ($id, $name, $cwd, $streams, $count) = splice @ARGV, 0, 5;
-my @settings = splice @ARGV, 0, $count;
+my ($id, $name, $cwd, $streams, $size) = splice @ARGV, 0, 5;
 my ($child, $cgroup, $interrupted);
 
 sub finish {
@@ -50,9 +51,25 @@ for (qw(HUP INT QUIT TERM)) {
     $SIG{$_} = sub { $interrupted = 1; kill_all() if $child };
 }
 
+# Reads no byte more: the rest is the command's.
+sub settings {
+    my ($source, $path) = (\*STDIN, "/run/incus-testbed.$id.env");
+    if ($size and open my $file, '<', $path) {
+        unlink $path;
+        $source = $file;
+    }
+    my $read = '';
+    while (length $read < $size) {
+        my $got = sysread $source, $read, $size - length $read, length $read;
+        finish('settings') unless $got or !defined $got && $! == 4;    # EINTR
+    }
+    return map { /^([^=]+)=(.*)$/s } split /\0/, $read;
+}
+
 my $user = user_of($name) or finish('user');
+my %settings = settings();
 log_in($user);
-%ENV = (%ENV, map { /^([^=]+)=(.*)$/s } @settings);
+%ENV = (%ENV, %settings);
 
 if (open my $file, '<', '/proc/self/cgroup') {
     for (<$file>) { $cgroup = "/sys/fs/cgroup$1/testbed-$id" if /^0::(.*)/ }

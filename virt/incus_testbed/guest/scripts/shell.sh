@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# shell DIRECTORY [NAME=VALUE...]: an interactive shell there.
+# shell DIRECTORY TERMINAL ID: an interactive shell there, with the variables
+# that settings.sh was given, as a script that exports them.
 
 cd -- "$1" || cd / || exit
-shift
-for setting in "$@"; do
-    export "${setting?}"
-done
+export TERM="$2"
+# shellcheck disable=SC1090
+. "/run/incus-testbed.$3.env"
+rm -f "/run/incus-testbed.$3.env"
 if [ -x /bin/bash ]; then exec bash -i; fi
 exec sh -i

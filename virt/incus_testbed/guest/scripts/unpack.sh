@@ -2,8 +2,9 @@
 # shellcheck shell=sh
 #
 # unpack PATH NAME: unpacks a tar archive from standard input into PATH/NAME,
-# made if need be.  Exits with the errno of what is wrong: 2 there is no PATH,
-# 20 it is no directory, 17 NAME is none, 5 something else, which it says.
+# which it makes if necessary.  If it can't, it exits with an errno: 2 PATH does
+# not exist, 20 PATH is not a directory, 17 NAME exists and is not a directory,
+# 5 another reason, which is on standard error.
 
 set -u
 [ -e "$1" ] || exit 2

@@ -4,20 +4,21 @@
 # wait-ready SECONDS: waits, inside a guest, until it has booted and its network
 # is up.  Run as `sh -c "$(cat wait-ready.sh)" wait-ready SECONDS`.
 #
-# Prints what is known at the end, also when the time is over:
+# Prints the final state, also when the time is over:
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
 #   network=online     a default route, and a name server to ask
-#   network=nameless   a default route alone
+#   network=nameless   a default route, but no name server
 #   network=none       no network card
 #   network=offline    none of these
 # Exits 0 when the system is running or degraded and the network not offline,
-# 1 otherwise.  Needs a POSIX shell, and of programs readlink, sleep and timeout.
+# 1 otherwise.  Needs a POSIX shell, and the programs readlink, sleep and
+# timeout.
 
 set -u
 limit=$1
-# Seconds for a name server to follow the route.  They come together, unless
-# nothing in the image asks for one.
+# Seconds to wait for a name server after the route.  Both come at once, unless
+# no program in the image asks for a name server.
 grace=30
 
 # remaining: whether time is left; sets left, in whole seconds.
@@ -30,21 +31,21 @@ remaining() {
     [ "$left" -gt 0 ]
 }
 
-# systemd_state: sets state, waiting for it to settle where systemctl can.
+# systemd_state: sets state; waits for a final one if systemctl supports that.
 systemd_state() {
     if [ ! -S /run/systemd/private ]; then
         state=starting
         return
     fi
     state=$(timeout "$left" systemctl is-system-running --wait 2>/dev/null)
-    # systemd before 240 does not know --wait, and refuses it in silence
+    # systemd before 240 does not know --wait, and fails without a message
     if [ -z "$state" ]; then
         state=$(timeout "$left" systemctl is-system-running 2>/dev/null)
     fi
 }
 
-# script_state: sets state for an init that only runs scripts: it is starting
-# as long as one of the two that start all others is there.
+# script_state: sets state for an init that only runs scripts.  The state is
+# "starting" while one of the two programs that run all scripts exists.
 script_state() {
     state=running
     if [ -x /sbin/runlevel ]; then
@@ -62,8 +63,8 @@ script_state() {
     done 2>/dev/null
 }
 
-# system_state: sets state, for any init.  Its own name would not do: systemd
-# starts as "init".
+# system_state: sets state, for any init.  Looks at init's file, because its
+# process name is "init" at first, also for systemd.
 system_state() {
     case $(readlink /proc/1/exe) in
     */systemd | */systemd\ *) systemd_state ;; # " (deleted)" by an upgrade
@@ -72,8 +73,8 @@ system_state() {
     esac
 }
 
-# is_settled: whether the state is one to stay.  Before its bus is up, systemd
-# is called "unknown" or "offline".
+# is_settled: whether the state is final.  Before systemd's bus is up, the state
+# is "unknown" or "offline".
 is_settled() {
     case $state in
     running | degraded | maintenance) return 0 ;;
@@ -141,7 +142,7 @@ network_state() {
     fi
 }
 
-# is_pending: whether more of the network is to be expected.
+# is_pending: whether the network may still become better.
 nameless_since=
 is_pending() {
     case $network in

@@ -3,8 +3,8 @@
 #
 # wait-reboot OLD_BOOT_ID SECONDS
 #
-# In the old boot, sleeps: the guest's shutdown ends this script.  In the next
-# one, says so at once.
+# In the old boot it sleeps, until the guest's shutdown ends it.  In the next
+# boot it reports that at once.
 
 read -r boot </proc/sys/kernel/random/boot_id
 echo "boot=$boot"

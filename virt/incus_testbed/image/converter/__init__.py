@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A conversion in a process of its own, which has the two files and no more.
+"""Convert a file in a separate process that can reach only its own files.
 
-The file that is converted was made by somebody unknown, and Python, xz, zstd
-and QEMU read it.  Should one of them be taken over, it finds no network, no
-Incus, no token, and no file but the one it was given and the one it writes.
+The author of the file is unknown, and Python, xz, zstd and QEMU read it.  If
+the file takes over one of these programs, that program has no network, no
+Incus and no token, and no files but the source and those that it writes.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the converting process says, as JSON, a line a message.
+"""Write and parse the converting process's messages: JSON, one on each line.
 
-It is checked as what a stranger says: the file that was converted may have
-taken the process over.
+The parser trusts nothing in them: the converted file may have taken over the
+process.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from incus_testbed.image import architecture
 from incus_testbed.image.description import Description
 from incus_testbed.image.facts import LONGEST_LABEL, MACHINE_IDS
 
-#: What a conversion can fail with.
+#: Errors that a conversion can raise.
 _KINDS = {
     kind.__name__: kind
     for kind in (
@@ -33,11 +33,11 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of a conversion.
+    """The result of a conversion.
 
-    ``is_source``: the file was a disk image that will do as it is.
-    ``sha256`` (hexadecimal) and ``source_size`` are of the bytes that were
-    given, ``used_size`` is how many bytes the result takes in a storage pool.
+    ``is_source``: the source is a disk image that needs no conversion.
+    ``sha256`` (hexadecimal) and ``source_size`` describe the source,
+    ``used_size`` is how many bytes the result takes in a storage pool.
     """
 
     is_source: bool
@@ -48,7 +48,7 @@ class Result:
 
 
 def progress(size: int) -> bytes:
-    """Return the message that so many bytes have been read."""
+    """Return the message that ``size`` bytes have been read."""
     return _line({"read": size})
 
 
@@ -58,7 +58,7 @@ def success(result: Result) -> bytes:
 
 
 def failure(error: errors.TestbedError) -> bytes:
-    """Return the message that it failed, and why."""
+    """Return the message that the conversion failed, and why."""
     return _line(
         {
             "failed": {
@@ -80,7 +80,7 @@ def parse(line: bytes) -> int | Result:
     """Return how many bytes have been read, or the result.
 
     :raises errors.TestbedError: the conversion failed
-    :raises ValueError: it is none of these messages
+    :raises ValueError: the line is not a valid message
     """
     try:
         message = json.loads(line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts the converting process, feeds it, and waits for its answer."""
+"""Start the converting process, feed it, and wait for its answer."""
 
 import contextlib
 import dataclasses
@@ -20,13 +20,13 @@ from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.source import CHUNK, Readable, regular_file
 
-#: Seconds between two looks at whether somebody wants this to end.
+#: Seconds between two checks whether the import is still wanted.
 _PACE = 0.2
 
-#: Seconds for a process to end that says no more.
+#: Seconds for a process to end after it has closed its output.
 _GRACE = 5.0
 
-#: Bytes of one message, and of what is shown of standard error.
+#: Bytes of one message, and of the part of standard error that is shown.
 _LONGEST = 1 << 18
 _LONGEST_COMPLAINT = 2000
 
@@ -35,10 +35,10 @@ _LONGEST_COMPLAINT = 2000
 def started(
     source: Readable, rootfs: IO[bytes], spare: IO[bytes]
 ) -> Iterator["Converter"]:
-    """Start a process that can convert a source, and end it with the block.
+    """Start a process that can convert a source; end it with the block.
 
-    It gets ready while its caller finds out what to tell it.  ``rootfs`` and
-    ``spare`` are two empty files that the operating system knows.
+    It starts up while the caller prepares its order.  ``rootfs`` and ``spare``
+    are two empty files that have descriptors.
     """
     order_end, order_pipe = os.pipe()
     with contextlib.ExitStack() as stack:
@@ -72,7 +72,7 @@ def started(
 
 
 class Converter:
-    """A process that waits to be told what to do with the source it has."""
+    """A process that has a source, and waits for its order."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Converter:
         orders: IO[bytes],
         feeder: "_Feeder | None",
     ) -> None:
-        """Know a process, where it takes orders, and what feeds it if any."""
+        """Take a process, the pipe for its order, and its feeder, if any."""
         assert child.stdout  # noqa: S101
         assert child.stderr  # noqa: S101
         self._child = child
@@ -95,14 +95,14 @@ class Converter:
     def convert(
         self, order: Order, progress: Callable[[int], None] | None = None
     ) -> Result:
-        """Have the source converted.
+        """Convert the source.
 
-        ``progress`` is told how many bytes of source have been read, several
-        times a second, whether there are more or not.  What it raises ends
-        the conversion.
+        ``progress`` is called several times a second with the number of source
+        bytes read, even if there are no new ones.  An exception that it raises
+        ends the conversion.
 
-        :raises errors.BadImage: the source can't become an image, or goes
-            beyond the budget
+        :raises errors.BadImage: the source can't become an image, or exceeds
+            the budget
         :raises errors.NoSpace: there is no room for the result
         :raises errors.TimedOut: the budget's time is over
         :raises errors.MissingProgram: xz, zstd or the like is not installed
@@ -133,7 +133,7 @@ class Converter:
             return said
 
     def _next(self) -> bytes | None:
-        """Return the next message; None if there is none for a moment."""
+        """Return the next message; None if none arrives within _PACE."""
         line = self._line()
         if line is None:
             for descriptor, _ in self._poll.poll(_PACE * 1000):
@@ -148,7 +148,7 @@ class Converter:
         return line
 
     def _line(self) -> bytes | None:
-        """Return the next message of those that have been read."""
+        """Return the next of the messages that have been read, if any."""
         line, end, rest = self._heard[self._answers].partition(b"\n")
         if end:
             self._heard[self._answers] = rest
@@ -166,18 +166,18 @@ class Converter:
         try:
             return answer.parse(line)
         except errors.TestbedError:
-            if self._feeder:  # where the source ends early, it says why
+            if self._feeder:  # if the source failed, that is the reason
                 self._feeder.check()
             raise
         except ValueError as error:
             raise errors.BadImage(
-                "The file made the converting process say what makes no sense",
+                "The file made the converting process give an invalid answer",
                 details=str(error),
                 resolution="Do not use this file unless you know who made it.",
             ) from error
 
     def _complaint(self) -> str:
-        """Return the last lines that the process said on standard error."""
+        """Return the last lines of the process's standard error."""
         stderr = self._child.stderr
         assert stderr  # noqa: S101
         os.set_blocking(stderr.fileno(), False)
@@ -200,23 +200,24 @@ class Converter:
             "The process that converts the file ended without an answer, with"
             f" status {status}",
             details=said,
-            resolution="If memory was short, 'dmesg' says so; else please"
-            " report this, with the file.",
+            resolution="Look for 'out of memory' in the output of 'dmesg'. If"
+            " it is not there, please report this, with the file.",
         )
 
 
 class _Feeder(threading.Thread):
-    """Hands on what is read, and counts and hashes it.
+    """Copies the source to the process, and counts and hashes the bytes.
 
-    A thread, because a source may say nothing for long: who waits for the
-    answer is to see meanwhile that time is over, or the import not wanted.
+    This is a thread because a read from the source may block for long.
+    Meanwhile the main thread must notice that the time is over, or that the
+    import is not wanted any more.
     """
 
     def __init__(self, source: Readable) -> None:
         super().__init__(daemon=True)
         self._source = source
         self.end, self._pipe = os.pipe()
-        # A roomier pipe spares changes of process by the ten thousand.
+        # A larger pipe saves tens of thousands of context switches.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, CHUNK)
         self._hash = hashlib.sha256()
@@ -230,7 +231,7 @@ class _Feeder(threading.Thread):
             except BrokenPipeError:  # the process has ended, or was ended
                 pass
             except BaseException as error:  # noqa: BLE001 - check() raises it
-                # Before the pipe is closed, which looks like the end.
+                # Set it before the pipe is closed: that looks like the end.
                 self._trouble = error
 
     def _copy(self, pipe: io.FileIO) -> None:
@@ -242,12 +243,12 @@ class _Feeder(threading.Thread):
                 rest = rest[pipe.write(rest) or 0 :]
 
     def check(self) -> None:
-        """Raise what the source has raised."""
+        """Raise the source's exception, if there was one."""
         if self._trouble:
             raise self._trouble
 
     def vouched(self, result: Result) -> Result:
-        """Return a result with what was seen of the source here."""
+        """Return a result with the checksum and size that were seen here."""
         self.join()
         self.check()
         return dataclasses.replace(

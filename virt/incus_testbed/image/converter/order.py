@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the converting process is told, as JSON."""
+"""Write and read the order to the converting process, as JSON."""
 
 import base64
 import dataclasses
@@ -15,12 +15,12 @@ from incus_testbed.image.labels import Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What decides, beside the file itself, what a conversion makes.
+    """Everything that a conversion depends on, beside the file itself.
 
     ``supported`` are Incus' names of the architectures that the server runs.
-    ``size`` is how many bytes the file has, 0 if not known.  ``date`` is that
-    of the files that are put in, in seconds since 1970.  ``generator``
-    replaces the systemd generator that is put in.
+    ``size`` is the file's size in bytes, 0 if unknown.  ``date`` is the mtime
+    of the added files, in seconds since 1970.  ``generator`` replaces the
+    systemd generator that is added.
     """
 
     label: Labels
@@ -32,7 +32,7 @@ class Order:
     generator: bytes | None = None
 
     def to_json(self) -> bytes:
-        """Return it as text; it holds nothing that is confidential."""
+        """Return the order as JSON; it holds nothing confidential."""
         fields = dataclasses.asdict(self)
         if self.generator is not None:
             fields["generator"] = base64.b64encode(self.generator).decode()
@@ -40,7 +40,7 @@ class Order:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Read what to_json() has written."""
+        """Read an order that to_json() wrote."""
         fields = json.loads(text)
         generator = fields.pop("generator")
         return cls(

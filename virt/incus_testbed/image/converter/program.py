@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The converting process: reads standard input, answers on standard output.
+"""Run the conversion: read standard input, answer on standard output.
 
     python3 -c '... program.main()' ORDER ROOTFS SPARE
 
-The arguments are the numbers of open files: what is to be done, the file that
-is written, and another empty one.
+This is the converting process.  The arguments are descriptors of open files:
+the order, the empty file for the result, and another empty file.
 """
 
 import contextlib
@@ -20,31 +20,29 @@ from incus_testbed import errors
 from incus_testbed.guest import customisation
 from incus_testbed.image import architecture, scratch
 from incus_testbed.image.budget import Budget
-from incus_testbed.image.convert import convert
+from incus_testbed.image.convert import System, opened
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
 from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts
-from incus_testbed.image.machine import Machine
 from incus_testbed.image.source import CHUNK, Readable
 
 #: Seconds between two messages about how much has been read.
 _PACE = 0.2
 
-#: Bytes of addresses for each process, and more for each processor: zstd and
-#: xz have a thread on each, of which glibc reserves 64 MiB and more.  They
-#: take a tenth.
+#: Bytes of address space for each process, and the addition for each
+#: processor: zstd and xz run a thread on each, for which glibc reserves 64 MiB
+#: or more.  In practice they use a tenth of the limit.
 _ADDRESSES = 2 << 30
 _ADDRESSES_PER_PROCESSOR = 256 << 20
-#: What a result takes beside what it unpacks to.
+#: Bytes of tables in a result, in addition to its unpacked size.
 _TABLES = 1 << 30
 _OPEN_FILES = 64
 
 
 def main() -> None:
-    """Convert; the exit status says only whether an answer was given."""
+    """Convert; the exit status tells only whether an answer was given."""
     order_file, rootfs, spare = map(int, sys.argv[1:])
     with open(order_file, "rb") as text:  # noqa: PTH123 - a descriptor
         order = Order.from_json(text.read())
@@ -58,7 +56,7 @@ def main() -> None:
 
 
 def _limit(budget: Budget) -> None:
-    """Limit this process and those that it starts."""
+    """Limit this process and the processes that it starts."""
     processors = os.cpu_count() or 1
     for kind, limit in (
         (
@@ -80,50 +78,45 @@ def _limit(budget: Budget) -> None:
 
 def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
     source = _source(order.size)
-    described: list[Description] = []
-
-    def additions(facts: Facts) -> list[Entry]:
-        described.append(_admitted(facts, None, order))
-        customisation.check(facts)
-        return customisation.entries(facts, generator=order.generator)
-
-    def admit(machine: Machine) -> None:
-        described.append(_admitted(machine.facts, machine, order))
-
-    conversion = convert(
+    with opened(
         source,
         rootfs,
-        additions=additions,
-        admit=admit,
-        fits_pool=order.place.check_tree,
-        fits_machine=order.place.check_disk,
-        date=order.date,
+        spare,
+        place=order.place,
         progress=_reporter(),
         budget=order.budget,
-        spare=lambda: contextlib.nullcontext(spare),
-    )
+    ) as convertible:
+        description, entries = _planned(convertible.survey(), order)
+        conversion = convertible.write(entries, date=order.date)
     conversion.rootfs.flush()
     return Result(
         is_source=conversion.rootfs is source,
         sha256=conversion.sha256,
         source_size=conversion.source_size,
         used_size=conversion.used_size,
-        description=described[0],
+        description=description,
     )
 
 
-def _admitted(
-    facts: Facts | None, machine: Machine | None, order: Order
-) -> Description:
+def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
+    """Return what Incus is told of a system, and what is put into it.
+
+    :raises errors.BadImage: it could not run here as it should
+    """
+    facts, machine = system.facts, system.machine
     description = describe(facts, machine, order.label)
     architecture.check(description.architecture, order.label, order.supported)
-    return description
+    if machine or not facts:
+        return description, []
+    customisation.check(facts)
+    entries = customisation.entries(facts, generator=order.generator)
+    return description, entries
 
 
 def _source(size: int) -> Readable:
-    """Return what is to be converted: a file on disk, or a pipe.
+    """Return the source: a file on disk, or a pipe.
 
-    A program such as qemu-img opens a file on disk once more.  What this user
+    Programs such as qemu-img open a file on disk again.  A file that this user
     may not open is read like a pipe.
     """
     file = open(0, "rb", closefd=False)  # noqa: SIM115 - a descriptor
@@ -135,7 +128,7 @@ def _source(size: int) -> Readable:
 
 
 class _Stream:
-    """Standard input, read forwards."""
+    """Standard input, read only forwards."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disk images: from any raw or qcow2 file to what a virtual machine boots.
+"""Convert a raw or qcow2 disk image to qcow2, and read what it holds.
 
-All that is read of a disk is read from qcow2, in which it ends up anyway: so
-a stream needs no copy beside its result.  The file systems are read here, not
-by tools: those want a raw disk, several times as large as a packed qcow2.
+Every reader here reads qcow2, because the result is qcow2 anyway: a stream
+then needs no second copy.  The file systems are read by our own code, because
+the usual tools need a raw disk, which is several times as large as a
+compressed qcow2 image.
 """

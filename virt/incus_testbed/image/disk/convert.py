@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a disk image of any shape to one qcow2 file."""
+"""Convert a disk image of any shape to one qcow2 file."""
 
-import contextlib
 import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -24,8 +23,8 @@ from incus_testbed.image.source import CHUNK, Lookahead
 #: Seconds that qemu-img may take.
 _LIMIT = 1800.0
 
-#: Bytes of addresses that qemu-img may have, as OpenStack has it; a real image
-#: takes a tenth.
+#: Bytes of address space for qemu-img, the value that OpenStack uses; a real
+#: image takes a tenth of it.
 _ADDRESSES = 1 << 30
 
 _TOO_LARGE = os.strerror(errno.EFBIG)
@@ -47,21 +46,22 @@ def convert(
     result: IO[bytes],
     meter: Meter,
     *,
-    spare: Callable[[], contextlib.AbstractContextManager[IO[bytes]]],
+    spare: IO[bytes],
 ) -> Disk:
-    """Make a disk a qcow2 image.
+    """Convert a disk to a qcow2 image.
 
-    ``file`` is what the stream reads, if it is a file and nothing unpacks it:
-    a qcow2 image that will do as it is is returned itself, and ``result``, an
-    empty temporary file, stays so.  ``spare`` gives another one.
+    ``file`` is the file that the stream reads, or None if the stream is not a
+    file or is unpacked on its way.  A ``file`` that is already a suitable
+    qcow2 image is returned itself; ``result``, an empty temporary file, then
+    stays empty.  ``spare`` is another empty temporary file.
 
-    Memory does not grow with the disk, and what is zero takes no room.  That
-    there is room is made sure of before where the need is known: for a raw
-    disk that is a file, or that a sparse archive holds.  The disk's size is
-    judged before it is written, where it is known by then.
+    Memory use does not grow with the disk, and zeros take no room.  Free space
+    is checked before writing where the need is known: for a raw disk that is a
+    file or that is in a sparse archive.  The disk's size is also checked
+    before writing, if it is known by then.
 
-    :raises errors.BadImage: it is damaged, too large, or not whole without
-        other files
+    :raises errors.BadImage: the disk is damaged, too large, or needs other
+        files to be complete
     :raises errors.NoSpace: there is no room for the result
     """
     if shape == "qcow2" and file:
@@ -89,9 +89,8 @@ def convert(
     if header.plain:
         _copy(pieces, result)
         return _checked(result, header, meter)
-    with spare() as copy:
-        _copy(pieces, copy)
-        return _rewritten(copy, result, meter)
+    _copy(pieces, spare)
+    return _rewritten(spare, result, meter)
 
 
 def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
@@ -104,9 +103,9 @@ def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
 def _written(
     pieces: Iterable[tuple[int, bytes]], size: int | None, result: IO[bytes]
 ) -> tuple[Reader, int]:
-    """Write a raw disk, of ``size`` where that is known, as qcow2.
+    """Write a raw disk as qcow2; ``size`` is its size, None if unknown.
 
-    Returns its reader, and how many bytes of it are in use.
+    Returns a reader of the disk, and how many bytes of it are in use.
     """
     writer = Writer(result)
     for offset, data in pieces:
@@ -133,11 +132,11 @@ def _checked(file: IO[bytes], header: Header, meter: Meter) -> Disk:
 
 
 def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
-    """Have QEMU make a qcow2 image plain."""
+    """Convert a qcow2 image to a plain one with QEMU."""
     scratch.check_room(result, os.fstat(file.fileno()).st_blocks * 512)
     most = meter.most()
     argv = [
-        # Where no sandbox ends it with this process, the kernel does.
+        # Without a sandbox, the kernel kills it when this process ends.
         *("setpriv", "--pdeathsig=KILL"),
         *("prlimit", f"--fsize={most}", f"--as={_ADDRESSES}", "--core=0"),
         *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"),
@@ -147,7 +146,7 @@ def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
     if done.status and scratch.tells_full(done.stderr):
         raise scratch.full(done.stderr)
     if done.status == -signal.SIGXFSZ or _TOO_LARGE in done.stderr:
-        # One byte more than there may be.
+        # One byte above the limit, so that this raises.
         meter.check(most + 1)
     if "failed to execute" in done.stderr:
         raise process.missing_program("qemu-img")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a firmware starts from a disk's EFI system partition."""
+"""Find the boot loader in a disk's EFI system partition."""
 
 import struct
 
@@ -7,8 +7,8 @@ from incus_testbed import errors
 from incus_testbed.image.disk.fat import Fat, File
 from incus_testbed.image.machine import BootLoader
 
-# What the boot loader of a disk is called, by architecture (UEFI
-# specification 2.10, 3.5.1.1), and Debian's name for that.
+# The file name of a disk's boot loader on each architecture (UEFI
+# specification 2.10, 3.5.1.1), and Debian's name of that architecture.
 _LOADERS = {
     "BOOTX64.EFI": "amd64",
     "BOOTAA64.EFI": "arm64",
@@ -18,18 +18,20 @@ _LOADERS = {
     "BOOTLOONGARCH64.EFI": "loong64",
 }
 
-#: In the certificate that signs Debian's shim; firmwares know it, and no
-#: other that signs for Debian.
+#: This name is in the certificate that signs Debian's shim.  Firmware trusts
+#: no other certificate that signs for Debian.
 _SIGNER = b"Microsoft Corporation UEFI CA"
 _MOST_SIGNATURE = 1 << 16
 
 
 def boot_loader(esp: Fat) -> BootLoader:
-    """Return what firmware starts from a disk that it does not know.
+    """Return the boot loader that firmware starts by default.
 
-    :raises errors.BadImage: there is nothing
+    Firmware does so with a disk for which it has no boot entry.
+
+    :raises errors.BadImage: the partition has no boot loader
     """
-    # Longer names than 8 letters are stored with a short one beside.
+    # A name longer than 8 letters is stored together with a short name.
     found = {
         architecture: file
         for name, architecture in _LOADERS.items()
@@ -55,12 +57,12 @@ def _short(name: str) -> str:
 
 
 def _is_signed(esp: Fat, loader: File) -> bool:
-    """Look into a PE file's certificates (Microsoft's "PE Format")."""
+    """Tell whether a PE file is signed (Microsoft's "PE Format")."""
     start = esp.read(loader, 60, 4)
     pe = int.from_bytes(start, "little")
     head = esp.read(loader, pe, 256)
     magic = head[24:26]
-    # The optional header's data directories, of which the fifth.
+    # Offset of the fifth data directory in the optional header.
     place = {b"\x0b\x01": 24 + 96 + 32, b"\x0b\x02": 24 + 112 + 32}.get(magic)
     if not head.startswith(b"PE\0\0") or place is None or len(head) < place + 8:
         return False

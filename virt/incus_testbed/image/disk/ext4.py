@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of an ext2, ext3 or ext4 file system (Linux's Documentation/
-filesystems/ext4), as they are on the disk: the journal is left alone.
-"""  # noqa: D205
+"""Read files of an ext2, ext3 or ext4 file system.
+
+The format is described in Linux's Documentation/filesystems/ext4.  The journal
+is not replayed: files are read as they are on the disk.
+"""
 
 import stat
 import struct
@@ -27,30 +29,30 @@ _EXTENT_MAGIC = 0xF30A
 _DEEPEST = 5
 _UNWRITTEN = 0x8000
 
-#: Bytes; a real one that is looked at has up to some 100 KB.
+#: Bytes; the real directories that are read here have up to about 100 KB.
 _LARGEST_DIRECTORY = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inode:
-    """A file of any kind; ``mode`` as stat(2) has it, ``size`` in bytes."""
+    """A file of any kind; ``mode`` as in stat(2), ``size`` in bytes."""
 
     mode: int
     size: int
     flags: int
     block: bytes
-    #: What follows the fixed part: attributes, among them inline data.
+    #: The bytes after the fixed part: attributes, which may hold inline data.
     attributes: bytes
 
 
 class Ext4:
     """A file system in a partition.
 
-    :raises errors.BadImage: (by every method) it is damaged
+    :raises errors.BadImage: (by every method) the file system is damaged
     """
 
     def __init__(self, read: Read, partition: Partition) -> None:
-        """Read from an image for which ``is_ext4``."""
+        """Read from a partition for which ``is_ext4`` is true."""
         self._read_disk = read
         self._start = partition.start
         block = self._read(_SUPERBLOCK, 1024)
@@ -77,15 +79,15 @@ class Ext4:
         self._descriptor = (
             descriptor if incompat & _INCOMPAT_64BIT else _OLD_DESCRIPTOR
         )
-        # in the block after the superblock's
+        # in the block after the superblock
         self._descriptors = (_SUPERBLOCK // self._block + 1) * self._block
 
     def names(self, path: str, *, below: int = _ROOT) -> dict[str, int]:
-        """Return the names in a directory, and their inodes' numbers.
+        """Return the names in a directory, and their inode numbers.
 
-        The path begins in the directory ``below``, an inode's number.
-        Symbolic links on the way are not followed; empty if there is no such
-        directory.
+        The path is relative to the directory whose inode number is ``below``.
+        Symbolic links in the path are not followed.  The result is empty if
+        there is no such directory.
         """
         inode = self.inode(below)
         for name in filter(None, path.split("/")):
@@ -96,7 +98,7 @@ class Ext4:
         return self._children(inode)
 
     def content(self, inode: Inode, most: int) -> bytes:
-        """Return a file's first bytes, or where a symbolic link leads to."""
+        """Return a file's first bytes, or the target of a symbolic link."""
         size = min(inode.size, most)
         if inode.flags & _INLINE_DATA:
             return (inode.block + _inline(inode.attributes))[:size]
@@ -155,7 +157,7 @@ class Ext4:
         )
         return Inode(
             mode=mode,
-            # of directories it was something else, long ago
+            # in old file systems a directory uses this field differently
             size=low | (high << 32 if stat.S_ISREG(mode) else 0),
             flags=flags,
             block=raw[0x28 : 0x28 + 60],
@@ -165,9 +167,9 @@ class Ext4:
     def _stretches(
         self, inode: Inode, blocks: int
     ) -> Iterator[tuple[int, int, int]]:
-        """Yield where a file's first blocks are: logical, physical, count."""
+        """Yield a file's first blocks as (logical, physical, count)."""
         if inode.flags & _EXTENTS:
-            # Each but the last in a node is of one block at least.
+            # In a node each extent but the last has at least one block.
             nodes = iter(range(blocks + _DEEPEST))
             yield from self._extents(inode.block, _DEEPEST, nodes)
             return
@@ -199,7 +201,7 @@ class Ext4:
     def _extents(
         self, node: bytes, deepest: int, nodes: Iterator[int]
     ) -> Iterator[tuple[int, int, int]]:
-        """Yield a tree's extents; of as many nodes as ``nodes`` has."""
+        """Yield a tree's extents; reads at most as many nodes as ``nodes``."""
         magic, entries, _, depth = struct.unpack_from("<HHHH", node)
         if (
             magic != _EXTENT_MAGIC
@@ -248,7 +250,7 @@ def _entries(data: bytes) -> Iterator[tuple[str, int]]:
 
 
 def _inline(attributes: bytes) -> bytes:
-    """Return what inline data did not fit beside the block pointers."""
+    """Return the rest of inline data, which is kept in an attribute."""
     if attributes[:4] != b"\0\0\2\xea":
         return b""
     entries = attributes[4:]
@@ -268,5 +270,5 @@ def _damaged(details: str) -> errors.BadImage:
     return errors.BadImage(
         "The disk's root file system is damaged",
         details=f"{details[:1].upper()}{details[1:]}.",
-        resolution="Make the image anew, or check it with e2fsck.",
+        resolution="Build the image again, or check it with e2fsck.",
     )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files with short names on a FAT file system, where firmware looks for them.
+"""Read files with short names on a FAT16 or FAT32 file system.
 
-After Microsoft's "FAT: General Overview of On-Disk Format", FAT16 and FAT32.
+Firmware looks for boot loaders there.  The format is described in Microsoft's
+"FAT: General Overview of On-Disk Format".
 """
 
 import struct
@@ -15,11 +16,11 @@ _ENTRY = 32
 _DIRECTORY = 0x10
 _LABEL = 0x08  # parts of long names have it, too
 _FREE = 0xE5
-_DOT = ord(".")  # of what leads to itself, or up
+_DOT = ord(".")  # begins "." and ".."
 
-#: What has fewer clusters is FAT12.
+#: A file system with fewer clusters is FAT12.
 _LEAST_16 = 4085
-#: Above every cluster of either.
+#: These mark the end of a file; every cluster's number is smaller.
 _END_16, _END_32 = 0xFFF8, 0x0FFF_FFF8
 _SECTORS = {512, 1024, 2048, 4096}
 _LARGEST_FOLDER = 1 << 20
@@ -27,7 +28,7 @@ _LARGEST_FOLDER = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file or folder: the cluster it begins with, and its size in bytes."""
+    """A file or folder; ``cluster`` is its first one, ``size`` is in bytes."""
 
     cluster: int
     size: int
@@ -37,11 +38,11 @@ class File:
 class Fat:
     """A file system in a partition.
 
-    :raises errors.BadImage: (by every method) it is none, or damaged
+    :raises errors.BadImage: (by every method) it is not FAT, or it is damaged
     """
 
     def __init__(self, read: Read, partition: Partition) -> None:
-        """Look at its first sector."""
+        """Read the first sector."""
         self._read_disk = read
         self._start = partition.start
         sector = self._read(0, 512)
@@ -61,20 +62,21 @@ class Fat:
         self._data = root + entries * _ENTRY
         self._cluster = per_cluster * unit
         clusters = ((count or large) * unit - self._data) // self._cluster
-        # As Linux tells it; by the number of clusters, as firmwares do, what
-        # mkfs.vfat -F 32 makes of a small partition is none.
+        # Linux decides by this field.  Firmware counts the clusters, so it
+        # does not take a small partition made by mkfs.vfat -F 32 for FAT32.
         self._is_32 = not fat_size
         if not self._is_32 and clusters < _LEAST_16:
             raise _damaged("FAT12 is too small for an EFI system partition")
-        # Of FAT16 it is not made of clusters.
+        # In FAT16 the root folder is not made of clusters.
         self._fixed_root = (root, entries * _ENTRY)
         first = struct.unpack_from("<I", sector, 44)[0] if self._is_32 else 0
         self._root = File(cluster=first, size=_LARGEST_FOLDER, folder=True)
 
     def names(self, *path: str) -> dict[str, File]:
-        """Return what is in a folder, by name in upper case; empty if absent.
+        """Return the files in a folder, by their names in upper case.
 
-        Only what has a name of the old kind, which boot loaders have.
+        The result is empty if there is no such folder.  Only short (8.3) names
+        are read, which every boot loader has.
         """
         folder = self._root
         for name in path:
@@ -123,7 +125,7 @@ class Fat:
                 yield data[offset : offset + _ENTRY]
 
     def _stretches(self, file: File, size: int) -> Iterator[tuple[int, int]]:
-        """Yield places and lengths that hold a file's first bytes."""
+        """Yield the offsets and lengths of a file's first bytes."""
         if file is self._root and not self._is_32:
             yield self._fixed_root
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Surveys the system on a disk, as far as it matters to who starts it."""
+"""Find out what must be known of the system on a disk to start it."""
 
 import stat
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ _MODULES = ("lib/modules", "usr/lib/modules")
 
 
 def survey(disk: Reader, meter: Meter) -> Machine:
-    """Read what matters from a disk.
+    """Describe the system on a disk.
 
-    :raises errors.BadImage: it does not boot by EFI, or is damaged, or more
-        would have to be read than of any real disk
+    :raises errors.BadImage: it does not boot by EFI, is damaged, or would need
+        more reads than any real disk
     """
     disk.count(Reads(meter))
     parts = partitions(disk.read, disk.size)
@@ -67,7 +67,7 @@ def _described(
 
 
 def _entries(root: Ext4, seen: Survey, longest: int) -> Iterator[Entry]:
-    """Yield what a survey wants to see."""
+    """Yield the files that the survey needs."""
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -108,7 +108,7 @@ def _has_9p(root: Ext4) -> bool:
 
 
 def _configures_network(facts: Facts, root: Ext4) -> bool:
-    """Tell whether a NIC gets its address; its name is udev's there."""
+    """Tell whether the system configures a NIC, which udev has named."""
     if facts.networkd.enabled:
         return any(
             name.endswith(".network")

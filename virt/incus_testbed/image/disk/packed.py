@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An archive that holds one file: a disk image, sparse perhaps."""
+"""Read a tar archive that holds one disk image, which may be sparse."""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class Packed:
-    """The file in an archive, read once, front to back.
+    """The file in an archive, read once, from front to back.
 
-    Whatever path it has: nothing is unpacked to there.  Debusine's own task
-    packs its disk as tmp/NAME/system.img.
+    It may have any path, because no file is written there.  Debusine's own
+    task packs its disk as tmp/NAME/system.img.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Packed:
                 errors="surrogateescape",
             )
             member = self._tar.next()
-            assert member  # noqa: S101 - its shape was seen before
+            assert member  # noqa: S101 - shape() has seen it
             self._parts = list(archive.parts(member))
         except NONSENSE as error:
             raise self._damaged(str(error)) from None
@@ -45,17 +45,17 @@ class Packed:
 
     @property
     def data_size(self) -> int | None:
-        """How much of it is data; None where the archive does not tell."""
+        """Bytes of data in the file; None where the archive does not tell."""
         if getattr(self._member, "sparse", None) is None:
             return None
         return sum(size for _, size, _ in self._parts)
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Yield offsets and what is there, in order; between is zero.
+        """Yield (offset, data) in order; all bytes between are zero.
 
-        When the iteration ends, the archive has been read whole.
+        At the end of the iteration the whole archive has been read.
 
-        :raises errors.BadImage: it is damaged, or holds something else, too
+        :raises errors.BadImage: it is damaged, or holds other files too
         """
         for offset, size, place in self._parts:
             done = 0
@@ -83,7 +83,7 @@ class Packed:
                 raise self._damaged(f"it has no end marker at byte {end}")
             raise errors.BadImage(
                 "The archive holds more than a disk image",
-                details=f"After '{self._member.name}' comes something else.",
+                details=f"There is something after '{self._member.name}'.",
                 resolution="Pack the disk image alone.",
             )
         for _ in self._passage.finish():
@@ -94,5 +94,5 @@ class Packed:
         return errors.BadImage(
             "The archive is cut short" if cut else "The archive is corrupt",
             details=f"{details[:1].upper()}{details[1:]}.",
-            resolution="Fetch or make the file anew.",
+            resolution="Download the file again, or build it again.",
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Partition tables: GPT (UEFI specification 2.10, chapter 5), and MBR."""
+"""Read partition tables: GPT (UEFI specification 2.10, chapter 5), and MBR."""
 
 import struct
 import uuid
@@ -18,9 +18,9 @@ _ESP = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 _ESP_MBR = 0xEF
 _PROTECTIVE = 0xEE
 
-# Signature, revision, header's size and CRC, reserved, this place, the other
-# copy's, first and last for use, the disk's id, the entries' place, count and
-# size, and their CRC.
+# Signature, revision, size and CRC of the header, reserved, place of this
+# header and of its copy, first and last usable sector, id of the disk, place,
+# number, size and CRC of the entries.
 _HEADER = struct.Struct("<8s4sII4xQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQ")
 _MOST_ENTRIES = 1024
@@ -29,7 +29,7 @@ _MOST_SIZE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A part of a disk, in bytes; ``esp``: an EFI system partition."""
+    """A part of a disk, in bytes; ``esp``: it is an EFI system partition."""
 
     start: int
     size: int
@@ -39,7 +39,7 @@ class Partition:
 def partitions(read: Read, size: int) -> list[Partition]:
     """Return the partitions of a disk, in the table's order.
 
-    Of an MBR the primary ones.
+    In an MBR only primary partitions are read.
 
     :raises errors.BadImage: there is no table, or it does not fit the disk
     """
@@ -51,22 +51,25 @@ def partitions(read: Read, size: int) -> list[Partition]:
         if read(510, 2) != b"\x55\xaa":
             raise errors.BadImage(
                 "The disk has no partition table",
-                resolution="Give the image of a whole disk that boots by EFI,"
+                resolution="Use the image of a whole disk that boots by EFI,"
                 " not of one file system.",
             )
         found = list(_mbr(read(0, _MBR_SECTOR)))
     if any(part.start + part.size > size for part in found):
         raise errors.BadImage(
             "The disk is cut short",
-            details=f"It has {size} bytes, and a partition that ends later.",
-            resolution="Make or fetch the file anew.",
+            details=f"It has {size} bytes, but a partition ends after that.",
+            resolution="Download the file again, or build it again.",
         )
     _check_apart(found)
     return found
 
 
 def _check_apart(parts: list[Partition]) -> None:
-    """Refuse partitions that overlap: one would be read again and again."""
+    """Refuse partitions that overlap.
+
+    With many of them the same bytes would be read again and again.
+    """
     end = 0
     for part in sorted(parts, key=lambda part: part.start):
         if part.start < end:
@@ -121,5 +124,5 @@ def _damaged(details: str) -> errors.BadImage:
     return errors.BadImage(
         "The disk's partition table is damaged",
         details=f"{details[:1].upper()}{details[1:]}.",
-        resolution="Make or fetch the file anew.",
+        resolution="Download the file again, or build it again.",
     )

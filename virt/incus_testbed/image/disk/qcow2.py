@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""qcow2, QEMU's disk image format (QEMU's docs/interop/qcow2.txt)."""
+"""Read and make headers of qcow2 images (QEMU's docs/interop/qcow2.txt)."""
 
 import struct
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from incus_testbed import errors
 
 MAGIC = b"QFI\xfb"
 
-#: Bits of L1 and L2 entries: the offset, and what else is looked at.
+#: Bits of L1 and L2 entries: the offset, and the flags that are used here.
 OFFSET = 0x00FF_FFFF_FFFF_FE00
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
 ZERO = 1
 
-#: Of the header: magic to snapshots, and what version 3 has beyond.
+#: The header: the fields from magic to snapshots, and those of version 3.
 _OLD = struct.Struct(">4sIQIIQIIQQIIQ")
 _NEW = struct.Struct(">QQQII")
-#: How much of a file holds all that is looked at.
+#: Bytes at the beginning of a file that ``header`` needs.
 HEADER = _OLD.size + _NEW.size + 1
 
 _CORRUPT = 1 << 1
@@ -26,7 +26,7 @@ _EXTERNAL = 1 << 2
 #: compression other than zlib's, clusters in parts.
 _REMOVABLE = 1 << 0 | 1 << 3 | 1 << 4
 
-#: A larger disk is taken for a lie, and so is a longer table, as QEMU does.
+#: Larger disks and longer tables are refused, as QEMU does.
 LARGEST = 1 << 46
 _MOST_ENTRIES = 1 << 22
 
@@ -36,10 +36,10 @@ _VERSION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a reader has to know; offsets and sizes in bytes.
+    """The fields that a reader needs; offsets and sizes are in bytes.
 
-    ``size`` is that of the disk.  ``plain``: it has none of the features that
-    only QEMU reads.
+    ``size`` is that of the disk.  ``plain``: the image uses no feature that
+    only QEMU can read.
     """
 
     size: int
@@ -50,10 +50,10 @@ class Header:
 
 
 def header(head: bytes) -> Header:
-    """Read the first bytes of a file, HEADER of them at least.
+    """Read the header from the first bytes of a file, at least HEADER of them.
 
-    :raises errors.BadImage: it is damaged, or not whole without another file
-        or a key
+    :raises errors.BadImage: it is damaged, or the image needs another file or
+        a key
     """
     if len(head) < HEADER or not head.startswith(MAGIC):
         raise damaged("its header is cut short")
@@ -74,7 +74,7 @@ def header(head: bytes) -> Header:
     )
     _check_version(version, features)
     if backing:
-        raise _refused("has a backing file, without which it is not whole")
+        raise _refused("has a backing file, and is incomplete without it")
     if features & _EXTERNAL:
         raise _refused("keeps its data in another file")
     if encryption:
@@ -120,20 +120,20 @@ def new_header(
 
 
 def check_size(size: int) -> None:
-    """Refuse a disk larger than any.
+    """Refuse a disk that is larger than LARGEST.
 
-    :raises errors.BadImage: it is
+    :raises errors.BadImage: it is larger
     """
     if size > LARGEST:
         raise errors.BadImage(f"The disk is larger than {LARGEST >> 40} TiB")
 
 
 def damaged(details: str) -> errors.BadImage:
-    """Return the error for an image that is not what it should be."""
+    """Return the error for a damaged image."""
     return errors.BadImage(
         "The qcow2 image is damaged",
         details=f"{details[:1].upper()}{details[1:]}.",
-        resolution="Make or fetch the file anew.",
+        resolution="Download the file again, or build it again.",
     )
 
 
@@ -141,7 +141,7 @@ def _check_version(version: int, features: int) -> None:
     known = _CORRUPT | _EXTERNAL | _REMOVABLE
     if version not in {2, _VERSION} or features & ~known:
         raise errors.BadImage(
-            "The qcow2 image is of a kind that is not known here",
+            "The qcow2 image is of an unknown kind",
             details=f"Version {version}, incompatible features {features:#x}.",
             resolution="Rewrite it: qemu-img convert -O qcow2 FILE NEW",
         )
@@ -150,5 +150,5 @@ def _check_version(version: int, features: int) -> None:
 def _refused(problem: str) -> errors.BadImage:
     return errors.BadImage(
         f"The qcow2 image {problem}",
-        resolution="Make it whole: qemu-img convert -O qcow2 FILE NEW",
+        resolution="Make a complete image: qemu-img convert -O qcow2 FILE NEW",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a disk, at any place, from a qcow2 file."""
+"""Read a disk, at any place, from a qcow2 file."""
 
 import array
 import functools
@@ -13,42 +13,42 @@ from incus_testbed.image.budget import Meter, Reads
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.qcow2 import Header
 
-#: Tables and unpacked clusters that are kept: so many of each, and not more
-#: than so many bytes.
+#: Tables and unpacked clusters that are kept in memory: the number of each,
+#: and the most bytes of each.
 _KEPT = 32
 _KEPT_BYTES = 8 << 20
 
-#: Entries of the first table that are looked at in one go.
+#: Entries of the first table that are read at once.
 _STRETCH = 8192
 
 _SECTOR = 512
 
 
 class Reader:
-    """The disk in a qcow2 image that is plain.
+    """The disk in a plain qcow2 image.
 
-    Memory is bounded: by a few dozen clusters, and by what is asked for.
+    Memory is bounded: it holds a few dozen clusters and the requested bytes.
     """
 
     def __init__(self, file: IO[bytes], header: Header) -> None:
-        """Read from a file that the operating system knows."""
+        """Read from a file that has a descriptor."""
         self._fd = file.fileno()
         self._header = header
         self._cluster = 1 << header.cluster_bits
         self._clusters = -(-header.size // self._cluster)
         self.size = header.size
         self._reads: Reads | None = None
-        # of this object's own, or they would outlive it
+        # caches of this object; caches of the class would outlive it
         kept = max(2, min(_KEPT, _KEPT_BYTES // self._cluster))
         self._table = functools.lru_cache(kept)(self._read_table)
         self._unpacked = functools.lru_cache(kept)(self._unpack)
 
     def count(self, reads: Reads) -> None:
-        """From now on, count what is read; more than is allowed raises."""
+        """Count the reads from now on; too many of them raise."""
         self._reads = reads
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return size bytes, zeros beyond the end.
+        """Return size bytes; bytes after the disk's end are zero.
 
         :raises errors.BadImage: the image is damaged there
         """
@@ -56,11 +56,11 @@ class Reader:
         return b"".join(self._parts(offset, size))
 
     def check(self, meter: Meter) -> int:
-        """Look whether what the tables tell of is in the file.
+        """Check that the file holds every cluster that its tables name.
 
         Returns how many bytes of the disk are in use.
 
-        :raises errors.BadImage: it is cut short, or damaged
+        :raises errors.BadImage: the file is cut short, or damaged
         """
         self.count(Reads(meter))
         end = os.fstat(self._fd).st_size
@@ -81,7 +81,7 @@ class Reader:
         return used
 
     def _tables(self) -> Iterator[tuple[int, int]]:
-        """Yield the second tables that there are: number, place in the file."""
+        """Yield (number, place in the file) of each second-level table."""
         count = -(-self._clusters // (self._cluster // 8))
         for start in range(0, count, _STRETCH):
             size = 8 * min(_STRETCH, count - start)
@@ -98,14 +98,14 @@ class Reader:
             self._reads.count(size)
 
     def _end(self, entry: int, is_last: bool) -> int:
-        """Return what position has to be in the file for a cluster."""
+        """Return how many bytes the file must have to hold a cluster."""
         if entry & qcow2.COMPRESSED:
             place, sectors = self._packed(entry)
             return place - place % _SECTOR + sectors * _SECTOR + 1
         place = entry & qcow2.OFFSET
         if entry & qcow2.ZERO or not place:
             return 0
-        # The end of the disk need not fill its cluster.
+        # The disk's last cluster may be incomplete.
         return place + (1 if is_last else self._cluster)
 
     def _parts(self, offset: int, size: int) -> Iterator[bytes]:
@@ -145,7 +145,7 @@ class Reader:
         )
 
     def _packed(self, entry: int) -> tuple[int, int]:
-        """Return where a packed cluster is, and in how many more sectors."""
+        """Return a packed cluster's place, and its sectors after the first."""
         bits = 62 - (self._header.cluster_bits - 8)
         sectors = (entry & (qcow2.COMPRESSED - 1)) >> bits
         return entry & ((1 << bits) - 1), sectors

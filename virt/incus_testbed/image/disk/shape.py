@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a file is a disk image, and how it is wrapped."""
+"""Tell whether a file is a disk image, and how it is wrapped."""
 
 import io
 import tarfile
@@ -10,23 +10,25 @@ from incus_testbed.image.archive import NONSENSE
 from incus_testbed.image.budget import Budget
 from incus_testbed.image.disk import qcow2
 
-#: ``packed`` is an archive that begins with a disk image, of any kind.
+#: ``packed`` is an archive whose first file is a disk image of any kind.
 Shape = Literal["raw", "qcow2", "packed"]
 
 
 def length(budget: Budget) -> int:
-    """Return how much of a file has to be seen: a member's longest headers.
+    """Return how many first bytes of a file ``shape`` needs.
 
-    A sparse member begins with a list of what it holds, which is of hundreds
-    of KiB where the disk was long in use.
+    They must hold a member's longest headers.  A sparse member begins with a
+    list of its parts, which takes hundreds of KiB for a disk that was in use
+    for long.
     """
     return budget.header_bytes + signature.LENGTH
 
 
 def shape(head: bytes) -> Shape | None:
-    """Return what a file is that begins so; None for what is no disk.
+    """Return the shape of a file that begins with ``head``.
 
-    ``head`` is of the length above, or the whole file.
+    Returns None if the file is not a disk.  ``head`` has the length above, or
+    is the whole file.
     """
     if head[:1] != b"\0" and signature.is_tar(head):
         return "packed" if _begins_with_disk(head) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a disk into a qcow2 file, front to back, in one go."""
+"""Write a disk into a qcow2 file, from front to back in one pass."""
 
 import array
 import sys
@@ -17,15 +17,15 @@ _SECTOR = 512
 
 _NOTHING = bytes(CLUSTER)
 
-#: How much is looked at in one go.
+#: Bytes that are handled at once.
 _STRETCH = 16 * CLUSTER
 
 
 class Writer:
     """A qcow2 image that grows; clusters of zeros take no room.
 
-    First ``write`` and ``skip_to``, then ``finish``.  Memory holds one table,
-    of 64 KiB for each 512 MiB of disk, at a time.
+    First call ``write`` and ``skip_to``, then ``finish``.  Memory holds one
+    table at a time; a table takes 64 KiB and describes 512 MiB of the disk.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -34,21 +34,21 @@ class Writer:
         self._file.seek(CLUSTER)  # the header comes last
         self._used = 1
         self._pending = bytearray()
-        self._cluster = 0  # the one that pending begins with
+        self._cluster = 0  # number of the cluster at which pending begins
         self._l1: list[int] = []
         self._l2: dict[int, int] = {}
 
     def write(self, data: bytes) -> None:
-        """Add what comes next on the disk."""
+        """Add the next bytes of the disk."""
         self._pending += data
         whole = len(self._pending) // CLUSTER * CLUSTER
         if whole >= _STRETCH:
             self._flush(whole)
 
     def skip_to(self, position: int) -> None:
-        """Add zeros up to a position, which is not before what is written.
+        """Add zeros up to a position, which is not before the current end.
 
-        :raises errors.BadImage: nothing is as large
+        :raises errors.BadImage: the disk would be too large
         """
         size = position - self._cluster * CLUSTER - len(self._pending)
         filling = min(size, -len(self._pending) % CLUSTER)
@@ -81,7 +81,7 @@ class Writer:
             self._put(stretch)
 
     def _put(self, stretch: bytes) -> None:
-        """Write clusters of one table, those side by side in one go."""
+        """Write clusters of one table; adjacent ones with one write."""
         begin = 0
         first = self._cluster % _PER_TABLE
         for place in range(0, len(stretch), CLUSTER):
@@ -95,7 +95,7 @@ class Writer:
         self._advance(len(stretch) // CLUSTER)
 
     def _advance(self, clusters: int) -> None:
-        """Go on over clusters; close each table that they complete."""
+        """Move on by some clusters; close each table that is complete."""
         qcow2.check_size((self._cluster + clusters) * CLUSTER)
         while clusters:
             step = min(clusters, _PER_TABLE - self._cluster % _PER_TABLE)
@@ -144,7 +144,10 @@ class Writer:
         return header
 
     def _finish_refcounts(self) -> tuple[int, int]:
-        """Count every cluster once, those of the counts themselves too."""
+        """Write a reference count of 1 for each cluster, also for the new ones.
+
+        Returns the place of the table of counts, and its size in clusters.
+        """
         blocks = tables = 0
         while True:
             total = self._used + tables + blocks
@@ -165,7 +168,7 @@ class Writer:
 
 
 def _packed(numbers: Iterable[int]) -> bytes:
-    """Return numbers as qcow2 has them: of 8 bytes, the highest first."""
+    """Return numbers as qcow2 stores them: 8 bytes each, big-endian."""
     packed = array.array("Q", numbers)
     if sys.byteorder == "little":
         packed.byteswap()
