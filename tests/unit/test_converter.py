@@ -331,6 +331,7 @@ def test_an_architecture_that_there_is_not() -> None:
         answer.parse(success(architecture="vax"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "error", "text"),
     [

@@ -189,6 +189,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_JSON)
 def test_any_json_is_read(listing: Any) -> None:
     assert _found([listing]) == []
