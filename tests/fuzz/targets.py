@@ -36,12 +36,12 @@ from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.facts import Survey
 from tests import tiny_system
 from tests.disks import MIB
-from tests.fuzz import mutation
+from tests.fuzz import mutation, wire
 from tests.unit import small_disks, tarballs
 from tests.unit.test_facts import NETWORKD, STATUS
 
 Target = Callable[[Random], None]
-TARGETS: dict[str, Target] = {}
+TARGETS: dict[str, Target] = dict(wire.TARGETS)
 
 _BLOCK = tarfile.BLOCKSIZE
 _REWRITE = ("qemu-img", "convert", "-f", "raw", "-O", "qcow2")

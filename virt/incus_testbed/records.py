@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Incus knows of images and instances."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from incus_testbed import errors
 
 #: Incus writes Go's zero time, in the year 1, for what has not happened.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,8 +54,26 @@ class InstanceRecord:
     networks: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what is not as the API has it into an error that says so."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise errors.CommandFailed(
+            "The answer of the Incus daemon makes no sense",
+            details=f"{type(error).__name__}: {error}",
+            resolution="See that the versions of Incus and of this software fit"
+            " together.",
+        ) from error
+
+
+@_understood()
 def image(record: dict[str, Any]) -> Image:
-    """Read what the API says of an image."""
+    """Read what the API says of an image.
+
+    :raises errors.CommandFailed: it is not what the API has
+    """
     last_used = datetime.fromisoformat(record["last_used_at"])
     aliases = {
         alias["name"]: alias["description"] for alias in record["aliases"] or ()
@@ -75,8 +96,12 @@ def image(record: dict[str, Any]) -> Image:
     )
 
 
+@_understood()
 def instance(record: dict[str, Any]) -> InstanceRecord:
-    """Read what the API says of an instance."""
+    """Read what the API says of an instance.
+
+    :raises errors.CommandFailed: it is not what the API has
+    """
     return InstanceRecord(
         name=record["name"],
         kind=record["type"],
@@ -92,11 +117,14 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
     )
 
 
+@_understood()
 def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     """Read from operations the names of instances that something is done to.
 
     A command that runs inside is an operation too, but of another class; and
     for some seconds so is what has ended.
+
+    :raises errors.CommandFailed: they are not what the API has
     """
     return {
         unquote(urlsplit(path).path.rpartition("/")[2])

@@ -16,6 +16,8 @@ CHUNK = 1 << 17
 #: Seconds for the daemon to go on with a request.  A command's own streams, and
 #: the wait for its end, have no limit: nothing blocks there.
 LIMIT = 60.0
+#: Bytes of an answer: a server with ten thousand instances has less to say.
+LARGEST_ANSWER = 256 << 20
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
 #: What the reason of a failure begins with where the daemon did not answer in
@@ -126,14 +128,23 @@ def ask(
 
 
 def receive_all(connection: _socket.socket) -> bytes:
-    """Return what a peer sends until it closes the connection."""
-    received = []
+    """Return what a peer sends until it closes the connection.
+
+    :raises Failure: it does not come to an end
+    """
+    received, length = [], 0
     while data := connection.recv(CHUNK):
         received.append(data)
+        length += len(data)
+        if length > LARGEST_ANSWER:
+            raise Failure(
+                "unexpected EOF: an answer of the Incus daemon is"
+                f" larger than {LARGEST_ANSWER} bytes"
+            )
     return b"".join(received)
 
 
-def metadata(answer: bytes) -> "dict[str, Any]":
+def metadata(answer: bytes) -> "Any":
     """Return what an answer of the daemon is about.
 
     :raises Failure: it is an error, or not an answer of Incus
@@ -141,10 +152,10 @@ def metadata(answer: bytes) -> "dict[str, Any]":
     try:
         answered = document.decode(answer.partition(b"\r\n\r\n")[2].decode())
         if answered["type"] != "error":
-            result: dict[str, Any] = answered["metadata"]
-            return result
+            return answered["metadata"]
+        message = str(answered["error"])
     except (ValueError, KeyError, TypeError):
         raise Failure(
             "unexpected EOF: the Incus daemon did not answer, or not whole"
         ) from None
-    raise failure(answered["error"])
+    raise failure(message)

@@ -4,7 +4,17 @@
 import os
 import select
 
-from .api import CHUNK, LIMIT, Failure, ask, failure, metadata, receive_all
+from .api import (
+    CHUNK,
+    LARGEST_ANSWER,
+    LIMIT,
+    Failure,
+    ask,
+    failure,
+    metadata,
+    quoted,
+    receive_all,
+)
 from .streams import Control, Input, Output
 from .websocket import open_websocket
 
@@ -16,6 +26,13 @@ if TYPE_CHECKING:
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
 
 
+#: What the daemon calls a command's websockets.
+_STREAMS = ("control", "0", "1", "2")
+#: The largest exit status.
+_LARGEST = 255
+_NONSENSE = "unexpected EOF: the answer of the Incus daemon makes no sense"
+
+
 class Operation:
     """How the daemon says that the command has ended."""
 
@@ -25,12 +42,13 @@ class Operation:
         self._target = f"{target}{query}"
         self._connection = ask(path, f"{target}/wait{query}", LIMIT)
         self._answer = bytearray()
-        self._outcome: dict[str, Any] | Failure | None = None
+        self._outcome: Any = None
+        self._ended = False
 
     @property
     def finished(self) -> bool:
         """Whether the command has ended, or is lost sight of."""
-        return self._outcome is not None
+        return self._ended
 
     def interests(self) -> "Interests":
         """Return what to wait for."""
@@ -43,14 +61,15 @@ class Operation:
         except OSError:
             data = b""
         self._answer += data
-        if data:
+        if data and len(self._answer) <= LARGEST_ANSWER:
             return
+        self._ended = True
         try:
             self._outcome = self._end()
         except Failure as problem:
             self._outcome = problem
 
-    def _end(self) -> "dict[str, Any]":
+    def _end(self) -> "Any":
         """Return the operation as it ended.
 
         For a status of 126 or 127 the operation itself has failed; then the
@@ -74,10 +93,27 @@ class Operation:
         if isinstance(self._outcome, Failure):
             raise self._outcome
         operation = self._outcome or {}
-        status = (operation.get("metadata") or {}).get("return", -1)
-        if status < 0:
-            raise failure(operation.get("err") or "the command's end is lost")
-        return status, operation["err"]
+        try:
+            said = str(operation.get("err") or "")
+            status = (operation.get("metadata") or {}).get("return", -1)
+            if 0 <= status <= _LARGEST:
+                return int(status), said
+        except (AttributeError, TypeError):
+            raise Failure(_NONSENSE) from None
+        raise failure(said or "the command's end is lost")
+
+
+def _started(operation: "Any") -> "tuple[str, list[str]]":
+    """Return the path of an operation, and its websockets' secrets.
+
+    :raises Failure: the daemon did not say them
+    """
+    try:
+        fds = operation["metadata"]["fds"]
+        secrets = [quoted(fds[name]) for name in _STREAMS]
+        return f"/1.0/operations/{quoted(operation['id'])}", secrets
+    except (KeyError, TypeError, ValueError):
+        raise Failure(_NONSENSE) from None
 
 
 class Session:
@@ -92,18 +128,18 @@ class Session:
         :raises TimeoutError: the daemon does not answer in time
         """
         start = f"/1.0/instances/{instance}/exec{query}"
-        made = metadata(receive_all(ask(path, start, LIMIT, body)))
-        operation = f"/1.0/operations/{made['id']}"
+        operation, secrets = _started(
+            metadata(receive_all(ask(path, start, LIMIT, body)))
+        )
         # Asked at once: it is forgotten some seconds after its end.
         self._operation = Operation(path, operation, query)
         # The command starts when it has the three others.
         control, stdin, stdout, stderr = (
             open_websocket(
                 path,
-                f"{operation}/websocket{query}"
-                f"&secret={made['metadata']['fds'][name]}",
+                f"{operation}/websocket{query}&secret={secret}",
             )
-            for name in ("control", "0", "1", "2")
+            for secret in secrets
         )
         self._control = Control(control)
         self._input = Input(stdin, 0, first)
