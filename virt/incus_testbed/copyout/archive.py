@@ -42,8 +42,9 @@ _LONG_PATH, _LONG_TARGET = b"L", b"K"
 _END = bytes(_BLOCK)
 #: The first byte of a number that is binary.
 _POSITIVE, _NEGATIVE = 0x80, 0xFF
-#: The end marker fills a record of tar, which is 20 blocks.
-_LONGEST_END = 20 * _BLOCK
+#: The end marker is two blocks, and what fills a record of tar, which is 20
+#: blocks: of the two the first one may be the last of a record.
+_LONGEST_END = 21 * _BLOCK
 _LATEST = 1 << 33  # seconds: the year 2242
 
 
