@@ -91,9 +91,10 @@ class Archive:
         """
         path = target = b""
         while (block := self._source.read(_BLOCK)) != _END:
-            fields = _HEADER.unpack(block)
-            _check(block, fields)
-            name, mode, size, mtime, _, type_, link, _ = fields
+            name, mode, size, mtime, checksum, type_, link, magic = (
+                _HEADER.unpack(block)
+            )
+            _check(block, checksum, magic)
             length = _number(size)
             if type_ == _LONG_PATH and not path:
                 path = self._long(length)
@@ -107,7 +108,7 @@ class Archive:
                     path=path or name.partition(b"\0")[0],
                     kind=kind,
                     mode=_number(mode),
-                    mtime=max(-_LATEST, min(_number(mtime), _LATEST)),
+                    mtime=_time(mtime),
                     size=length,
                     target=target or link.partition(b"\0")[0],
                 )
@@ -146,8 +147,7 @@ class Archive:
             raise Damaged("It has no end marker")
 
 
-def _check(block: bytes, fields: tuple[bytes, ...]) -> None:
-    *_, checksum, _, _, magic = fields
+def _check(block: bytes, checksum: bytes, magic: bytes) -> None:
     if magic != _MAGIC:
         raise Damaged("A member's header is not GNU tar's")
     # The checksum itself counts as spaces.
@@ -178,6 +178,12 @@ def _number(field: bytes) -> int:
     if not digits.isdigit() or b"8" in digits or b"9" in digits:
         raise Damaged("A number in a member's header is none")
     return int(digits, 8)
+
+
+@lru_cache(maxsize=1024)
+def _time(field: bytes) -> int:
+    """Return a time that a file can have."""
+    return max(-_LATEST, min(_number(field), _LATEST))
 
 
 def _padded(size: int) -> int:
