@@ -170,14 +170,19 @@ token = {token}
             for number in request.fields["artifacts"]
         }
 
-    def files(self, artifact: int) -> dict[str, str]:
-        """Return the ends of the files of an artifact, by name."""
+    def download(self, artifact: int) -> str:
+        """Download an artifact; return the guest's folder that it is in."""
         target = f"/root/artifact-{artifact}"
         self._guest.run("mkdir", "-p", target)
         self._guest.run(
             *("debusine", "download-artifact", str(artifact)),
             *("--target-directory", target),
         )
+        return target
+
+    def files(self, artifact: int) -> dict[str, str]:
+        """Return the ends of the files of an artifact, by name."""
+        target = self.download(artifact)
         names = self._guest.run("find", target, "-type", "f", "-printf", "%P\n")
         return {
             name: self._guest.run("tail", "-n", "40", f"{target}/{name}")

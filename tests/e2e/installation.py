@@ -18,7 +18,8 @@ from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
 from tests.e2e.worker import FILES, PACKAGES, Worker
 
-_PACKAGE = packages.ROOT / "tests" / "packages" / "hello-testbed"
+_PACKAGES = packages.ROOT / "tests" / "packages"
+_HARMLESS, _HOSTILE = "hello-testbed", "hostile"
 _SCRIPTS = Path(__file__).with_name("guest")
 
 #: Debusine itself.  Its database can't be made before there is a server for
@@ -137,15 +138,20 @@ class Installation:
     @cached_property
     def source(self) -> int:
         """The source package hello-testbed: an artifact."""
-        return self._source("1")
+        return self._source(_HARMLESS, "1")
 
     @cached_property
     def newer_source(self) -> int:
         """The same with a higher version."""
-        return self._source("2")
+        return self._source(_HARMLESS, "2")
 
-    def _source(self, version: str) -> int:
-        tree = f"{FILES}/{_PACKAGE.name}"
+    @cached_property
+    def hostile_source(self) -> int:
+        """The source package whose tests mean harm: an artifact."""
+        return self._source(_HOSTILE, "1")
+
+    def _source(self, package: str, version: str) -> int:
+        tree = f"{FILES}/{package}"
         dsc = self.guest.run(f"{FILES}/guest/source.sh", tree, version)
         return self.debusine.import_source(dsc.strip())
 
@@ -161,7 +167,8 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
     ) as machine:
         _quieten(machine)
         _put_packages(incus, generation.suite, machine)
-        machine.push(_PACKAGE, FILES)
+        for package in (_HARMLESS, _HOSTILE):
+            machine.push(_PACKAGES / package, FILES)
         machine.push(_SCRIPTS, FILES)
         token = machine.run(f"{FILES}/guest/server.sh", debusine.NAME)
         machine.run(f"{FILES}/guest/worker.sh", debusine.NAME)

@@ -7,12 +7,13 @@ The tests follow what an administrator does with a worker, one after the other.
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.e2e.debusine import WorkRequest
 from tests.e2e.installation import Installation
-from tests.e2e.worker import process, program
+from tests.e2e.worker import SECRETS, TOKEN, process, program
 
 #: Seconds in which a worker removes what another has left.
 _CLEAN_UP = 30.0
@@ -114,6 +115,72 @@ def test_autopkgtest(site: Installation) -> None:
         ["as-user", "PASS"],
     ]
     assert site.guest.instances() == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attack:
+    """What the server has of a package whose tests meant harm, and the worker.
+
+    ``before`` and ``after``: the worker's own files.
+    ``artifacts``: the folders of what was downloaded, by category.
+    """
+
+    before: str
+    after: str
+    artifacts: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def attack(site: Installation) -> _Attack:
+    """Have a package's tests reach for the worker's token and configuration."""
+    source = site.hostile_source
+    before = site.worker.secrets()
+    request = site.debusine.complete(
+        "autopkgtest",
+        site.task(
+            input={"source_artifact": source, "binary_artifacts": []},
+            extra_environment={"VICTIM": SECRETS, "SECRET": TOKEN},
+            **site.architecture,
+        ),
+    )
+    artifacts = site.debusine.artifacts(request)
+    return _Attack(
+        before=before,
+        after=site.worker.secrets(),
+        artifacts={
+            category: site.debusine.download(artifacts[category])
+            for category in artifacts
+        },
+    )
+
+
+def test_hostile_package_gets_nothing_of_the_worker(
+    site: Installation, attack: _Attack
+) -> None:
+    for folder in attack.artifacts.values():
+        search = 'grep -rlFf "$1" "$2" || test $? = 1'
+        found = site.guest.run("sh", "-c", search, "sh", TOKEN, folder)
+        assert not found
+
+
+def test_hostile_package_changes_nothing_of_the_worker(
+    site: Installation, attack: _Attack
+) -> None:
+    as_worker = ("runuser", "-u", "debusine-worker", "--")
+    site.guest.run(*as_worker, "test", "-w", SECRETS, "-a", "-r", TOKEN)
+    assert attack.after == attack.before
+
+
+def test_hostile_package_has_its_results_and_artifacts(
+    site: Installation, attack: _Attack
+) -> None:
+    result = attack.artifacts["debian:autopkgtest"]
+    summary = site.guest.run("cat", f"{result}/summary")
+    assert summary.split() == ["plants-links", "PASS"] * 2
+    log = site.guest.run("cat", f"{result}/log")
+    assert "left out ./notes.txt: the link is absolute" in log
+    sent = site.guest.run("find", result, "-path", "*/data/from-the-guest")
+    assert len(sent.splitlines()) == 1
 
 
 def test_debdiff(site: Installation) -> None:

@@ -16,7 +16,10 @@ UNIT = "debusine-worker"
 FILES = "/root/e2e"
 PACKAGES = "/root/packages"
 
-_CONFIGURATION = "/etc/debusine/worker/config.ini"
+#: Where the worker's configuration is, and its token for the server.
+SECRETS = "/etc/debusine/worker"
+TOKEN = f"{SECRETS}/token"
+_CONFIGURATION = f"{SECRETS}/config.ini"
 _DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/e2e.conf"
 
 #: Seconds until a worker that was started offers what it can do.
@@ -59,6 +62,13 @@ class Worker:
             *("sh", "-euc"),
             f"id=$(systemctl show --property=InvocationID --value {UNIT})\n"
             "journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID=$id",
+        )
+
+    def secrets(self) -> str:
+        """Return what there is in its folder, and the files' checksums."""
+        return self._guest.run(
+            *("find", SECRETS, "-printf", "%y %m %U:%G %T@ %p %l\\n"),
+            *("-type", "f", "-exec", "sha256sum", "{}", ";"),
         )
 
     def restart(self) -> None:

@@ -8,6 +8,7 @@ Each case has a number, by which it can be tried again: --first=NUMBER
 """
 
 import argparse
+import resource
 import sys
 import time
 import traceback
@@ -45,9 +46,11 @@ def _run(name: str, numbers: range) -> int:
             print(f"{name} --first={number} --cases=1", flush=True)
             traceback.print_exc(limit=-3)
         longest = max(longest, time.process_time() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(
         f"{name}: {len(numbers)} cases, {refused} refused, {failures} failed,"
-        f" {time.monotonic() - begun:.0f} s, the longest {longest:.2f} s",
+        f" {time.monotonic() - begun:.0f} s, the longest {longest:.2f} s,"
+        f" at most {peak} MiB so far",
         flush=True,
     )
     return failures

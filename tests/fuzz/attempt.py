@@ -8,6 +8,7 @@ from random import Random
 from types import FrameType
 
 from incus_testbed import errors
+from incus_testbed.session import api
 from tests.fuzz.targets import TARGETS
 
 #: Seconds of processor time that a case may take.
@@ -23,7 +24,7 @@ def attempt(name: str, number: int) -> bool:
     with _limited():
         try:
             TARGETS[name](Random(f"{name} {number}"))  # noqa: S311
-        except errors.TestbedError:
+        except (errors.TestbedError, api.Failure):
             return True
     return False
 

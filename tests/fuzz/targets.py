@@ -22,7 +22,13 @@ from pathlib import Path
 from random import Random
 
 from incus_testbed.guest import customisation
-from incus_testbed.image import os_release, packages, scratch, unit_file
+from incus_testbed.image import (
+    compression,
+    os_release,
+    packages,
+    scratch,
+    unit_file,
+)
 from incus_testbed.image.archive import Archive
 from incus_testbed.image.budget import Budget, Meter
 from incus_testbed.image.confinement import Confinement
@@ -36,12 +42,12 @@ from incus_testbed.image.facts import Survey
 from tests import tiny_system
 from tests.conversion import convert
 from tests.disks import MIB
-from tests.fuzz import mutation
+from tests.fuzz import mutation, wire
 from tests.unit import small_disks, tarballs
 from tests.unit.test_facts import NETWORKD, STATUS
 
 Target = Callable[[Random], None]
-TARGETS: dict[str, Target] = {}
+TARGETS: dict[str, Target] = dict(wire.TARGETS)
 
 _BLOCK = tarfile.BLOCKSIZE
 _REWRITE = ("qemu-img", "convert", "-f", "raw", "-O", "qcow2")
@@ -166,7 +172,35 @@ def _packed() -> tuple[bytes, ...]:
 
 
 @_target
-def compression(random: Random) -> None:
+def compression_headers(random: Random) -> None:
+    """Tell by its beginning how a file is packed, and what is in it."""
+    data = random.choice((*_packed(), *_beginnings()))[:_HEAD]
+    if random.random() < 0.9:
+        data = mutation.changed(random, data)
+    budget = Budget()
+    argv = compression.decompressor(data, budget)
+    assert argv is None or argv[0] in {"gzip", "bzip2", "xz", "zstd"}
+    if argv and argv[0] in {"xz", "zstd"}:
+        assert any(f"={budget.decompressor_bytes}" in word for word in argv)
+    length = shapes.length(budget)
+    assert shapes.shape(data[:length]) in {None, "packed", "qcow2", "raw"}
+
+
+#: No header of a packed file is longer, nor what tells disks from archives.
+_HEAD = 70_000
+
+
+@functools.cache
+def _beginnings() -> tuple[bytes, ...]:
+    return (
+        tiny_system.tarball()[:_HEAD],
+        _disk()[:_HEAD] if available("ext4") else bytes(_HEAD),
+        *(archive[:_HEAD] for archive in _packed_disks()),
+    )
+
+
+@_target
+def decompressors(random: Random) -> None:
     """Convert a packed file, of which most changes are at its beginning."""
     data = random.choice(_packed())
     head = random.choice((16, 64, len(data)))

@@ -142,7 +142,11 @@ def test_outcome() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["-2/etc/shadow", ":other/etc/shadow", "", "x", "/" + "a/" * 2048]
+    "path",
+    [
+        *("-2/etc/shadow", ":other/etc/shadow", "", "x", "/" + "a/" * 2048),
+        "/\udcff",
+    ],
 )
 def test_pull_of_a_path_that_is_another_instance(
     path: str, tmp_path: object

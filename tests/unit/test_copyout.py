@@ -95,6 +95,24 @@ def test_tree_as_gnu_tar_sends_it(tmp_path: Path, target: Path) -> None:
     assert target.stat().st_mtime == 1_400_000_000
 
 
+def test_end_wherever_it_is_in_a_record(tmp_path: Path, target: Path) -> None:
+    """GNU tar sends records of 20 blocks, and a file here is one block."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    lengths = set()
+    for number in range(21):
+        (tree / f"{number}").touch()
+        sent = subprocess.run(
+            ["tar", "-C", tree, "--format=gnu", "-cf-", "."],
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        lengths.add((len(sent) - len(sent.rstrip(b"\0"))) // 512)
+        assert not copied(sent, target).count
+        assert len(list(target.iterdir())) == number + 1
+    assert lengths == set(range(2, 22))
+
+
 def test_zeros_become_holes(target: Path) -> None:
     size = 20 << 20
     copied(archive(file(b"zeros", bytes(size)), file(b"next")), target)

@@ -2,6 +2,7 @@
 """Programs end in time, with what they said, and leave nothing running."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,3 +127,9 @@ def _running(command: str) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def test_command_line_for_people() -> None:
+    words = ["sh", "a b", "set -e\nx", "\n", " " * 500, "x" * 500]
+    cut = ["sh", "a b", "set ...", "...", "...", f"{'x' * 200} ..."]
+    assert process.shown(words) == shlex.join(cut)

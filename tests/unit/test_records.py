@@ -3,7 +3,9 @@
 
 from typing import Any
 
-from incus_testbed import records
+import pytest
+
+from incus_testbed import errors, records
 
 
 def _operation(
@@ -29,3 +31,12 @@ def test_at_work_on() -> None:
         _operation("/1.0/instances/a?project=p", "/1.0/instances/b"),
     ]
     assert records.at_work_on(operations) == {"a", "b"}
+
+
+@pytest.mark.parametrize("record", [None, 7, [], {}, {"last_used_at": "soon"}])
+def test_record_that_makes_no_sense(record: Any) -> None:
+    for read in (records.image, records.instance):
+        with pytest.raises(errors.CommandFailed, match="makes no sense"):
+            read(record)
+    with pytest.raises(errors.CommandFailed, match="makes no sense"):
+        records.at_work_on([record])

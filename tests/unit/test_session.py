@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command's output arrives whole or is reported as lost."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -422,6 +425,69 @@ def test_status_of_a_failed_operation_is_asked_for(run: Run) -> None:
     done = run()
     assert done.returncode == 127
     assert done.stderr == b"incus-testbed: Command not found\n"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *(None, [], 7, "x", {"metadata": []}, {"metadata": 7}),
+        {"metadata": {"return": None}},
+        {"metadata": {"return": "0"}},
+        {"metadata": {"return": 1 << 40}},
+    ],
+)
+def test_end_of_a_command_that_makes_no_sense(run: Run, about: object) -> None:
+    run.server(outcome={"type": "sync", "metadata": about})
+    done = run()
+    assert done.returncode == 125
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *(None, [], 7, {}, {"id": "x"}, {"id": "x", "metadata": None}),
+        {"id": 7, "metadata": {"fds": {}}},
+        {"id": 7, "metadata": {"fds": dict.fromkeys(("control", *"012"), "x")}},
+    ],
+)
+def test_start_of_a_command_that_makes_no_sense(
+    run: Run, about: object
+) -> None:
+    run.server(started={"type": "async", "metadata": about})
+    done = run()
+    assert done.returncode == 125
+    assert done.stderr.startswith(b"incus-testbed: the ")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"", b"7", b"[]", b'{"type": "error"}', b'{"type": "sync"}', b"\xff"),
+        *(b'{"type": "error", "error": 7}', b"[" * 100_000, b"9" * 5000),
+    ],
+)
+def test_answer_of_no_daemon(answer: bytes) -> None:
+    with pytest.raises(api.Failure):
+        api.metadata(b"HTTP/1.0 200 OK\r\n\r\n" + answer)
+
+
+def test_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "LARGEST_ANSWER", 1 << 20)
+    here, there = socket.socketpair()
+    feeder = threading.Thread(target=_fill, args=(there,))
+    with here, there:
+        feeder.start()
+        with pytest.raises(api.Failure, match="larger than 1048576"):
+            api.receive_all(here)
+        here.shutdown(socket.SHUT_RDWR)
+        feeder.join()
+
+
+def _fill(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection.sendall(bytes(1 << 16))
 
 
 def test_shell_has_said_that_a_command_is_not_there(run: Run) -> None:

@@ -19,8 +19,9 @@ from incus_testbed.copyout.limits import Limits
 from incus_testbed.guest import script
 from incus_testbed.guest_command import GuestCommand
 
-#: A path in a guest.  It is glued to the guest's name for Incus.
-_PATH = re.compile(r"/[^\0]{0,4095}", re.DOTALL)
+#: A path in a guest.  It is glued to the guest's name for Incus, which takes
+#: UTF-8 only.
+_PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4095}", re.DOTALL)
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
 #: The longest part of a name that a temporary one is made of.

@@ -265,12 +265,14 @@ def detach(argv: Sequence[str]) -> None:
 
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
-    return shlex.join(
-        word
-        if len(word) <= _SHOWN_LENGTH and "\n" not in word
-        else f"{word.split(maxsplit=1)[0]} ..."
-        for word in argv
-    )
+    return shlex.join(map(_short, argv))
+
+
+def _short(word: str) -> str:
+    if len(word) <= _SHOWN_LENGTH and "\n" not in word:
+        return word
+    begins = "".join(word.split(maxsplit=1)[:1])
+    return f"{begins[:_SHOWN_LENGTH]} ...".lstrip()
 
 
 def missing_program(name: str) -> errors.MissingProgram:

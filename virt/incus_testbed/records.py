@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Records of images and instances, as Incus reports them."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from incus_testbed import errors
 
 #: For an event that has not happened, Incus writes Go's zero time, in year 1.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,8 +56,26 @@ class InstanceRecord:
     networks: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what is not as the API has it into an error that says so."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise errors.CommandFailed(
+            "The answer of the Incus daemon makes no sense",
+            details=f"{type(error).__name__}: {error}",
+            resolution="See that the versions of Incus and of this software fit"
+            " together.",
+        ) from error
+
+
+@_understood()
 def image(record: dict[str, Any]) -> Image:
-    """Read the API's record of an image."""
+    """Read the API's record of an image.
+
+    :raises errors.CommandFailed: it is not what the API has
+    """
     last_used = datetime.fromisoformat(record["last_used_at"])
     aliases = {
         alias["name"]: alias["description"] for alias in record["aliases"] or ()
@@ -77,8 +98,12 @@ def image(record: dict[str, Any]) -> Image:
     )
 
 
+@_understood()
 def instance(record: dict[str, Any]) -> InstanceRecord:
-    """Read the API's record of an instance."""
+    """Read the API's record of an instance.
+
+    :raises errors.CommandFailed: it is not what the API has
+    """
     return InstanceRecord(
         name=record["name"],
         kind=record["type"],
@@ -94,11 +119,14 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
     )
 
 
+@_understood()
 def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     """Return the names of the instances that Incus is working on.
 
     A command that runs in an instance is an operation too, but of another
     class.  Operations that have ended are listed for some seconds.
+
+    :raises errors.CommandFailed: they are not what the API has
     """
     return {
         unquote(urlsplit(path).path.rpartition("/")[2])

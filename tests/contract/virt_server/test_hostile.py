@@ -30,7 +30,8 @@ def run(bookworm: str, victim: Path, tmp_path: Path, nothing_left: None) -> Run:
     del nothing_left
     return autopkgtest(
         *(tmp_path / "output", bookworm, f"--env=VICTIM={victim}"),
-        *("--no-built-binaries", PACKAGES / "hostile"),
+        *(f"--env=SECRET={victim}/secret", "--no-built-binaries"),
+        PACKAGES / "hostile",
     )
 
 
@@ -42,7 +43,8 @@ def _all_below(folder: Path) -> Iterator[Path]:
 def test_nothing_of_the_host_is_written_or_given_away(
     run: Run, victim: Path
 ) -> None:
-    assert run.results == {"plants-links": "PASS", "replaces-tar": "PASS"}
+    summary = (run.output / "summary").read_text()
+    assert summary.split() == ["plants-links", "PASS"] * 2
     assert [path.name for path in victim.iterdir()] == ["secret"]
     assert (victim / "secret").read_text() == _PRIVATE
     for path in _all_below(run.output):

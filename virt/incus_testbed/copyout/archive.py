@@ -11,9 +11,10 @@ GNU tar takes to unpack them.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from incus_testbed import errors
 from incus_testbed.copyout.path import PATH_MAX
@@ -26,6 +27,7 @@ _BLOCK = 512
 # name, mode, (owner), size, mtime, checksum, type, link target, magic
 _HEADER = struct.Struct("100s8s16x12s12s8sc100s8s247x")
 _CHECKSUM = slice(148, 156)
+_HALF = _BLOCK // 2
 _MAGIC = b"ustar  \0"
 _KINDS: dict[bytes, Kind] = {
     b"0": "file",
@@ -40,8 +42,9 @@ _LONG_PATH, _LONG_TARGET = b"L", b"K"
 _END = bytes(_BLOCK)
 #: The first byte of a number that is binary.
 _POSITIVE, _NEGATIVE = 0x80, 0xFF
-#: The end marker fills a record of tar, which is 20 blocks.
-_LONGEST_END = 20 * _BLOCK
+#: The end marker is two blocks, and what fills a record of tar, which is 20
+#: blocks: of the two the first one may be the last of a record.
+_LONGEST_END = 21 * _BLOCK
 _LATEST = 1 << 33  # seconds: the year 2242
 
 
@@ -55,8 +58,7 @@ class Damaged(errors.CommandFailed):
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """What one member of the archive says of itself; nothing is checked.
 
     ``path`` and a link's ``target`` hold no NUL, and are not longer than
@@ -89,9 +91,10 @@ class Archive:
         """
         path = target = b""
         while (block := self._source.read(_BLOCK)) != _END:
-            fields = _HEADER.unpack(block)
-            _check(block, fields)
-            name, mode, size, mtime, _, type_, link, _ = fields
+            name, mode, size, mtime, checksum, type_, link, magic = (
+                _HEADER.unpack(block)
+            )
+            _check(block, checksum, magic)
             length = _number(size)
             if type_ == _LONG_PATH and not path:
                 path = self._long(length)
@@ -105,7 +108,7 @@ class Archive:
                     path=path or name.partition(b"\0")[0],
                     kind=kind,
                     mode=_number(mode),
-                    mtime=max(-_LATEST, min(_number(mtime), _LATEST)),
+                    mtime=_time(mtime),
                     size=length,
                     target=target or link.partition(b"\0")[0],
                 )
@@ -144,26 +147,43 @@ class Archive:
             raise Damaged("It has no end marker")
 
 
-def _check(block: bytes, fields: tuple[bytes, ...]) -> None:
-    *_, checksum, _, _, magic = fields
+def _check(block: bytes, checksum: bytes, magic: bytes) -> None:
     if magic != _MAGIC:
         raise Damaged("A member's header is not GNU tar's")
     # The checksum itself counts as spaces.
-    sum_ = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
+    sum_ = _sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
     if _number(checksum) != sum_:
         raise Damaged("The checksum of a member's header is wrong")
 
 
+def _sum(block: bytes) -> int:
+    """Return the sum of a block's bytes.
+
+    To have Python add them takes longer than to write a small file.  The lower
+    half of an Adler-32 is their sum plus one, if that is below 65521.
+    """
+    first, second = zlib.adler32(block[:_HALF]), zlib.adler32(block[_HALF:])
+    return (first & 0xFFFF) + (second & 0xFFFF) - 2
+
+
+# The same modes, times and sizes come again and again.
+@lru_cache(maxsize=1024)
 def _number(field: bytes) -> int:
     """Return a number: octal digits, or binary where those don't suffice."""
     if field[0] == _POSITIVE:
         return int.from_bytes(field[1:], "big")
     if field[0] == _NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
-    digits = field.strip(b" \0")
-    if digits.strip(b"01234567"):
+    digits = field.strip(b" \0") or b"0"
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
         raise Damaged("A number in a member's header is none")
-    return int(digits or b"0", 8)
+    return int(digits, 8)
+
+
+@lru_cache(maxsize=1024)
+def _time(field: bytes) -> int:
+    """Return a time that a file can have."""
+    return max(-_LATEST, min(_number(field), _LATEST))
 
 
 def _padded(size: int) -> int:

@@ -93,10 +93,11 @@ class Budget:
         #: Bytes that can be taken before the disk is looked at again.
         self._unseen = 0
 
-    def take_member(self) -> None:
-        """Count one member, and the block that it takes on the disk.
+    def take_member(self, size: int) -> None:
+        """Count one member, the block that it takes on the disk, and its bytes.
 
         :raises errors.LimitReached: there are too many
+        :raises errors.NoSpace: the disk has no room for it
         """
         self._members += 1
         if self._members > self.limits.members:
@@ -105,7 +106,7 @@ class Budget:
                 f" {self.limits.members} files",
                 resolution=f"Set {MEMBERS} to a larger number if it may.",
             )
-        self.take(_BLOCK)
+        self.take(_BLOCK + size)
 
     def take(self, size: int) -> None:
         """Count bytes before they are written.

@@ -14,6 +14,7 @@ from incus_testbed.copyout.tree import LeftOut
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: A folder can't take the place of one that has something in it.
 _HAS_ENTRIES = {errno.ENOTEMPTY, errno.EEXIST}
+_no_file = contextlib.suppress(FileNotFoundError, IsADirectoryError)
 
 
 def merge(source: int, target: int, left_out: LeftOut) -> None:
@@ -22,27 +23,29 @@ def merge(source: int, target: int, left_out: LeftOut) -> None:
     Folders of one name are merged.  Files and links that are there are
     replaced.  A file can't replace a folder: it is left out.
     """
-    _merge(source, target, left_out, b"")
+    _merge(source, target, left_out, "")
 
 
-def _merge(source: int, target: int, left_out: LeftOut, above: bytes) -> None:
-    for name in map(os.fsencode, os.listdir(source)):
-        path = above + b"/" + name if above else name
+def _merge(source: int, target: int, left_out: LeftOut, above: str) -> None:
+    for name in os.listdir(source):
         # A rename that replaces a file makes ext4 write it to the disk first.
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+        with _no_file:
             os.unlink(name, dir_fd=target)
         try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except IsADirectoryError:
-            left_out.add(path, "a folder of that name is there already")
+            left_out.add(
+                os.fsencode(above + name),
+                "a folder of that name is there already",
+            )
         except OSError as error:
             if error.errno not in _HAS_ENTRIES:
                 raise
-            _merge_folders(name, source, target, left_out, path)
+            _merge_folders(name, source, target, left_out, f"{above}{name}/")
 
 
 def _merge_folders(
-    name: bytes, source: int, target: int, left_out: LeftOut, path: bytes
+    name: str, source: int, target: int, left_out: LeftOut, path: str
 ) -> None:
     here = os.open(name, _FOLDER, dir_fd=source)
     try:

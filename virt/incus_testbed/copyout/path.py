@@ -37,6 +37,11 @@ def parts(path: bytes, depth: int) -> list[bytes]:
     return names
 
 
+def is_name(text: bytes) -> bool:
+    """Tell whether that which follows a path's last "/" names an entry."""
+    return 0 < len(text) <= NAME_MAX and text not in {b".", b".."}
+
+
 def check_target(target: bytes, depth: int) -> None:
     """See that a symbolic link in a folder so deep stays within the copy.
 

@@ -51,6 +51,11 @@ class Source:
 
         :raises Ended: there are fewer
         """
+        end = self._start + size
+        if size < _HOLE and end <= self._end:
+            write_all(file, self._buffer[self._start : end])
+            self._start = end
+            return
         hole = False
         while size:
             data = self._some(size)
@@ -64,6 +69,9 @@ class Source:
 
         :raises Ended: there are fewer
         """
+        there = min(size, self._end - self._start)
+        self._start += there
+        size -= there
         while size:
             size -= len(self._some(size))
 

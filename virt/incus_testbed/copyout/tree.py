@@ -25,6 +25,7 @@ _OWNER_ALL = 0o700
 _USUAL = 0o755
 #: What is to be a folder is absent, a file, or a link.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+_TWICE = "the archive has it twice"
 #: Of what was left out, so many are named.
 _NAMED = 20
 #: Bytes of memory for a link besides its text.
@@ -85,6 +86,9 @@ class Tree:
         self._left_out = left_out
         #: The folders from the root to the member last written.
         self._open = [_Open(b"", folder)]
+        #: With what the paths begin of that which is in the last one of them,
+        #: if that is known: to take each path apart takes long.
+        self._prefix: bytes | None = None
 
     def fill(self, archive: Archive) -> None:
         """Write all members of an archive.
@@ -107,8 +111,7 @@ class Tree:
 
     def _write_all(self, archive: Archive) -> None:
         for member in archive.members():
-            self._budget.take_member()
-            self._budget.take(member.size)
+            self._budget.take_member(member.size)
             try:
                 self._write(member, archive)
             except Refused as refused:
@@ -117,41 +120,59 @@ class Tree:
         _set_mtime(self._open[0])
 
     def _write(self, member: Member, archive: Archive) -> None:
-        names = path.parts(member.path, self._budget.limits.depth)
-        if member.kind == "folder":
-            self._make_folder(names, member)
-            return
+        if member.kind == "file":
+            self._make_file(self._name_in_folder(member.path), member, archive)
+        elif member.kind == "folder":
+            self._make_folder(member)
+        elif member.kind == "symlink":
+            name = self._name_in_folder(member.path)
+            self._make_symlink(name, member.target)
+            os.utime(
+                name,
+                (member.mtime, member.mtime),
+                dir_fd=self._folder,
+                follow_symlinks=False,
+            )
+        elif member.kind == "hardlink":
+            self._make_hardlink(self._name_in_folder(member.path), member)
+        else:
+            raise Refused("it is a device or a FIFO")
+
+    @property
+    def _folder(self) -> int:
+        """The folder that was entered last."""
+        return self._open[-1].descriptor
+
+    def _name_in_folder(self, where: bytes) -> bytes:
+        """Enter the folder that a path is in; return the name there."""
+        name = where[where.rfind(b"/") + 1 :]
+        prefix = where[: len(where) - len(name)]
+        if (
+            prefix == self._prefix
+            and path.is_name(name)
+            and len(where) < path.PATH_MAX
+        ):
+            return name
+        names = path.parts(where, self._budget.limits.depth)
         if not names:
             raise Refused("it takes the place of the copy itself")
-        if member.kind == "other":
-            raise Refused("it is a device or a FIFO")
-        folder, name = self._enter(names[:-1]), names[-1]
-        match member.kind:
-            case "file":
-                self._make_file(folder, name, member, archive)
-            case "symlink":
-                self._make_symlink(folder, names, member.target)
-                os.utime(
-                    name,
-                    (member.mtime, member.mtime),
-                    dir_fd=folder,
-                    follow_symlinks=False,
-                )
-            case "hardlink":
-                self._make_hardlink(folder, names, member)
+        self._enter(names[:-1])
+        if names[-1] == name:
+            self._prefix = prefix
+        return names[-1]
 
-    def _make_folder(self, names: list[bytes], member: Member) -> None:
+    def _make_folder(self, member: Member) -> None:
+        names = path.parts(member.path, self._budget.limits.depth)
         folder = self._enter(names)
         os.fchmod(folder, member.mode & _PERMISSIONS | _OWNER_ALL)
         self._open[-1].mtime = member.mtime
 
-    def _make_file(
-        self, folder: int, name: bytes, member: Member, archive: Archive
-    ) -> None:
-        with _once():
-            file = os.open(
-                name, _NEW_FILE, member.mode & _PERMISSIONS, dir_fd=folder
-            )
+    def _make_file(self, name: bytes, member: Member, archive: Archive) -> None:
+        mode = member.mode & _PERMISSIONS
+        try:
+            file = os.open(name, _NEW_FILE, mode, dir_fd=self._folder)
+        except FileExistsError:
+            raise Refused(_TWICE) from None
         try:
             if member.size:
                 archive.copy(file)
@@ -159,20 +180,20 @@ class Tree:
         finally:
             os.close(file)
 
-    def _make_symlink(
-        self, folder: int, names: list[bytes], target: bytes
-    ) -> None:
+    def _make_symlink(self, name: bytes, target: bytes) -> None:
+        above = [entry.name for entry in self._open[1:]]
         try:
-            path.check_target(target, len(names) - 1)
+            path.check_target(target, len(above))
         except Refused:
-            self._left_out.keep(Link(path=b"/".join(names), target=target))
+            link = Link(path=b"/".join([*above, name]), target=target)
+            self._left_out.keep(link)
             raise
-        with _once():
-            os.symlink(target, names[-1], dir_fd=folder)
+        try:
+            os.symlink(target, name, dir_fd=self._folder)
+        except FileExistsError:
+            raise Refused(_TWICE) from None
 
-    def _make_hardlink(
-        self, folder: int, names: list[bytes], member: Member
-    ) -> None:
+    def _make_hardlink(self, name: bytes, member: Member) -> None:
         *parents, source = path.parts(
             member.target, self._budget.limits.depth
         ) or [b""]
@@ -181,26 +202,32 @@ class Tree:
             if stat.S_ISLNK(status.st_mode):
                 # The same text may mean another place in another folder.
                 text = os.readlink(source, dir_fd=place)
-                self._make_symlink(folder, names, text)
+                self._make_symlink(name, text)
             elif stat.S_ISREG(status.st_mode):
                 # Whoever reads the copy reads it twice.
                 self._budget.take(status.st_size)
-                with _once():
-                    os.link(
-                        source,
-                        names[-1],
-                        src_dir_fd=place,
-                        dst_dir_fd=folder,
-                        follow_symlinks=False,
-                    )
+                self._link(source, name, place)
             else:
                 raise Refused("it is a hard link to a folder")
+
+    def _link(self, source: bytes, name: bytes, place: int) -> None:
+        try:
+            os.link(
+                source,
+                name,
+                src_dir_fd=place,
+                dst_dir_fd=self._folder,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            raise Refused(_TWICE) from None
 
     def _enter(self, names: list[bytes]) -> int:
         """Return a folder of the tree, open until another one is entered.
 
         It is made if need be, with those above it.
         """
+        self._prefix = None
         same = 0
         for entry, name in zip(self._open[1:], names, strict=False):
             if entry.name != name:
@@ -210,7 +237,7 @@ class Tree:
         for name in names[same:]:
             folder = _opened(self._open[-1].descriptor, name)
             self._open.append(_Open(name, folder))
-        return self._open[-1].descriptor
+        return self._folder
 
     def _leave(self, depth: int) -> None:
         """Close the folders below a depth, and set their times."""
@@ -237,14 +264,6 @@ class Tree:
             raise Refused("it is a hard link to what was left out") from None
         finally:
             os.close(folder)
-
-
-@contextlib.contextmanager
-def _once() -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise Refused("the archive has it twice") from None
 
 
 def _opened(folder: int, name: bytes) -> int:

@@ -16,6 +16,8 @@ CHUNK = 1 << 17
 #: Seconds for the daemon to go on with a request.  A command's own streams, and
 #: the wait for its end, have no limit: nothing blocks there.
 LIMIT = 60.0
+#: Bytes of an answer: a server with ten thousand instances has less to say.
+LARGEST_ANSWER = 256 << 20
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
 #: What needs no quoting in a URL (RFC 3986, 2.3).
@@ -149,19 +151,33 @@ def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
 
     :raises Failure: there is none, or it is an error
     """
-    received = []
     try:
         connection = ask(path, target, limit, body)
         try:
-            while data := connection.recv(CHUNK):
-                received.append(data)
+            return metadata(receive_all(connection))
         finally:
             connection.close()
     except TimeoutError:
         raise Late(f"no answer within {limit:g} s") from None
     except OSError as error:
         raise Lost(f"lost the Incus daemon: {error}") from None
-    return metadata(b"".join(received))
+
+
+def receive_all(connection: _socket.socket) -> bytes:
+    """Return what a peer sends until it closes the connection.
+
+    :raises Lost: it does not come to an end
+    """
+    received, length = [], 0
+    while data := connection.recv(CHUNK):
+        received.append(data)
+        length += len(data)
+        if length > LARGEST_ANSWER:
+            raise Lost(
+                "an answer of the Incus daemon is larger than"
+                f" {LARGEST_ANSWER} bytes"
+            )
+    return b"".join(received)
 
 
 def metadata(answer: bytes) -> "Any":
@@ -173,6 +189,7 @@ def metadata(answer: bytes) -> "Any":
         answered = document.decode(answer.partition(b"\r\n\r\n")[2].decode())
         if answered["type"] != "error":
             return answered["metadata"]
+        message = str(answered["error"])
     except (ValueError, KeyError, TypeError):
         raise Lost("the Incus daemon did not answer, or not whole") from None
-    raise refusal(answered["error"])
+    raise refusal(message)

@@ -8,6 +8,7 @@ import time
 from . import document
 from .api import (
     CHUNK,
+    LARGEST_ANSWER,
     LIMIT,
     Failure,
     Late,
@@ -128,6 +129,13 @@ class Expired(Exception):
     """A command has used up its time."""
 
 
+#: What the daemon calls a command's websockets.
+_STREAMS = ("control", "0", "1", "2")
+#: The largest exit status.
+_LARGEST = 255
+_NONSENSE = "the answer of the Incus daemon makes no sense"
+
+
 class Operation:
     """How the daemon says that the command has ended."""
 
@@ -140,12 +148,13 @@ class Operation:
         self._limit = limit
         self._connection = ask(path, f"{target}/wait{query}", limit)
         self._answer = bytearray()
-        self._outcome: dict[str, Any] | Failure | None = None
+        self._outcome: Any = None
+        self._ended = False
 
     @property
     def finished(self) -> bool:
         """Whether the command has ended, or is lost sight of."""
-        return self._outcome is not None
+        return self._ended
 
     def interests(self) -> "Interests":
         """Return what to wait for."""
@@ -158,8 +167,9 @@ class Operation:
         except OSError:
             data = b""
         self._answer += data
-        if data:
+        if data and len(self._answer) <= LARGEST_ANSWER:
             return
+        self._ended = True
         try:
             self._outcome = self._end()
         except Failure as problem:
@@ -192,10 +202,27 @@ class Operation:
         if isinstance(self._outcome, Failure):
             raise self._outcome
         operation = self._outcome or {}
-        status = (operation.get("metadata") or {}).get("return", -1)
-        if status < 0:
-            raise refusal(operation.get("err") or "the command's end is lost")
-        return status, operation["err"]
+        try:
+            said = str(operation.get("err") or "")
+            status = (operation.get("metadata") or {}).get("return", -1)
+            if 0 <= status <= _LARGEST:
+                return int(status), said
+        except (AttributeError, TypeError):
+            raise Lost(_NONSENSE) from None
+        raise refusal(said or "the command's end is lost")
+
+
+def _started(operation: "Any") -> "tuple[str, list[str]]":
+    """Return the path of an operation, and its websockets' secrets.
+
+    :raises Lost: the daemon did not say them
+    """
+    try:
+        fds = operation["metadata"]["fds"]
+        secrets = [quoted(fds[name]) for name in _STREAMS]
+        return f"/1.0/operations/{quoted(operation['id'])}", secrets
+    except (KeyError, TypeError, ValueError):
+        raise Lost(_NONSENSE) from None
 
 
 class Session:
@@ -219,15 +246,13 @@ class Session:
         :raises Failure: it does not
         :raises OSError: it is lost, or does not answer in time
         """
-        made = get(path, target, limit, body)
-        operation = f"/1.0/operations/{made['id']}"
+        operation, secrets = _started(get(path, target, limit, body))
         # Asked at once: it is forgotten some seconds after its end.
         self._operation = Operation(path, operation, query, limit)
         self._websockets: list[Websocket] = []
         try:
             # The command starts when it has the three others.
-            for name in ("control", "0", "1", "2"):
-                secret = made["metadata"]["fds"][name]
+            for secret in secrets:
                 target = f"{operation}/websocket{query}&secret={secret}"
                 self._websockets.append(open_websocket(path, target, limit))
             self._control, self._input, stdout, stderr = attach(

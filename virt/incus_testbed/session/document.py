@@ -31,6 +31,8 @@ def decode(text: str) -> "Any":
         return _scan(text, 0)[0]
     except StopIteration:
         raise ValueError("not JSON") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
 
 
 def encode(value: "Any") -> str:

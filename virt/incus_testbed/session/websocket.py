@@ -15,6 +15,8 @@ _CONTROL_LENGTH = 125
 #: A frame to the server is masked (RFC 6455, 5.3).  This key changes nothing,
 #: and there is no proxy here that anybody could want to confuse.
 _MASK = bytes(4)
+#: Bytes of the daemon's answer to a handshake.
+_LONGEST_ANSWER = 1 << 16
 
 
 class FrameReader:
@@ -177,7 +179,7 @@ def open_websocket(path: str, target: str, limit: float) -> Websocket:
     answer = b""
     while b"\r\n\r\n" not in answer:
         data = connection.recv(CHUNK)
-        if not data:
+        if not data or len(answer) > _LONGEST_ANSWER:
             raise Lost("the Incus daemon closed a websocket")
         answer += data
     if b" 101 " not in answer.partition(b"\r\n")[0]:
