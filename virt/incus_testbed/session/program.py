@@ -5,7 +5,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from .api import CHUNK, Failure
+from .api import Failure
 from .command import request, run
 from .streams import CarriedOutput, Input, Signals, complain
 
@@ -35,14 +35,6 @@ def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
         name, _, value = words.pop(0)[2:].partition("=")
         options[name] = value
     return options, words
-
-
-def read(fd: int) -> bytes:
-    """Return all that can be read from a descriptor."""
-    parts = []
-    while part := os.read(fd, CHUNK):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def attach(
@@ -78,6 +70,10 @@ def outcome(argv: "Sequence[str]") -> int | None:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     occupy_standard_streams()
     options, (instance, *command) = split(argv)
+    first = b""
+    if "first" in options:
+        with os.fdopen(int(options["first"]), "rb") as file:
+            first = file.read()
     # As incus exec does.  Anything else would be on a command line of incusd's.
     terminal = os.environ.get("TERM")
     environment = {} if terminal is None else {"TERM": terminal}
@@ -87,7 +83,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
             instance,
             options["project"],
             request(command, environment),
-            first=read(int(options["first"])) if "first" in options else b"",
+            first=first,
             attach=attach,
         )
     except Failure as failure:
