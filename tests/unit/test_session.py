@@ -173,10 +173,7 @@ class Run:
         self, *command: str, program: Sequence[str] = (), **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            self.argv(
-                *(command or ("true",)),
-                **({"program": program} if program else {}),
-            ),
+            self.argv(*(command or ("true",)), program=program),
             check=False,
             timeout=_LIMIT,
             **{
@@ -306,6 +303,15 @@ def test_no_daemon(run: Run) -> None:
     done = run(program=command.PROGRAM)
     assert done.returncode == 255
     assert isinstance(run.error(), errors.DaemonDown)
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, 0), (3, 3), (255, 253)])
+def test_autopkgtest_keeps_255_for_itself(
+    run: Run, status: int, said: int
+) -> None:
+    run.server(status=status)
+    assert run().returncode == status
+    assert run(program=command.PROGRAM).returncode == said
 
 
 # -- time limits
