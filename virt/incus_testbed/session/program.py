@@ -7,13 +7,11 @@ import sys
 
 from .api import Failure
 from .command import request, run
-from .streams import CarriedOutput, Input, Signals, complain
+from .streams import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .websocket import Websocket
 
 #: The exit status where the command could not be run.
 OWN_FAILURE = 125
@@ -35,22 +33,6 @@ def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
         name, _, value = words.pop(0)[2:].partition("=")
         options[name] = value
     return options, words
-
-
-def attach(
-    first: bytes,
-    control: "Websocket",
-    stdin: "Websocket",
-    stdout: "Websocket",
-    stderr: "Websocket",
-) -> "tuple[Signals, Input, CarriedOutput, CarriedOutput]":
-    """Have this process' streams and signals be the command's."""
-    return (
-        Signals(control),
-        Input(stdin, first, 0),
-        CarriedOutput(stdout, 1),
-        CarriedOutput(stderr, 2),
-    )
 
 
 def main() -> None:
@@ -84,8 +66,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
             options["project"],
             request(command, environment),
             first=first,
-            attach=attach,
-        )
+        )[0]
     except Failure as failure:
         complain(str(failure))
     return None
