@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.endpoint import Endpoint
 from incus_testbed.session import api, streams, websocket
+from incus_testbed.session import command as session_command
 from incus_testbed.session import document as json_document
 from incus_testbed.transport import Socket
 from incus_testbed.virt_server import command
@@ -240,6 +241,34 @@ def test_ping_of_a_peer_that_is_gone_does_not_hide_the_output(run: Run) -> None:
     child.send_signal(signal.SIGCONT)
     assert child.communicate(timeout=_LIMIT) == (b"hello\n", b"")
     assert child.returncode == 0
+
+
+def test_peer_that_is_gone_is_no_signal_to_this_process(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virt server ends by SIGPIPE."""
+    run.server(
+        stdout=_said(KEEPALIVE, frame(BINARY, b"hello\n"), END),
+        stderr=_said(KEEPALIVE, END),
+    )
+    wait_for = session_command.wait_for
+
+    def wait_longer(*arguments: Any) -> None:
+        time.sleep(0.3)
+        wait_for(*arguments)
+
+    monkeypatch.setattr(session_command, "wait_for", wait_longer)
+    heard: list[int] = []
+    before = signal.signal(
+        signal.SIGPIPE, lambda number, _: heard.append(number)
+    )
+    try:
+        done = Socket(str(run.path), "some project", _LIMIT).execute(
+            "box", ["true"], timeout=_LIMIT
+        )
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert (done.status, done.stdout, heard) == (0, b"hello\n", [])
 
 
 def test_ping_is_answered(run: Run) -> None:
