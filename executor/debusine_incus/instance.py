@@ -84,21 +84,21 @@ class IncusInstance(InstanceInterface):
     ) -> None:
         """Copy a regular file into an existing directory of the instance."""
         with _debusine_errors():
-            self._started().files.push(
+            self._started().guest.files.push(
                 str(source), str(target), uid=uid, gid=gid, mode=mode
             )
 
     def do_file_pull(self, source: PurePath, target: Path) -> None:
         """Copy a regular file out of the instance."""
         with _debusine_errors():
-            self._started().files.pull(str(source), str(target))
+            self._started().guest.files.pull(str(source), str(target))
 
     def do_directory_push(
         self, source: Path, target: PurePath, uid: int, gid: int
     ) -> None:
         """Copy a directory into a directory of the instance; keep its name."""
         with _debusine_errors():
-            self._started().files.push_tree(
+            self._started().guest.files.push_tree(
                 str(source), str(target), uid=uid, gid=gid
             )
 
@@ -107,7 +107,7 @@ class IncusInstance(InstanceInterface):
     ) -> None:
         """Make a directory, and with ``parents`` its missing parents."""
         with _debusine_errors():
-            self._started().files.make_directory(
+            self._started().guest.files.make_directory(
                 str(target), uid=uid, gid=gid, mode=mode, parents=parents
             )
 
@@ -121,7 +121,7 @@ class IncusInstance(InstanceInterface):
         if not run_as_root:
             self.create_user()
         with _debusine_errors():
-            return self._started().run(
+            return self._started().guest.run(
                 args,
                 user="root" if run_as_root else self.non_root_user,
                 **kwargs,
@@ -133,7 +133,7 @@ class IncusInstance(InstanceInterface):
         if name in self._uid_map:
             return self._uid_map[name]
         with _debusine_errors():
-            self._uid_map[name] = self._started().make_user(name)
+            self._uid_map[name] = self._started().guest.make_user(name)
         return self._uid_map[name]
 
     def _run_check_output(self, args: list[str]) -> str:

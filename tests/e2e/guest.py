@@ -49,7 +49,7 @@ class Guest:
         :raises errors.CommandFailed: its status is not 0; details hold what
             it said
         """
-        done: subprocess.CompletedProcess[str] = self._instance.exec(
+        done: subprocess.CompletedProcess[str] = self._instance.guest.exec(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -66,23 +66,25 @@ class Guest:
 
     def watch(self, *argv: str) -> int:
         """Run a command that says here what it says; return its status."""
-        return self._instance.exec(argv, stdin=subprocess.DEVNULL).returncode
+        return self._instance.guest.exec(
+            argv, stdin=subprocess.DEVNULL
+        ).returncode
 
     def push(self, source: Path, directory: str) -> None:
         """Copy a file or a tree into a directory of the guest, as root's."""
         target = f"{directory}/{source.name}"
         self.run("mkdir", "-p", directory)
         if source.is_dir():
-            self._instance.files.push_tree(str(source), directory)
+            self._instance.guest.files.push_tree(str(source), directory)
         else:
-            self._instance.files.push(
+            self._instance.guest.files.push(
                 str(source), target, mode=source.stat().st_mode & 0o777
             )
 
     def pull(self, source: str, directory: Path) -> Path:
         """Copy a file of the guest into a directory; return its path there."""
         target = directory / Path(source).name
-        self._instance.files.pull(source, str(target))
+        self._instance.guest.files.pull(source, str(target))
         return target
 
     def instances(self, where: str = "--all-projects") -> list[str]:

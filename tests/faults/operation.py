@@ -20,9 +20,9 @@ from incus_testbed.instance import Instance
 def live(image, tree, copy):
     with Instance.launch(Incus(), image, purpose="faults") as instance:
         instance.wait_ready()
-        instance.files.push_tree(tree, "/root")
-        instance.run(["tar", "-cf", "/root/all.tar", "/etc"], check=True)
-        instance.files.pull("/root/all.tar", copy)
+        instance.guest.files.push_tree(tree, "/root")
+        instance.guest.run(["tar", "-cf", "/root/all.tar", "/etc"], check=True)
+        instance.guest.files.pull("/root/all.tar", copy)
         instance.restart()
         instance.stop()
     return 0

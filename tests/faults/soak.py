@@ -80,7 +80,7 @@ def cycles(field: Field, count: int) -> list[str]:
     for _ in range(count):
         with Instance.launch(Incus(), field.image, purpose="soak") as instance:
             instance.wait_ready()
-            instance.run(["true"], check=True)
+            instance.guest.run(["true"], check=True)
             instance.stop()
     field.ground.settle()
     grown = field.grown(before)

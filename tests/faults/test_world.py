@@ -182,12 +182,12 @@ def test_guest_that_never_boots(field: Field) -> None:
             "[Service]\nType=oneshot\nExecStart=sleep infinity\n"
             "[Install]\nWantedBy=multi-user.target\n"
         )
-        instance.run(
+        instance.guest.run(
             ["sh", "-c", "cat >/etc/systemd/system/stuck.service"],
             input=unit.encode(),
             check=True,
         )
-        instance.run(["systemctl", "enable", "stuck"], check=True)
+        instance.guest.run(["systemctl", "enable", "stuck"], check=True)
         old = instance.probe()["boot"]
         instance.reboot()
         with pytest.raises(errors.BootFailed) as caught:
@@ -209,9 +209,9 @@ def test_a_hundred_thousand_files(field: Field, tmp_path: Path) -> None:
     with Instance.launch(Incus(), field.image, purpose="test") as instance:
         instance.wait_ready()
         start = time.monotonic()
-        instance.files.push_tree(str(tmp_path / "many"), "/root")
+        instance.guest.files.push_tree(str(tmp_path / "many"), "/root")
         assert time.monotonic() - start < _LIMIT
-        count = instance.run(
+        count = instance.guest.run(
             ["sh", "-c", "find /root/many -type f | wc -l"],
             capture_output=True,
             check=True,

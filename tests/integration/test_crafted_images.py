@@ -234,12 +234,12 @@ def _keeps_files_in_the_guest(instance: Instance, victim: Victim) -> None:
                 _incus("file", "push", str(source), f"{name}/{trusted}/new")
             except errors.TestbedError:
                 continue
-    inside = instance.run(
+    inside = instance.guest.run(
         ["grep", "-rs", _MARK, *(f"/{name}" for name in _TRUSTED)],
         capture_output=True,
     )
     assert inside.stdout == b""
-    assert instance.run(["test", "-e", victim.path]).returncode == 1
+    assert instance.guest.run(["test", "-e", victim.path]).returncode == 1
 
 
 def _exports_the_guest_alone(name: str, folder: Path) -> None:

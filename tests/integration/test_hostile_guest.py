@@ -22,8 +22,8 @@ _MIB = 1 << 20
 def instance(incus: Incus, bookworm: str) -> Iterator[Instance]:
     with Instance.launch(incus, bookworm, purpose="test") as launched:
         launched.wait_ready()
-        launched.run(["truncate", "--size=1T", "/root/large"], check=True)
-        launched.run(["truncate", "--size=1M", "/root/just"], check=True)
+        launched.guest.run(["truncate", "--size=1T", "/root/large"], check=True)
+        launched.guest.run(["truncate", "--size=1M", "/root/just"], check=True)
         yield launched
 
 
@@ -72,7 +72,7 @@ def test_pull_of_a_file_without_end(
         monkeypatch.setattr(limits, "room", lambda _: _MIB)
     target = tmp_path / "file"
     with _Watch(tmp_path) as watch, pytest.raises(kind):
-        instance.files.pull("/root/large", str(target))
+        instance.guest.files.pull("/root/large", str(target))
     assert watch.most <= _MIB
     assert not list(tmp_path.iterdir())
 
@@ -81,7 +81,7 @@ def test_pull_of_a_file_at_the_limit(
     instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(limits.BYTES, str(_MIB))
-    instance.files.pull("/root/just", str(tmp_path / "file"))
+    instance.guest.files.pull("/root/just", str(tmp_path / "file"))
     assert (tmp_path / "file").stat().st_size == _MIB
 
 
@@ -91,14 +91,14 @@ def test_pull_where_the_guest_answers_another_instance(
     script = "#!/bin/sh\necho -2/etc/shadow\n"
     (tmp_path / "readlink").write_text(script)
     place = "/usr/local/sbin/readlink"
-    instance.files.push(str(tmp_path / "readlink"), place, mode=0o755)
+    instance.guest.files.push(str(tmp_path / "readlink"), place, mode=0o755)
     with pytest.raises(OSError, match="no path"):
-        instance.files.pull("/etc/hostname", str(tmp_path / "file"))
-    instance.run(["rm", place], check=True)
+        instance.guest.files.pull("/etc/hostname", str(tmp_path / "file"))
+    instance.guest.run(["rm", place], check=True)
 
 
 def test_user_of_the_guest_is_no_capability(instance: Instance) -> None:
     line = "x isolation-machine downtmp-host=/root/.ssh:x:1000:1000::/:/bin/sh"
     command = ["sh", "-c", 'echo "$1" >>/etc/passwd', "sh", line]
-    instance.run(command, check=True)
+    instance.guest.run(command, check=True)
     assert not instance.wait_ready().user

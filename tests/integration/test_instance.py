@@ -31,7 +31,7 @@ def _names(incus: Incus) -> set[str]:
 
 
 def _output(instance: Instance, *command: str) -> str:
-    done = instance.exec(
+    done = instance.guest.exec(
         command, stdin=subprocess.DEVNULL, capture_output=True, check=True
     )
     return str(done.stdout.decode())
@@ -119,20 +119,22 @@ def test_launch_with_an_odd_limit_leaves_nothing(
 
 @pytest.mark.parametrize("status", [0, 1, 77, 100, 255])
 def test_exec_status(instance: Instance, status: int) -> None:
-    done = instance.exec(
+    done = instance.guest.exec(
         ["sh", "-c", f"exit {status}"], stdin=subprocess.DEVNULL
     )
     assert done.returncode == status
 
 
 def test_exec_death_by_signal(instance: Instance) -> None:
-    done = instance.exec(["sh", "-c", "kill -9 $$"], stdin=subprocess.DEVNULL)
+    done = instance.guest.exec(
+        ["sh", "-c", "kill -9 $$"], stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 128 + signal.SIGKILL
 
 
 def test_exec_is_binary_safe(instance: Instance) -> None:
     data = os.urandom(3_000_000)
-    done = instance.exec(["cat"], input=data, capture_output=True)
+    done = instance.guest.exec(["cat"], input=data, capture_output=True)
     assert done.stdout == data
 
 
@@ -160,10 +162,12 @@ def test_exec_does_not_wait_for_what_a_command_leaves(
 def test_push_and_pull(instance: Instance, tmp_path: Path) -> None:
     source = tmp_path / "a b#?%41"
     source.write_bytes(os.urandom(100_000))
-    instance.files.push(str(source), "/srv/file", uid=5, gid=7, mode=0o751)
+    instance.guest.files.push(
+        str(source), "/srv/file", uid=5, gid=7, mode=0o751
+    )
     stat = _output(instance, "stat", "-c", "%u %g %a", "/srv/file")
     assert stat.strip() == "5 7 751"
-    instance.files.pull("/srv/file", str(tmp_path / "back"))
+    instance.guest.files.pull("/srv/file", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
@@ -172,7 +176,7 @@ def test_push_tree(instance: Instance, tmp_path: Path) -> None:
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("x")
     (tree / "link").symlink_to("sub/file")
-    instance.files.push_tree(str(tree), "/srv", uid=5, gid=7)
+    instance.guest.files.push_tree(str(tree), "/srv", uid=5, gid=7)
     found = _output(
         instance, "find", "/srv/tree", "-printf", "%P %y %U %G %l\n"
     )
@@ -188,11 +192,11 @@ def test_push_and_pull_of_what_is_missing(
     instance: Instance, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match="/no/such/file"):
-        instance.files.pull("/no/such/file", str(tmp_path / "x"))
+        instance.guest.files.pull("/no/such/file", str(tmp_path / "x"))
     with pytest.raises(FileNotFoundError, match="absent"):
-        instance.files.push(str(tmp_path / "absent"), "/srv/x")
+        instance.guest.files.push(str(tmp_path / "absent"), "/srv/x")
     with pytest.raises(FileNotFoundError, match="/no/such"):
-        instance.files.push(__file__, "/no/such/x")
+        instance.guest.files.push(__file__, "/no/such/x")
 
 
 def test_restart(incus: Incus, bookworm: str) -> None:
@@ -305,7 +309,7 @@ def test_removal_of_what_is_going_by_itself(
     """It is ephemeral, and more than one is at it."""
     instance = Instance.launch(incus, bookworm, purpose="test")
     instance.wait_ready()
-    instance.exec(["systemctl", "poweroff", "--no-block"])
+    instance.guest.exec(["systemctl", "poweroff", "--no-block"])
     time.sleep(delay)
     with ThreadPoolExecutor() as pool:
         for removal in [pool.submit(instance.delete) for _ in range(4)]:

@@ -11,6 +11,7 @@ import pytest
 from incus_testbed import process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
+from incus_testbed.guest_command import Guest
 from incus_testbed.instance import Instance
 from incus_testbed.virt_server import command
 
@@ -29,15 +30,15 @@ _FILES = {
 
 
 @pytest.fixture(scope="module")
-def _guest(incus: Incus, bookworm: str) -> Iterator[Instance]:
+def _guest(incus: Incus, bookworm: str) -> Iterator[Guest]:
     with Instance.launch(incus, bookworm, purpose="test") as launched:
         launched.wait_ready()
-        launched.make_user(_USER)
-        yield launched
+        launched.guest.make_user(_USER)
+        yield launched.guest
 
 
 @pytest.fixture
-def guest(_guest: Instance) -> Iterator[Instance]:
+def guest(_guest: Guest) -> Iterator[Guest]:
     """Give a guest whose files can be changed: they are put back."""
     _run(_guest, "tar -C /etc -cf /root/etc.tar profile profile.d environment")
     yield _guest
@@ -48,13 +49,13 @@ def guest(_guest: Instance) -> Iterator[Instance]:
     _run(_guest, script)
 
 
-def _run(guest: Instance, script: str, *words: str) -> bytes:
+def _run(guest: Guest, script: str, *words: str) -> bytes:
     done = guest.run(["sh", "-ec", script, "sh", *words], capture_output=True)
     assert done.returncode == 0, done.stderr
     return bytes(done.stdout)
 
 
-def _write(guest: Instance, path: str, text: str) -> None:
+def _write(guest: Guest, path: str, text: str) -> None:
     _run(guest, 'printf %s "$2" >"$1"', path, text)
 
 
@@ -66,17 +67,17 @@ def _environment(
     return dict(word.split("=", 1) for word in words)
 
 
-def _by_run(guest: Instance, user: str = "root") -> dict[str, str]:
+def _by_run(guest: Guest, user: str = "root") -> dict[str, str]:
     return _environment(
         guest.run(["env", "-0"], user=user, capture_output=True)
     )
 
 
-def _by_exec(guest: Instance) -> dict[str, str]:
+def _by_exec(guest: Guest) -> dict[str, str]:
     return _environment(guest.exec(["env", "-0"], capture_output=True))
 
 
-def _by_su(guest: Instance, user: str) -> dict[str, str]:
+def _by_su(guest: Guest, user: str) -> dict[str, str]:
     """Return what a login through PAM has, beside what is its own."""
     login = ["su", "-", user, "-c", "env -0"]
     found = _environment(guest.exec(login, capture_output=True))
@@ -85,7 +86,7 @@ def _by_su(guest: Instance, user: str) -> dict[str, str]:
     return found
 
 
-def test_a_login_of_root(guest: Instance) -> None:
+def test_a_login_of_root(guest: Guest) -> None:
     for path, text in _FILES.items():
         _write(guest, path, text)
     found = _by_run(guest)
@@ -104,7 +105,7 @@ def test_a_login_of_root(guest: Instance) -> None:
     }
 
 
-def test_a_login_of_a_normal_user(guest: Instance) -> None:
+def test_a_login_of_a_normal_user(guest: Guest) -> None:
     for path, text in _FILES.items():
         _write(guest, path, text)
     found = _by_run(guest, _USER)
@@ -115,13 +116,13 @@ def test_a_login_of_a_normal_user(guest: Instance) -> None:
     assert "/usr/sbin" not in found["PATH"]
 
 
-def test_the_language_is_the_guests_or_c(guest: Instance) -> None:
+def test_the_language_is_the_guests_or_c(guest: Guest) -> None:
     assert _by_run(guest)["LANG"] == _by_exec(guest)["LANG"] == "C.UTF-8"
     _write(guest, "/etc/default/locale", "LANG=xx_YY.UTF-8\n")
     assert _by_run(guest)["LANG"] == _by_exec(guest)["LANG"] == "xx_YY.UTF-8"
 
 
-def test_what_changes_counts_at_once(guest: Instance) -> None:
+def test_what_changes_counts_at_once(guest: Guest) -> None:
     for number in range(5):  # some in one tick of the kernel's clock
         _write(guest, "/etc/profile.d/x.sh", f"export NUMBER={number}\n")
         assert _by_run(guest)["NUMBER"] == str(number)
@@ -146,7 +147,7 @@ def test_what_changes_counts_at_once(guest: Instance) -> None:
 )
 @pytest.mark.parametrize("path", ["/etc/environment", "/etc/profile"])
 def test_files_that_misbehave_harm_no_command(
-    guest: Instance, path: str, text: str
+    guest: Guest, path: str, text: str
 ) -> None:
     _write(guest, path, f"{text}\n")
     began = time.monotonic()
@@ -161,7 +162,7 @@ def test_files_that_misbehave_harm_no_command(
     assert time.monotonic() - began < 8
 
 
-def test_files_that_do_not_end_have_a_time_limit(guest: Instance) -> None:
+def test_files_that_do_not_end_have_a_time_limit(guest: Guest) -> None:
     _write(guest, "/etc/profile", "sleep 23456\n")
     began = time.monotonic()
     assert _by_run(guest)["HOME"] == "/root"
@@ -170,7 +171,7 @@ def test_files_that_do_not_end_have_a_time_limit(guest: Instance) -> None:
     assert _run(guest, "grep -ls 2345[6] /proc/[0-9]*/cmdline || :") == b""
 
 
-def test_a_users_login_is_the_users_work(guest: Instance) -> None:
+def test_a_users_login_is_the_users_work(guest: Guest) -> None:
     _write(guest, "/etc/profile", "export ME=$(id -un):$(id -Gn)\n")
     assert _by_run(guest, _USER)["ME"] == f"{_USER}:{_USER}"
     assert _by_run(guest)["ME"] == "root:root"
@@ -190,7 +191,7 @@ def test_a_users_login_is_the_users_work(guest: Instance) -> None:
 @pytest.mark.parametrize("local", [True, False])
 def test_status_where_255_is_not_the_commands(
     incus: Incus,
-    guest: Instance,
+    guest: Guest,
     words: list[str],
     status: int,
     local: bool,
@@ -207,7 +208,7 @@ def test_status_where_255_is_not_the_commands(
 
 
 def test_signals_reach_a_command_by_incus_exec(
-    guest: Instance, monkeypatch: pytest.MonkeyPatch
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
     wait = "trap 'exit 255' INT; echo set; while :; do sleep 0.1; done"

@@ -56,7 +56,7 @@ def import_real_machine(
 def _identity(instance: Instance) -> tuple[str, str, str]:
     """Return a guest's machine-id, that of its D-Bus, and its addresses."""
     instance.wait_ready()
-    done = instance.exec(
+    done = instance.guest.exec(
         ["sh", "-c", _ASK], capture_output=True, text=True, timeout=60
     )
     system, d_bus, addresses, state = done.stdout.splitlines()

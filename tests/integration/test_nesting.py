@@ -37,14 +37,14 @@ def testbed(incus: Incus, with_tools: str) -> Iterator[Instance]:
     """Give a testbed with a normal user."""
     with Instance.launch(incus, with_tools, purpose="test") as instance:
         instance.wait_ready()
-        instance.make_user(_USER)
+        instance.guest.make_user(_USER)
         yield instance
 
 
 @pytest.mark.parametrize("user", ["root", _USER])
 @pytest.mark.parametrize("tool", _TOOLS)
 def test_tool(testbed: Instance, tool: str, user: str) -> None:
-    done = testbed.run(
+    done = testbed.guest.run(
         ["sh", "-euc", _TOOLS[tool]],
         user=user,
         capture_output=True,
@@ -64,7 +64,7 @@ def test_it_takes_the_setting(incus: Incus, with_tools: str) -> None:
     ) as instance:
         instance.wait_ready()
         for command in _TOOLS.values():
-            done = instance.run(
+            done = instance.guest.run(
                 ["sh", "-euc", command], capture_output=True, timeout=120
             )
             assert done.returncode != 0

@@ -55,7 +55,7 @@ def _table() -> Iterator[None]:
 
 
 def _ask(instance: Instance, script: str) -> str:
-    done = instance.exec(
+    done = instance.guest.exec(
         ["sh", "-c", script],
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed.client import Incus
+from incus_testbed.guest_command import Guest
 from incus_testbed.instance import Instance
 
 #: What every process of the guest was started with, and is told.
@@ -27,11 +28,11 @@ done >&2
 
 
 @pytest.fixture(scope="module")
-def guest(incus: Incus, bookworm: str) -> Iterator[Instance]:
+def guest(incus: Incus, bookworm: str) -> Iterator[Guest]:
     with Instance.launch(incus, bookworm, purpose="test") as launched:
         launched.wait_ready()
-        launched.make_user("someone")
-        yield launched
+        launched.guest.make_user("someone")
+        yield launched.guest
 
 
 @pytest.fixture(params=["here", "elsewhere"])
@@ -70,7 +71,7 @@ def _command_lines() -> Iterator[set[bytes]]:
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("user", ["root", "someone"])
 def test_no_command_line_and_no_log_has_a_value(
-    guest: Instance, user: str, caplog: pytest.LogCaptureFixture
+    guest: Guest, user: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = secrets.token_hex(8)
     with (
@@ -95,7 +96,7 @@ def test_no_command_line_and_no_log_has_a_value(
 
 
 @pytest.mark.usefixtures("server")
-def test_values_of_any_size_and_content(guest: Instance) -> None:
+def test_values_of_any_size_and_content(guest: Guest) -> None:
     given = {
         "BIG": "x" * 120_000,
         "LINES": "a\nb\n=c",
@@ -114,18 +115,18 @@ def test_values_of_any_size_and_content(guest: Instance) -> None:
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("relayed", [False, True])
 def test_input_is_the_commands_alone(
-    incus: Incus, guest: Instance, relayed: bool
+    incus: Incus, guest: Guest, relayed: bool
 ) -> None:
     data = bytes(range(256)) * 4096
     # What virtual machines need works in a container, too.
-    done = Instance(incus, guest.name, machine=relayed).run(
+    done = Guest(incus, guest.name, vm=relayed).run(
         ["cat"], env={"GIVEN": "x"}, input=data, capture_output=True
     )
     assert (done.returncode, done.stdout) == (0, data)
 
 
 @pytest.mark.usefixtures("server")
-def test_the_guest_keeps_no_file(guest: Instance) -> None:
+def test_the_guest_keeps_no_file(guest: Guest) -> None:
     guest.run(["true"], env={"GIVEN": "x"}, check=True)
     with pytest.raises(FileNotFoundError):
         guest.run(["no-such-program"], env={"GIVEN": "x"})

@@ -93,12 +93,12 @@ def test_what_is_absent(incus: Incus, ask: Callable[[Incus], Any]) -> None:
 
 
 def _wait_until_ended(box: Instance, command: str) -> None:
-    look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    look = ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]
     deadline = time.monotonic() + _LIMIT
-    while (
-        f"{command} "
-        in box.run(["sh", "-c", look], capture_output=True, text=True).stdout
-    ):
+    while True:
+        seen = box.guest.run(look, capture_output=True, text=True).stdout
+        if f"{command} " not in seen:
+            break
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

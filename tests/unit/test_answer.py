@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import answer
-from incus_testbed.guest_command import GuestCommand
-from incus_testbed.guest_files import GuestFiles
+from incus_testbed.guest_command import Guest, GuestCommand
 from incus_testbed.instance import Instance
 
 _BOOT = "01234567-89ab-cdef-0123-456789abcdef"
@@ -66,13 +65,13 @@ class LyingIncus(Incus):
 )
 def test_user_name_that_is_none(name: str) -> None:
     incus = LyingIncus(f"state=running\nnetwork=online\nuser={name}")
-    assert not boot.wait_ready(incus, "x", 1).user
+    assert not boot.wait_ready(Guest(incus, "x"), 1).user
 
 
 @pytest.mark.parametrize("name", ["debian", "_apt", "a.b-c_d9", "a" * 32])
 def test_user_name(name: str) -> None:
     incus = LyingIncus(f"state=running\nnetwork=online\nuser={name}")
-    assert boot.wait_ready(incus, "x", 1).user == name
+    assert boot.wait_ready(Guest(incus, "x"), 1).user == name
 
 
 def test_other_words_of_a_guest() -> None:
@@ -80,7 +79,7 @@ def test_other_words_of_a_guest() -> None:
         "state=\x1b[2J\nnetwork=on line\n"
         "failed=ssh.service \x1b]0;x\x07.service"
     )
-    ready = boot.wait_ready(incus, "x", 1)
+    ready = boot.wait_ready(Guest(incus, "x"), 1)
     assert (ready.state, ready.network) == ("unknown", "unknown")
     assert ready.failed_units == ("ssh.service",)
 
@@ -102,13 +101,14 @@ def test_boot_id() -> None:
     "number", ["abc", "-5", "", "4294967295", "99999999999999999999", "\u0663"]
 )
 def test_uid_that_is_none(number: str) -> None:
-    instance = Instance(LyingIncus(f"uid={number}"), "x")
+    guest = Guest(LyingIncus(f"uid={number}"), "x")
     with pytest.raises(errors.CommandFailed):
-        instance.make_user("debian")
+        guest.make_user("debian")
 
 
 def test_uid() -> None:
-    assert Instance(LyingIncus("uid=1000"), "x").make_user("debian") == 1000
+    guest = Guest(LyingIncus("uid=1000"), "x")
+    assert guest.make_user("debian") == 1000
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_uid() -> None:
 )
 def test_outcome_that_makes_no_sense(outcome: str) -> None:
     command = GuestCommand(
-        incus=LyingIncus(f"outcome={outcome}"), instance="x", words=["true"]
+        guest=Guest(LyingIncus(f"outcome={outcome}"), "x"), words=["true"]
     )
     with pytest.raises(errors.CommandFailed) as caught:
         command.run()
@@ -131,11 +131,11 @@ def test_outcome_that_makes_no_sense(outcome: str) -> None:
 def test_outcome() -> None:
     for outcome, status in (("exit 125", 125), ("signal 9", -9)):
         command = GuestCommand(
-            incus=LyingIncus(f"outcome={outcome}"), instance="x", words=["x"]
+            guest=Guest(LyingIncus(f"outcome={outcome}"), "x"), words=["x"]
         )
         assert command.run().returncode == status
     command = GuestCommand(
-        incus=LyingIncus("outcome=cwd 2"), instance="x", words=["x"], cwd="/y"
+        guest=Guest(LyingIncus("outcome=cwd 2"), "x"), words=["x"], cwd="/y"
     )
     with pytest.raises(FileNotFoundError, match="/y"):
         command.run()
@@ -151,7 +151,7 @@ def test_outcome() -> None:
 def test_pull_of_a_path_that_is_another_instance(
     path: str, tmp_path: object
 ) -> None:
-    files = GuestFiles(incus=LyingIncus(path), instance="testbed-abc")
+    files = Guest(LyingIncus(path), "testbed-abc").files
     with pytest.raises(OSError, match="no path"):
         files.pull("/etc/hostname", f"{tmp_path}/file")
 

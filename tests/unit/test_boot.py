@@ -8,6 +8,7 @@ import pytest
 from incus_testbed import boot, errors, process
 from incus_testbed.client import Incus
 from incus_testbed.guest import script
+from incus_testbed.guest_command import Guest
 
 
 class ForgetfulIncus(Incus):
@@ -40,7 +41,7 @@ class ForgetfulIncus(Incus):
 
 def test_lost_answer_is_asked_for_again() -> None:
     incus = ForgetfulIncus(lost=2)
-    answer = boot.ask(incus, "x", "probe.sh")
+    answer = Guest(incus, "x").ask("probe.sh")
     assert {"shell", "boot", "user", "status"} <= set(answer)
     assert answer["status"] == "0"
     assert incus.runs == 3
@@ -48,13 +49,13 @@ def test_lost_answer_is_asked_for_again() -> None:
 
 def test_answer_that_never_comes() -> None:
     incus = ForgetfulIncus(lost=100)
-    assert boot.ask(incus, "x", "probe.sh") == {"status": "0"}
+    assert Guest(incus, "x").ask("probe.sh") == {"status": "0"}
     assert incus.runs == 5
 
 
 def test_script_that_was_ended_is_not_run_again() -> None:
     incus = ForgetfulIncus(lost=100, status=137)
-    assert boot.ask(incus, "x", "probe.sh") == {"status": "137"}
+    assert Guest(incus, "x").ask("probe.sh") == {"status": "137"}
     assert incus.runs == 1
 
 
@@ -128,12 +129,12 @@ class LateIncus(ForgetfulIncus):
 
 
 def test_an_agent_is_waited_for() -> None:
-    assert boot.wait_ready(LateIncus(2), "x", 60).state == "running"
+    assert boot.wait_ready(Guest(LateIncus(2), "x"), 60).state == "running"
 
 
 def test_an_agent_that_never_comes() -> None:
     with pytest.raises(errors.BootFailed, match="agent") as caught:
-        boot.wait_ready(LateIncus(1000), "x", 0.5)
+        boot.wait_ready(Guest(LateIncus(1000), "x"), 0.5)
     assert "Kernel panic" in caught.value.details
 
 

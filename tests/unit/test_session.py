@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.endpoint import Endpoint
 from incus_testbed.session import api, streams, websocket
+from incus_testbed.session import command as session_command
 from incus_testbed.session import document as json_document
 from incus_testbed.transport import Socket
 from incus_testbed.virt_server import command
@@ -177,10 +178,7 @@ class Run:
         self, *command: str, program: Sequence[str] = (), **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            self.argv(
-                *(command or ("true",)),
-                **({"program": program} if program else {}),
-            ),
+            self.argv(*(command or ("true",)), program=program),
             check=False,
             timeout=_LIMIT,
             **{
@@ -249,6 +247,34 @@ def test_ping_of_a_peer_that_is_gone_does_not_hide_the_output(run: Run) -> None:
     assert child.returncode == 0
 
 
+def test_peer_that_is_gone_is_no_signal_to_this_process(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virt server ends by SIGPIPE."""
+    run.server(
+        stdout=_said(KEEPALIVE, frame(BINARY, b"hello\n"), END),
+        stderr=_said(KEEPALIVE, END),
+    )
+    wait_for = session_command.wait_for
+
+    def wait_longer(*arguments: Any) -> None:
+        time.sleep(0.3)
+        wait_for(*arguments)
+
+    monkeypatch.setattr(session_command, "wait_for", wait_longer)
+    heard: list[int] = []
+    before = signal.signal(
+        signal.SIGPIPE, lambda number, _: heard.append(number)
+    )
+    try:
+        done = Socket(str(run.path), "some project", _LIMIT).execute(
+            "box", ["true"], timeout=_LIMIT
+        )
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert (done.status, done.stdout, heard) == (0, b"hello\n", [])
+
+
 def test_ping_is_answered(run: Run) -> None:
     server = run.server(stdout=Stream([KEEPALIVE, END], pause=0.1, messages=1))
     assert run().returncode == 0
@@ -310,6 +336,15 @@ def test_no_daemon(run: Run) -> None:
     done = run(program=command.PROGRAM)
     assert done.returncode == 255
     assert isinstance(run.error(), errors.DaemonDown)
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, 0), (3, 3), (255, 253)])
+def test_autopkgtest_keeps_255_for_itself(
+    run: Run, status: int, said: int
+) -> None:
+    run.server(status=status)
+    assert run().returncode == status
+    assert run(program=command.PROGRAM).returncode == said
 
 
 # -- time limits

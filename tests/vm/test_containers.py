@@ -18,8 +18,8 @@ def test_guest_out_of_memory(incus: Incus, bookworm: str) -> None:
         arguments=["--config=limits.memory=192MiB"],
     ) as instance:
         instance.wait_ready()
-        done = instance.run(["perl", "-e", _GREEDY], capture_output=True)
+        done = instance.guest.run(["perl", "-e", _GREEDY], capture_output=True)
         assert done.returncode == -signal.SIGKILL
         assert not done.stdout
-        after = instance.run(["echo", "fine"], capture_output=True)
+        after = instance.guest.run(["echo", "fine"], capture_output=True)
         assert after.stdout == b"fine\n"

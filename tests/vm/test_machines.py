@@ -54,7 +54,7 @@ def plain(
 
 
 def _says(instance: Instance, script: str) -> str:
-    done = instance.exec(
+    done = instance.guest.exec(
         ["sh", "-c", script],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -82,7 +82,7 @@ def test_image_without_agent(plain: Instance) -> None:
     ],
 )
 def test_how_commands_end(plain: Instance, script: str, status: int) -> None:
-    done = plain.exec(
+    done = plain.guest.exec(
         ["sh", "-c", f"echo out; {script}"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -93,7 +93,9 @@ def test_how_commands_end(plain: Instance, script: str, status: int) -> None:
 
 def test_big_and_binary_output(plain: Instance) -> None:
     sent = bytes(range(256)) * 8192
-    done = plain.exec(["cat"], input=sent, capture_output=True, timeout=_LIMIT)
+    done = plain.guest.exec(
+        ["cat"], input=sent, capture_output=True, timeout=_LIMIT
+    )
     assert done.stdout == sent
 
 

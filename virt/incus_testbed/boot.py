@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
 from incus_testbed.firewall import obstruction
 from incus_testbed.guest import answer as guest_answer
 from incus_testbed.guest import script
+from incus_testbed.guest_command import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
 _CONTAINER_LIMIT = 120.0
 _MACHINE_LIMIT = 600.0
 
-#: Seconds for a small script of our own in a guest.
-_SCRIPT_LIMIT = 60.0
 #: Seconds between two attempts to reach a virtual machine's agent, or this
 #: share of the time so far; and seconds between two log messages about it.
 _AGENT_PAUSE, _AGENT_SHARE = 0.2, 0.05
@@ -36,8 +34,6 @@ _RESOLUTION = (
     "'incus-testbed doctor' checks whether guests can boot on this machine;"
     " 'incus launch IMAGE' makes an instance that you can examine."
 )
-#: How often a script is run until its answer is complete.
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,47 +64,19 @@ def limit(*, machine: bool) -> float:
     return float(said)
 
 
-def ask(
-    incus: Incus,
-    name: str,
-    question: str,
-    *arguments: str,
-    then: str | None = None,
-    limit: float = _SCRIPT_LIMIT,
-) -> dict[str, str]:
-    """Run a script in a guest; return its answers and status.
-
-    ``then`` is a second script that runs in the same command.  They may run
-    several times, because incus exec can lose the output of a short script.
-
-    :raises errors.NotRunning: the instance is not running
-    :raises errors.TimedOut: it took more than ``limit`` seconds
-    """
-    command = script.question(question, *arguments, then=then)
-    for _ in range(_ATTEMPTS):
-        completed = incus.execute(name, command, timeout=limit)
-        output = completed.stdout.decode(errors="replace")
-        if script.is_whole(output):
-            break
-        log.debug("%s has not answered %s in full", name, question)
-        if completed.status:  # something ended it: running it again won't help
-            break
-    return {**script.answers(output), "status": str(completed.status)}
-
-
-def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
+def wait_ready(guest: Guest, timeout: float) -> Readiness:
     """Wait until a guest has booted and has a network.
 
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         stopped; details hold the end of its console
     """
     try:
-        answer = _ask_when_up(incus, name, timeout)
+        answer = _ask_when_up(guest, timeout)
     except errors.AgentDown as error:
         why = f"its agent has not answered for {timeout:.0f} s"
-        raise _failure(incus, name, why) from error
+        raise _failure(guest, why) from error
     except errors.TestbedError as error:
-        raise _failure(incus, name, error.brief, error.details) from error
+        raise _failure(guest, error.brief, error.details) from error
     readiness = Readiness(
         state=guest_answer.state(answer.get("state", "")),
         failed_units=guest_answer.units(answer.get("failed", "")),
@@ -122,12 +90,12 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
         )
         resolution = _RESOLUTION
         if readiness.network == "offline":
-            resolution = f"{_firewalls(incus, name)}{resolution}"
-        raise _failure(incus, name, why, resolution=resolution)
+            resolution = f"{_firewalls(guest)}{resolution}"
+        raise _failure(guest, why, resolution=resolution)
     if readiness.failed_units:
         log.warning(
             "%s is %s: failed units: %s",
-            name,
+            guest.name,
             readiness.state,
             " ".join(readiness.failed_units),
         )
@@ -136,12 +104,12 @@ def wait_ready(incus: Incus, name: str, timeout: float) -> Readiness:
             "%s can't resolve names: nothing in its image configures a name"
             " server. Add systemd-resolved to the image, or import it with"
             " 'incus-testbed import'",
-            name,
+            guest.name,
         )
     return readiness
 
 
-def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
+def _ask_when_up(guest: Guest, timeout: float) -> dict[str, str]:
     """Ask a guest whether it is ready, as soon as it can answer.
 
     :raises errors.AgentDown: a virtual machine's agent has not answered in time
@@ -151,9 +119,7 @@ def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
         waited = time.monotonic() - began
         left = max(timeout - waited, 1)
         try:
-            return ask(
-                incus,
-                name,
+            return guest.ask(
                 "wait-ready.sh",
                 f"{left:.0f}",
                 then="probe.sh",
@@ -164,19 +130,45 @@ def _ask_when_up(incus: Incus, name: str, timeout: float) -> dict[str, str]:
                 raise
         if time.monotonic() - news > _AGENT_NEWS:
             news = time.monotonic()
-            log.info("%s: the agent has not answered for %.0f s", name, waited)
+            log.info(
+                "%s: the agent has not answered for %.0f s", guest.name, waited
+            )
         time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE))
 
 
-def reboot(incus: Incus, name: str) -> None:
+def probe(guest: Guest) -> dict[str, str]:
+    """Return a guest's shell, boot id and first normal user.
+
+    :raises errors.NotRunning: it is not running, or went down meanwhile
+    :raises errors.CommandFailed: its answer makes no sense
+    """
+    answer = guest.ask("probe.sh")
+    if not {"shell", "boot", "user"} <= answer.keys():
+        raise errors.NotRunning(
+            f"{guest.name} went away while it was asked about itself",
+            details=evidence(guest),
+        )
+    boot_id = guest_answer.boot(answer["boot"])
+    if not boot_id:
+        raise errors.CommandFailed(
+            f"{guest.name} gave no boot id when it was asked for it"
+        )
+    return {
+        "shell": guest_answer.shell(answer["shell"]),
+        "boot": boot_id,
+        "user": guest_answer.user(answer["user"]),
+    }
+
+
+def reboot(guest: Guest) -> None:
     """Ask a guest's init to reboot, without waiting for it.
 
     :raises errors.NotRunning: the instance is not running
     """
-    incus.execute(name, script.command("reboot.sh"), timeout=_SCRIPT_LIMIT)
+    guest.execute(script.command("reboot.sh"), timeout=SCRIPT_LIMIT)
 
 
-def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
+def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
     """Wait until a guest has left the boot ``old`` and is ready in the next.
 
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
@@ -187,9 +179,7 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
         # In the old boot, the script sleeps until the guest shuts down, which
         # ends the script.  So there is no need to poll.
         try:
-            answer = ask(
-                incus,
-                name,
+            answer = guest.ask(
                 "wait-reboot.sh",
                 old,
                 f"{left:.0f}",
@@ -197,51 +187,52 @@ def wait_reboot(incus: Incus, name: str, old: str, timeout: float) -> None:
             )
         except errors.NotFound as error:
             raise errors.BootFailed(
-                f"{name} no longer exists: it was powered off, not rebooted"
+                f"{guest.name} no longer exists: it was powered off, not"
+                " rebooted"
             ) from error
         except errors.TestbedError as error:
-            log.debug("%s is between two boots: %s", name, error.brief)
+            log.debug("%s is between two boots: %s", guest.name, error.brief)
             answer = {}
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
         if (guest_answer.boot(answer.get("boot", "")) or old) != old:
-            wait_ready(incus, name, max(left, 1))
+            wait_ready(guest, max(left, 1))
             return
         time.sleep(0.05)
-    raise _failure(incus, name, f"it did not reboot within {timeout:.0f} s")
+    raise _failure(guest, f"it did not reboot within {timeout:.0f} s")
 
 
-def evidence(incus: Incus, name: str) -> str:
+def evidence(guest: Guest) -> str:
     """Return what a guest wrote to its console, and what it reports now."""
-    parts = [_console(incus, name)]
+    parts = [_console(guest)]
     with contextlib.suppress(errors.TestbedError):
-        answer = incus.execute(
-            name, script.command("evidence.sh"), timeout=_SCRIPT_LIMIT
+        answer = guest.execute(
+            script.command("evidence.sh"), timeout=SCRIPT_LIMIT
         )
         parts.append(answer.stdout.decode(errors="replace").strip())
     return "\n".join(filter(None, parts))
 
 
-def _console(incus: Incus, name: str) -> str:
+def _console(guest: Guest) -> str:
     """Return the end of what a guest wrote to its console."""
     try:
-        lines = incus.console_log(name).splitlines()
+        lines = guest.incus.console_log(guest.name).splitlines()
     except errors.TestbedError as error:
         return f"(no console log: {error.brief})"
     shown = [line.rstrip() for line in lines if line.strip()]
     return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
 
 
-def _firewalls(incus: Incus, name: str) -> str:
+def _firewalls(guest: Guest) -> str:
     """Return the firewalls that block a guest's DHCP, and how to open them.
 
     That is a line for each firewall and command.  It is empty if no firewall
     is known to block DHCP.
     """
-    if not incus.is_local():
+    if not guest.incus.is_local():
         return ""
     try:
-        networks = incus.instance(name).networks
+        networks = guest.incus.instance(guest.name).networks
     except errors.TestbedError:
         return ""
     lines = [
@@ -259,14 +250,13 @@ def _firewalls(incus: Incus, name: str) -> str:
 
 
 def _failure(
-    incus: Incus,
-    name: str,
+    guest: Guest,
     why: str,
     details: str = "",
     resolution: str = _RESOLUTION,
 ) -> errors.BootFailed:
     return errors.BootFailed(
-        f"{name} did not become ready: {why}",
-        details=f"{details}\n{evidence(incus, name)}".strip(),
+        f"{guest.name} did not become ready: {why}",
+        details=f"{details}\n{evidence(guest)}".strip(),
         resolution=resolution,
     )

@@ -156,13 +156,13 @@ def _run(incus: Incus, arguments: argparse.Namespace) -> int:
             resolution=f"incus-testbed run {arguments.alias} -- COMMAND ...",
         )
     with _launched(incus, arguments, "run") as instance:
-        return instance.exec(command).returncode
+        return instance.guest.exec(command).returncode
 
 
 def _shell(incus: Incus, arguments: argparse.Namespace) -> int:
     with _launched(incus, arguments, "shell") as instance:
         shell = instance.probe()["shell"]
-        return instance.exec([shell, "-l"], interactive=True).returncode
+        return instance.guest.exec([shell, "-l"], interactive=True).returncode
 
 
 @contextlib.contextmanager

@@ -378,8 +378,7 @@ class Incus:
         terminal = "--force-interactive" if interactive else "-T"
         local = None if interactive else self._endpoint()
         if local:
-            own = {"program": program} if program else {}
-            return local.exec_argv(name, command, first=first, **own)
+            return local.exec_argv(name, command, program=program, first=first)
         return [
             *program,
             *self.argv("exec", self.target(name), terminal, "--", *command),

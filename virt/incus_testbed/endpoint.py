@@ -47,12 +47,12 @@ class Endpoint:
         name: str,
         command: Sequence[str],
         *,
-        program: Sequence[str] = _SESSION,
+        program: Sequence[str] = (),
         first: int | None = None,
     ) -> list[str]:
         """Return the command line of a session, which says what it does."""
         return [
-            *program,
+            *(program or _SESSION),
             f"--socket={self.socket}",
             f"--project={self.project}",
             *([] if first is None else [f"--first={first}"]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A command in a guest, with the semantics of subprocess.run."""
+"""What runs inside an instance: commands with subprocess.run's semantics."""
 
 import contextlib
 import errno
@@ -12,16 +12,23 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from incus_testbed import boot, errors, process
-from incus_testbed.client import REQUEST_LIMIT, Incus
+from incus_testbed import errors, process
+from incus_testbed.client import Incus
 from incus_testbed.diagnosis import OWN_FAILURE
 from incus_testbed.guest import answer, script
+from incus_testbed.guest_files import GuestFiles
 
 log = logging.getLogger(__name__)
 
 #: A word of a command line, as subprocess takes it.
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+#: Seconds for a small script of our own in a guest.
+SCRIPT_LIMIT = 60.0
+#: Seconds for making a user, which may install passwd.
+_USER_LIMIT = 300.0
+#: Times that a script is run until its answer has come.
+_ATTEMPTS = 5
 #: Where relative working directories begin (Debusine 0.16).
 _RELATIVE_TO = "/root"
 #: Seconds that what came of an interrupted command has to be ended in.
@@ -41,22 +48,138 @@ _FOREIGN = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Guest:
+    """The system inside an instance; ``vm``: a virtual machine's."""
+
+    incus: Incus
+    name: str
+    vm: bool = False
+
+    @property
+    def files(self) -> GuestFiles:
+        """Its files."""
+        return GuestFiles(self)
+
+    def execute(
+        self, command: Sequence[str], *, timeout: float, stdin: bytes = b""
+    ) -> process.Completed:
+        """Run a command without a login; raises what Incus.execute() does."""
+        return self.incus.execute(
+            self.name, command, timeout=timeout, stdin=stdin
+        )
+
+    def ask(
+        self,
+        question: str,
+        *arguments: str,
+        then: str | None = None,
+        limit: float = SCRIPT_LIMIT,
+    ) -> dict[str, str]:
+        """Run a script of the overlay; return its answers and status.
+
+        ``then`` is another that is asked in the same go.  They may run several
+        times: incus exec can lose what a short script says.
+
+        :raises errors.NotRunning: the instance is not running
+        :raises errors.TimedOut: it took more than ``limit`` seconds
+        """
+        command = script.question(question, *arguments, then=then)
+        for _ in range(_ATTEMPTS):
+            completed = self.execute(command, timeout=limit)
+            output = completed.stdout.decode(errors="replace")
+            if script.is_whole(output):
+                break
+            log.debug("%s has not answered %s in full", self.name, question)
+            if completed.status:  # something ended it: no use to ask that again
+                break
+        return {**script.answers(output), "status": str(completed.status)}
+
+    def make_user(self, name: str) -> int:
+        """Return a user's uid, after making one with a home if need be.
+
+        :raises errors.CommandFailed: that can't be done
+        """
+        uid = self.ask("make-user.sh", name, limit=_USER_LIMIT).get("uid")
+        if not uid:
+            raise errors.CommandFailed(
+                f"The user {name} can't be made in {self.name}"
+            )
+        return answer.number(uid, answer.LARGEST_UID, f"the uid of {name}")
+
+    def exec_argv(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        program: Sequence[str] = (),
+    ) -> list[str]:
+        """Return the host's command line that runs a command in the guest.
+
+        The command runs as root in /root, with the environment of a login as
+        in run().  Its exit status comes through, death by signal N as 128 + N.
+        See Incus.exec_argv() for the status where it could not be run, and
+        for ``program``.
+        """
+        wrapped = script.for_autopkgtest(script.logged_in("exec.pl", *command))
+        if self.vm and not interactive:
+            wrapped = script.relayed(wrapped)
+        return self.incus.exec_argv(
+            self.name, wrapped, interactive=interactive, program=program
+        )
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest; ``options`` are subprocess.run's."""
+        return process.call(
+            self.exec_argv(command, interactive=interactive), **options
+        )
+
+    def run(
+        self,
+        command: Sequence[Word],
+        *,
+        user: str = "root",
+        cwd: Word | None = None,
+        env: Mapping[str, Word] | None = None,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest as subprocess.run does on a host.
+
+        See GuestCommand, whose ``run`` says what is raised.
+        """
+        return GuestCommand(
+            guest=self, words=command, user=user, cwd=cwd, env=env
+        ).run(**options)
+
+    def leave_settings(self, key: str, settings: bytes) -> None:
+        """Keep variables for the next command or shell of this key."""
+        self.execute(
+            script.command("settings.sh", key),
+            stdin=settings,
+            timeout=SCRIPT_LIMIT,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class GuestCommand:
     """What to run in which guest, as whom, where and with which environment.
 
     ``cwd`` is the guest's, relative to /root; None is the user's home.
     ``env`` adds to what a login of the user has; its values are on no command
-    line and in no log.  ``machine``: the guest is a virtual machine.
+    line and in no log.
     """
 
-    incus: Incus
-    instance: str
+    guest: Guest
     words: Sequence[Word]
     user: str = "root"
     cwd: Word | None = None
     env: Mapping[str, Word] | None = None
-    machine: bool = False
 
     def run(
         self,
@@ -94,7 +217,9 @@ class GuestCommand:
         try:
             with self._handed_over(key, settings) as first:
                 done = process.interact(
-                    self.incus.exec_argv(self.instance, command, first=first),
+                    self.guest.incus.exec_argv(
+                        self.guest.name, command, first=first
+                    ),
                     input=input,
                     timeout=timeout,
                     grace=_KILL_LIMIT,
@@ -134,8 +259,8 @@ class GuestCommand:
         """
         if not settings:
             yield None
-        elif not self.incus.is_local():
-            leave_settings(self.incus, self.instance, key, settings)
+        elif not self.guest.incus.is_local():
+            self.guest.leave_settings(key, settings)
             yield None
         else:
             with os.fdopen(os.memfd_create("settings"), "wb") as file:
@@ -154,7 +279,7 @@ class GuestCommand:
         command = script.logged_in(
             "run.pl", key, self.user, cwd, str(streams), str(size), *words
         )
-        return script.relayed(command) if self.machine else command
+        return script.relayed(command) if self.guest.vm else command
 
     def _status(self, key: str) -> int:
         """Return the status that subprocess would, once more is known.
@@ -176,7 +301,7 @@ class GuestCommand:
             case "command":
                 raise _os_error(number, self.words[0])
         raise errors.CommandFailed(
-            f"How '{os.fsdecode(self.words[0])}' ended in {self.instance} is"
+            f"How '{os.fsdecode(self.words[0])}' ended in {self.guest.name} is"
             " not known",
             details="The guest restarted, or the connection to it was lost.",
         )
@@ -187,27 +312,15 @@ class GuestCommand:
         Two steps, because an answer that was lost is asked for again.
         """
         try:
-            said = boot.ask(self.incus, self.instance, "outcome.sh", key)
+            said = self.guest.ask("outcome.sh", key)
         except errors.NotFound as error:
             raise errors.NotRunning(
-                f"{self.instance} is gone", details=error.brief
+                f"{self.guest.name} is gone", details=error.brief
             ) from error
         if "outcome" in said:
             with contextlib.suppress(errors.TestbedError):
-                boot.ask(self.incus, self.instance, "outcome.sh", key, "forget")
+                self.guest.ask("outcome.sh", key, "forget")
         return said.get("outcome", "")
-
-
-def leave_settings(
-    incus: Incus, instance: str, key: str, settings: bytes
-) -> None:
-    """Keep variables in a guest, for the next command or shell of this key."""
-    incus.execute(
-        instance,
-        script.command("settings.sh", key),
-        stdin=settings,
-        timeout=REQUEST_LIMIT,
-    )
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:

@@ -10,14 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors, process
-from incus_testbed.client import IMAGE_LIMIT, REQUEST_LIMIT, Incus
+from incus_testbed.client import IMAGE_LIMIT, REQUEST_LIMIT
 from incus_testbed.copyout import limits
 from incus_testbed.copyout.limits import Limits
 from incus_testbed.guest import script
-from incus_testbed.guest_command import GuestCommand
+
+if TYPE_CHECKING:
+    from incus_testbed.guest_command import Guest
 
 #: A path in a guest.  It is glued to the guest's name for Incus, which takes
 #: UTF-8 only.
@@ -28,19 +30,15 @@ _SPECIAL = 0o6000
 _NAME_LENGTH = 100
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GuestFiles:
     """The files of a guest; its paths are absolute.
-
-    ``machine``: the guest is a virtual machine.
 
     All methods raise OSError, of the kind that the same on this machine would
     raise, and errors.NotRunning where there is no guest any more.
     """
 
-    incus: Incus
-    instance: str
-    machine: bool = False
+    guest: "Guest"
 
     def make_directory(
         self,
@@ -85,8 +83,8 @@ class GuestFiles:
         if not Path(source).is_file():
             raise _os_error(_trouble(source, errno.EINVAL), source)
         with self._incus_says_of(target):
-            self.incus.push(
-                self.instance,
+            self.guest.incus.push(
+                self.guest.name,
                 str(Path(source).absolute()),  # a lone - is standard input
                 target,
                 uid=uid,
@@ -161,8 +159,8 @@ class GuestFiles:
             copy = Path(folder, "copy")
             try:
                 with self._incus_says_of(source):
-                    self.incus.pull(
-                        self.instance,
+                    self.guest.incus.pull(
+                        self.guest.name,
                         located,
                         str(copy),
                         largest=min(limit, room),
@@ -192,15 +190,12 @@ class GuestFiles:
         """
         words = script.command(name, *arguments)
         try:
-            done = GuestCommand(
-                incus=self.incus,
-                instance=self.instance,
-                words=words,
-                machine=self.machine,
-            ).run(stdin=stdin, capture_output=True, timeout=timeout)
+            done = self.guest.run(
+                words, stdin=stdin, capture_output=True, timeout=timeout
+            )
         except subprocess.TimeoutExpired:
             raise errors.TimedOut(
-                f"{self.instance} did not deal with {about} within"
+                f"{self.guest.name} did not deal with {about} within"
                 f" {timeout:.0f} s"
             ) from None
         if done.returncode:
@@ -215,9 +210,9 @@ class GuestFiles:
             yield
         except errors.NotFound as error:
             try:
-                self.incus.instance(self.instance)
+                self.guest.incus.instance(self.guest.name)
             except errors.NotFound:
-                raise errors.NotRunning(f"{self.instance} is gone") from error
+                raise errors.NotRunning(f"{self.guest.name} is gone") from error
             raise _os_error(errno.ENOENT, path) from error
 
 

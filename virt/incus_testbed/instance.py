@@ -4,22 +4,16 @@
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
-from incus_testbed import boot, errors, process
+from incus_testbed import boot, errors
 from incus_testbed.client import Incus
-from incus_testbed.guest import answer as guest_answer
-from incus_testbed.guest import script
-from incus_testbed.guest_command import GuestCommand, Word, leave_settings
-from incus_testbed.guest_files import GuestFiles
+from incus_testbed.guest_command import Guest
 from incus_testbed.launch import Plan
 from incus_testbed.owner import Owner
-
-if TYPE_CHECKING:
-    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +31,6 @@ _CLOSED = {"security.guestapi": "false"}
 
 #: Seconds between asking an instance to stop and killing it (SPEC.md).
 STOP_GRACE = 30.0
-#: Seconds for making a user, which may install passwd.
-_USER_LIMIT = 300.0
 _NAME_TRIES = 10
 #: Looks, a tenth of a second apart, for what a killed client left behind.
 _LATE_TRIES = 5
@@ -54,18 +46,18 @@ class Instance:
     ) -> None:
         """Stand for an instance that exists; ``machine``: a virtual one."""
         self._incus = incus
-        self._name = name
-        self._machine = machine
+        #: What is inside: commands, questions, files.
+        self.guest = Guest(incus, name, machine)
 
     @property
     def name(self) -> str:
         """The instance's name, which is also its host name."""
-        return self._name
+        return self.guest.name
 
     @property
     def is_machine(self) -> bool:
         """Whether it is a virtual machine, with a kernel of its own."""
-        return self._machine
+        return self.guest.vm
 
     @classmethod
     def launch(
@@ -135,13 +127,6 @@ class Instance:
         """Remove the instance."""
         self.delete()
 
-    @property
-    def files(self) -> GuestFiles:
-        """The guest's files."""
-        return GuestFiles(
-            incus=self._incus, instance=self.name, machine=self._machine
-        )
-
     def wait_ready(self, timeout: float | None = None) -> boot.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
@@ -150,108 +135,11 @@ class Instance:
         :raises errors.BootFailed: it has not after that time, or stopped;
             details hold what its console said
         """
-        return boot.wait_ready(self._incus, self.name, self._limit(timeout))
+        return boot.wait_ready(self.guest, self._limit(timeout))
 
     def probe(self) -> dict[str, str]:
-        """Return the guest's shell, boot id and first normal user.
-
-        :raises errors.NotRunning: it is not running, or went down meanwhile
-        :raises errors.CommandFailed: its answer makes no sense
-        """
-        answer = boot.ask(self._incus, self.name, "probe.sh")
-        if not {"shell", "boot", "user"} <= answer.keys():
-            raise errors.NotRunning(
-                f"{self.name} went away while it was asked about itself",
-                details=self.evidence(),
-            )
-        boot_id = guest_answer.boot(answer["boot"])
-        if not boot_id:
-            raise errors.CommandFailed(
-                f"{self.name} gave no boot id when it was asked for it"
-            )
-        return {
-            "shell": guest_answer.shell(answer["shell"]),
-            "boot": boot_id,
-            "user": guest_answer.user(answer["user"]),
-        }
-
-    def exec_argv(
-        self,
-        command: Sequence[str],
-        *,
-        interactive: bool = False,
-        program: Sequence[str] = (),
-    ) -> list[str]:
-        """Return the host's command line that runs a command in the guest.
-
-        The command runs as root in /root, with the environment of a login as
-        in run().  Its exit status comes through, death by signal N as 128 + N.
-        See Incus.exec_argv() for the status where it could not be run, and
-        for ``program``.
-        """
-        wrapped = script.for_autopkgtest(script.logged_in("exec.pl", *command))
-        if self._machine and not interactive:
-            wrapped = script.relayed(wrapped)
-        return self._incus.exec_argv(
-            self.name, wrapped, interactive=interactive, program=program
-        )
-
-    def exec(
-        self,
-        command: Sequence[str],
-        *,
-        interactive: bool = False,
-        **options: Any,
-    ) -> "subprocess.CompletedProcess[Any]":
-        """Run a command in the guest; ``options`` are subprocess.run's."""
-        return process.call(
-            self.exec_argv(command, interactive=interactive), **options
-        )
-
-    def run(
-        self,
-        command: Sequence[Word],
-        *,
-        user: str = "root",
-        cwd: Word | None = None,
-        env: Mapping[str, Word] | None = None,
-        **options: Any,
-    ) -> "subprocess.CompletedProcess[Any]":
-        """Run a command in the guest as subprocess.run does on a host.
-
-        See GuestCommand, whose ``run`` says what is raised.
-        """
-        return GuestCommand(
-            incus=self._incus,
-            instance=self.name,
-            words=command,
-            user=user,
-            cwd=cwd,
-            env=env,
-            machine=self._machine,
-        ).run(**options)
-
-    def leave_settings(self, settings: bytes) -> str:
-        """Keep variables in the guest; return the key for who takes them."""
-        key = secrets.token_hex(8)
-        leave_settings(self._incus, self.name, key, settings)
-        return key
-
-    def make_user(self, name: str) -> int:
-        """Return a user's uid, after making one with a home if need be.
-
-        :raises errors.CommandFailed: that can't be done
-        """
-        answer = boot.ask(
-            self._incus, self.name, "make-user.sh", name, limit=_USER_LIMIT
-        )
-        if not answer.get("uid"):
-            raise errors.CommandFailed(
-                f"The user {name} can't be made in {self.name}"
-            )
-        return guest_answer.number(
-            answer["uid"], guest_answer.LARGEST_UID, f"the uid of {name}"
-        )
+        """Return what boot.probe() does: shell, boot id, first normal user."""
+        return boot.probe(self.guest)
 
     def start(self) -> None:
         """Start a stopped instance and wait until it is ready."""
@@ -269,7 +157,7 @@ class Instance:
 
         :raises errors.NotRunning: it is not running
         """
-        boot.reboot(self._incus, self.name)
+        boot.reboot(self.guest)
 
     def wait_reboot(self, old: str, timeout: float | None = None) -> None:
         """Wait until the guest has left a boot and is ready in the next.
@@ -277,14 +165,14 @@ class Instance:
         :raises errors.BootFailed: it still runs that boot, or none, after
             ``timeout`` seconds, as in wait_ready()
         """
-        boot.wait_reboot(self._incus, self.name, old, self._limit(timeout))
+        boot.wait_reboot(self.guest, old, self._limit(timeout))
 
     def _limit(self, timeout: float | None) -> float:
-        return timeout or boot.limit(machine=self._machine)
+        return timeout or boot.limit(machine=self.guest.vm)
 
     def evidence(self) -> str:
         """Return the end of what the guest wrote to its console."""
-        return boot.evidence(self._incus, self.name)
+        return boot.evidence(self.guest)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
         """Ask the guest to shut down; kill it after ``grace`` seconds.

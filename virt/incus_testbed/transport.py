@@ -14,8 +14,6 @@ from urllib.parse import quote
 from incus_testbed import diagnosis, errors
 from incus_testbed.process import Completed, shown
 from incus_testbed.session import api, command
-from incus_testbed.session.streams import Control, Input, Output
-from incus_testbed.session.websocket import Websocket
 
 
 class Transport(Protocol):
@@ -60,26 +58,13 @@ class Socket:
         :raises errors.TimedOut: it took more than ``timeout`` seconds, and
             was killed
         """
-        outputs: list[Output] = []
-
-        def attach(
-            first: bytes,
-            control: Websocket,
-            stdin: Websocket,
-            stdout: Websocket,
-            stderr: Websocket,
-        ) -> tuple[Control, Input, Output, Output]:
-            outputs[:] = kept = Output(stdout), Output(stderr)
-            return Control(control), Input(stdin, first), *kept
-
         try:
-            status = command.run(
+            status, stdout, stderr = command.run(
                 self.path,
                 instance,
                 self.project,
                 command.request(words),
                 first=stdin,
-                attach=attach,
                 limit=min(self.limit, timeout),
                 deadline=time.monotonic() + timeout,
             )
@@ -90,7 +75,6 @@ class Socket:
                 f"'{shown(words)}' did not end in {instance} within"
                 f" {timeout:g} s and was killed"
             ) from None
-        stdout, stderr = (bytes(output.data) for output in outputs)
         return Completed(
             argv=tuple(words),
             status=status,

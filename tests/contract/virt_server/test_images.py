@@ -149,7 +149,7 @@ def published(incus: Incus, bookworm: str) -> Iterator[str]:
     alias = "test/published"
     with Instance.launch(incus, bookworm, purpose="test") as instance:
         instance.wait_ready()
-        instance.exec(["rm", "/bin/bash"])
+        instance.guest.exec(["rm", "/bin/bash"])
         incus.run(
             *("publish", instance.name, "--force", f"--alias={alias}"),
             "--compression=none",

@@ -25,7 +25,10 @@ SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 go to the command.  If
 this process dies, the daemon kills the command.
 
 Its modules import little, and nothing of incus_testbed: starting is most of
-what a short command costs.
+what a short command costs.  For that reason some are the standard library's
+private ones: with socket, json and signal in place of _socket, _json and
+_signal a start takes 60 million instructions instead of 26 (Python 3.11,
+cachegrind) and 14 ms of processor time instead of 6.5.
 
 Protocol, all read in Incus' source: cmd/incusd/instance_exec.go, shared/ws/,
 client/incus_instances.go; websockets are RFC 6455.

@@ -20,6 +20,9 @@ LIMIT = 60.0
 LARGEST_ANSWER = 256 << 20
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
+#: Of a send(): SIGPIPE is for output that nobody reads, not for a daemon's end.
+NO_SIGNAL = _socket.MSG_NOSIGNAL
+
 #: What needs no quoting in a URL (RFC 3986, 2.3).
 _URL_SAFE = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -142,7 +145,7 @@ def ask(
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
-    connection.sendall(head.encode() + content)
+    connection.sendall(head.encode() + content, NO_SIGNAL)
     return connection
 
 

@@ -20,6 +20,14 @@ from .api import (
     quoted,
     refusal,
 )
+from .streams import (
+    CarriedOutput,
+    Control,
+    Input,
+    Output,
+    Signals,
+    complain,
+)
 from .websocket import Websocket, open_websocket
 
 TYPE_CHECKING = False
@@ -27,15 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from .streams import Control, Input, Output
-
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
-    #: Takes what goes before the input, and the websockets control, stdin,
-    #: stdout and stderr.
-    Attach = Callable[
-        [bytes, Websocket, Websocket, Websocket, Websocket],
-        tuple[Control, Input, Output, Output],
-    ]
 
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
@@ -81,15 +81,16 @@ def run(
     body: str,
     *,
     first: bytes,
-    attach: "Attach",
     limit: float | None = None,
     deadline: float | None = None,
-) -> int:
-    """Run a command to its end; return its status.
+) -> tuple[int, bytes, bytes]:
+    """Run a command to its end; return its status, output and errors.
 
-    ``body`` is the request, ``first`` is for ``attach``.  One that did not
-    start is tried again, with the same input.  Each answer of the daemon may
-    take ``limit`` seconds; ``deadline`` is the time.monotonic() to give up at.
+    ``body`` is the request.  ``first`` is all of the command's input, and the
+    output is kept, if there is a ``deadline``, the time.monotonic() to give up
+    at.  Without one, this process' streams and signals are the command's,
+    after ``first``.  Each answer of the daemon may take ``limit`` seconds.
+    A command that did not start is tried again, with the same input.
 
     :raises Failure: it was not run, or not to its end as far as is known
     :raises Expired: it has not ended by the deadline, and was killed
@@ -106,10 +107,10 @@ def run(
                 query,
                 body,
                 first=first,
-                attach=attach,
                 limit=limit or LIMIT,
+                deadline=deadline,
             )
-            return session.run(deadline)
+            return session.run()
         except NotStarted:
             taken = session.taken if session else first
             if not tries or taken is None:
@@ -236,12 +237,12 @@ class Session:
         body: str,
         *,
         first: bytes,
-        attach: "Attach",
         limit: float,
+        deadline: float | None,
     ) -> None:
         """Have the daemon start a command.
 
-        Each request may take ``limit`` seconds.
+        The arguments are those of run().
 
         :raises Failure: it does not
         :raises OSError: it is lost, or does not answer in time
@@ -255,13 +256,21 @@ class Session:
             for secret in secrets:
                 target = f"{operation}/websocket{query}&secret={secret}"
                 self._websockets.append(open_websocket(path, target, limit))
-            self._control, self._input, stdout, stderr = attach(
-                first, *self._websockets
-            )
+            self._take_over(first, carried=deadline is None)
         except BaseException:
             self.close()
             raise
-        self._outputs = stdout, stderr
+        self._deadline = deadline
+
+    def _take_over(self, first: bytes, *, carried: bool) -> None:
+        control, stdin, stdout, stderr = self._websockets
+        self._control = Signals(control) if carried else Control(control)
+        self._input = Input(stdin, first, 0 if carried else -1)
+        self._outputs = (
+            (CarriedOutput(stdout, 1), CarriedOutput(stderr, 2))
+            if carried
+            else (Output(stdout), Output(stderr))
+        )
 
     @property
     def taken(self) -> bytes | None:
@@ -274,10 +283,8 @@ class Session:
         for websocket in self._websockets:
             websocket.close()
 
-    def run(self, deadline: float | None = None) -> int:
-        """Carry everything to and fro until the end; return the status.
-
-        ``deadline`` is the time.monotonic() to give up at.
+    def run(self) -> tuple[int, bytes, bytes]:
+        """Carry everything to and fro until the end; return status and output.
 
         :raises Failure: the end is not known, or not all output came
         :raises Expired: the command has not ended by the deadline
@@ -288,15 +295,19 @@ class Session:
         while not self._finished():
             wait_for(
                 [interest for part in parts for interest in part.interests()],
-                deadline,
+                self._deadline,
             )
         status, said = self._operation.result()
         if not all(output.whole for output in self._outputs):
             raise Lost("not all of the output has come")
-        if said and not self._outputs[1].used:
+        stdout, stderr = self._outputs
+        if said and not stderr.used:
             # A command that is not there: no shell has said so.
-            self._outputs[1].complain(said)
-        return status
+            if self._deadline is None:
+                complain(said)
+            else:
+                stderr.data += said.encode()
+        return status, bytes(stdout.data), bytes(stderr.data)
 
     def _finished(self) -> bool:
         return self._operation.finished and all(

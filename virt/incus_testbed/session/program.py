@@ -5,15 +5,13 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from .api import CHUNK, Failure
+from .api import Failure
 from .command import request, run
-from .streams import CarriedOutput, Input, Signals, complain
+from .streams import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .websocket import Websocket
 
 #: The exit status where the command could not be run.
 OWN_FAILURE = 125
@@ -37,30 +35,6 @@ def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
     return options, words
 
 
-def read(fd: int) -> bytes:
-    """Return all that can be read from a descriptor."""
-    parts = []
-    while part := os.read(fd, CHUNK):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def attach(
-    first: bytes,
-    control: "Websocket",
-    stdin: "Websocket",
-    stdout: "Websocket",
-    stderr: "Websocket",
-) -> "tuple[Signals, Input, CarriedOutput, CarriedOutput]":
-    """Have this process' streams and signals be the command's."""
-    return (
-        Signals(control),
-        Input(stdin, first, 0),
-        CarriedOutput(stdout, 1),
-        CarriedOutput(stderr, 2),
-    )
-
-
 def main() -> None:
     """Run the command that the command line asks for; never return."""
     status = outcome(sys.argv[1:])
@@ -78,6 +52,10 @@ def outcome(argv: "Sequence[str]") -> int | None:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     occupy_standard_streams()
     options, (instance, *command) = split(argv)
+    first = b""
+    if "first" in options:
+        with os.fdopen(int(options["first"]), "rb") as file:
+            first = file.read()
     # As incus exec does.  Anything else would be on a command line of incusd's.
     terminal = os.environ.get("TERM")
     environment = {} if terminal is None else {"TERM": terminal}
@@ -87,9 +65,8 @@ def outcome(argv: "Sequence[str]") -> int | None:
             instance,
             options["project"],
             request(command, environment),
-            first=read(int(options["first"])) if "first" in options else b"",
-            attach=attach,
-        )
+            first=first,
+        )[0]
     except Failure as failure:
         complain(str(failure))
     return None

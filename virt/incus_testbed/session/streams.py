@@ -93,10 +93,6 @@ class Output:
     def _take(self, piece: bytes) -> None:
         self.data += piece
 
-    def complain(self, message: str) -> None:
-        """Say something in place of the command."""
-        self.data += message.encode()
-
 
 class CarriedOutput(Output):
     """Standard output or error: from a websocket to a file descriptor."""
@@ -129,10 +125,6 @@ class CarriedOutput(Output):
 
     def _take(self, piece: bytes) -> None:
         self._unwritten.append(memoryview(piece))
-
-    def complain(self, message: str) -> None:
-        """Say something in place of the command, as one line."""
-        complain(message)
 
     def write(self) -> None:
         """Write as much as goes without blocking.

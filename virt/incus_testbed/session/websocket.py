@@ -3,7 +3,7 @@
 
 import _socket
 
-from .api import CHUNK, Failure, Lost, connect
+from .api import CHUNK, NO_SIGNAL, Failure, Lost, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Websocket:
         """
         try:
             while self._unsent:
-                sent = self._connection.send(self._unsent)
+                sent = self._connection.send(self._unsent, NO_SIGNAL)
                 self._unsent = self._unsent[sent:]
         except BlockingIOError:
             pass
@@ -174,7 +174,8 @@ def open_websocket(path: str, target: str, limit: float) -> Websocket:
         "Connection: Upgrade\r\n"
         "Upgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode()
+        "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode(),
+        NO_SIGNAL,
     )
     answer = b""
     while b"\r\n\r\n" not in answer:

@@ -3,6 +3,7 @@
 
 import logging
 import os
+import secrets
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,13 +65,13 @@ class Testbed:
             try:
                 # The guest boots meanwhile, so this question costs no time.
                 self._suspects = removal.suspects(self._incus)
-                guest = self._instance.wait_ready()
+                ready = self._instance.wait_ready()
             except BaseException:
                 self.remove()
                 raise
-            self._normal_user = guest.user
+            self._normal_user = ready.user
             protocol.run_commands_by(
-                self._instance.exec_argv([], program=command.PROGRAM)
+                self._instance.guest.exec_argv([], program=command.PROGRAM)
             )
 
     def hook_downtmp(self, path: str | None) -> str:
@@ -109,18 +110,20 @@ class Testbed:
     def hook_shell(self, directory: str, *environment: str) -> None:
         """Open a shell in the testbed for the user at the terminal."""
         with protocol.bombing():
-            instance = self._open_instance()
-            key = instance.leave_settings(
+            guest = self._open_instance().guest
+            key = secrets.token_hex(8)
+            guest.leave_settings(
+                key,
                 "".join(
                     f"export {shlex.quote(setting)}\n"
                     for setting in environment
-                ).encode()
+                ).encode(),
             )
             terminal = os.environ.get("TERM", "dumb")
             shell = script.command("shell.sh", directory, terminal, key)
             try:
                 with Path("/dev/tty").open("r+b", buffering=0) as tty:
-                    instance.exec(
+                    guest.exec(
                         shell,
                         interactive=True,
                         stdin=tty,
