@@ -16,8 +16,7 @@ from typing import Any
 from incus_testbed import boot, errors, process, records
 from incus_testbed.copyout import copy
 from incus_testbed.copyout.limits import Limits
-from incus_testbed.guest_command import GuestCommand
-from incus_testbed.guest_files import GuestFiles
+from incus_testbed.guest_command import Guest
 from incus_testbed.instance import Instance
 from incus_testbed.session import api, websocket
 from tests import fake_incusd
@@ -209,17 +208,17 @@ def guests_answers(random: Random) -> None:
     data = mutation.one_of(random, _ANSWERS)
     # Some of it becomes words of a command of this machine: no NUL.
     incus = _Incus(os.fsdecode(data.replace(b"\0", b"\1")))
-    command = GuestCommand(incus=incus, instance="x", words=["true"])
+    guest = Guest(incus, "x")
     try:
         random.choice(
             (
-                lambda: boot.ask(incus, "x", "outcome.sh", "key"),
-                lambda: boot.wait_ready(incus, "x", 1),
-                lambda: boot.wait_reboot(incus, "x", _BOOT, 0.001),
+                lambda: guest.ask("outcome.sh", "key"),
+                lambda: boot.wait_ready(guest, 1),
+                lambda: boot.wait_reboot(guest, _BOOT, 0.001),
                 Instance(incus, "x").probe,
-                lambda: Instance(incus, "x").make_user("debian"),
-                command.run,
-                lambda: _pull(incus),
+                lambda: guest.make_user("debian"),
+                lambda: guest.run(["true"]),
+                lambda: _pull(guest),
             )
         )()
     except (OSError, KeyError) as error:
@@ -229,9 +228,9 @@ def guests_answers(random: Random) -> None:
         raise errors.CommandFailed(str(error)) from None
 
 
-def _pull(incus: _Incus) -> None:
+def _pull(guest: Guest) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        GuestFiles(incus=incus, instance="x").pull("/etc/x", f"{name}/x")
+        guest.files.pull("/etc/x", f"{name}/x")
 
 
 _LIMITS = Limits(size=4 << 20, members=50, depth=6)

@@ -42,9 +42,17 @@ _LONG_PATH, _LONG_TARGET = b"L", b"K"
 _END = bytes(_BLOCK)
 #: The first byte of a number that is binary.
 _POSITIVE, _NEGATIVE = 0x80, 0xFF
-#: The end marker is two blocks, and what fills a record of tar, which is 20
-#: blocks: of the two the first one may be the last of a record.
-_LONGEST_END = 21 * _BLOCK
+#: Blocks of a record, which is what tar writes at once.  With tar's own 20, all
+#: that hand it on, from the guest's tar to this process, have more to do.
+RECORD = 128
+#: The end marker is two blocks, and what fills a record: of the two the first
+#: one may be the last of a record.
+_SHORTEST_END, _LONGEST_END = 2, RECORD + 1
+#: A command of the guest that says behind the archive that tar has not failed,
+#: and the block that it sends.  The end of the pipe, and the status, come when
+#: the daemon has noticed the command's end, which takes a while.
+SAY_WHOLE = f"printf '%{_BLOCK}s' whole"
+_WHOLE = b"whole".rjust(_BLOCK)
 _LATEST = 1 << 33  # seconds: the year 2242
 
 
@@ -82,7 +90,7 @@ class Archive:
         self._content = 0
 
     def members(self) -> Iterator[Member]:
-        """Yield the members; then all of the source has been read.
+        """Yield the members; then the source is at its end, or is whole.
 
         A file's content is left out unless it is copied before the next one.
 
@@ -118,7 +126,7 @@ class Archive:
                     self._content = 0
             else:
                 raise Damaged(f"A member is of the type {type_!r}")
-        self._check_end()
+        self._read_end()
 
     def copy(self, file: int) -> None:
         """Write the content of the member last yielded to an empty file."""
@@ -137,13 +145,17 @@ class Archive:
             raise Damaged("A name holds a NUL, or has no end")
         return text
 
-    def _check_end(self) -> None:
-        length = _BLOCK
-        for data in self._source.rest():
-            length += len(data)
-            if length > _LONGEST_END or any(data):
-                raise Damaged("It goes on after its end")
-        if length < 2 * _BLOCK:
+    def _read_end(self) -> None:
+        """Read the end, of which the first block has been read."""
+        length = 1
+        while (block := self._source.read_or_end(_BLOCK)) == _END:
+            length += 1
+            if length > _LONGEST_END:
+                break
+        self._source.whole = block == _WHOLE
+        if block and not self._source.whole:
+            raise Damaged("It goes on after its end")
+        if length < _SHORTEST_END:
             raise Damaged("It has no end marker")
 
 

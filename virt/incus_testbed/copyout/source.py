@@ -24,10 +24,15 @@ class Ended(errors.CommandFailed):
 
 
 class Source:
-    """A pipe that a guest fills."""
+    """A pipe that a guest fills.
+
+    ``whole``: what has been read says of itself that it is all, and that the
+    guest's command has not failed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         """Read from an open pipe, which stays its opener's to close."""
+        self.whole = False
         self._pipe = descriptor
         self._buffer = memoryview(bytearray(_CHUNK))
         self._start = self._end = 0
@@ -39,9 +44,21 @@ class Source:
 
         :raises Ended: there are fewer
         """
+        data = self.read_or_end(size)
+        if not data:
+            raise Ended
+        return data
+
+    def read_or_end(self, size: int) -> bytes:
+        """Return what read() does, or nothing at the end.
+
+        :raises Ended: there is something, but less
+        """
         while self._end - self._start < size:
             if not self._fill():
-                raise Ended
+                if self._end > self._start:
+                    raise Ended
+                return b""
         data = bytes(self._buffer[self._start : self._start + size])
         self._start += size
         return data

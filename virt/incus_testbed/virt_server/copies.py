@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from incus_testbed import errors, process
-from incus_testbed.copyout import copy
+from incus_testbed.copyout import archive, copy
 from incus_testbed.copyout.limits import Limits
 from incus_testbed.copyout.source import Ended, Source
 from incus_testbed.copyout.tree import LeftOut, Link
@@ -25,7 +25,9 @@ from incus_testbed.errors import printable
 # TAR_OPTIONS is cleared so that the guest's environment can't change the
 # format, which is the one that copyout.archive reads.
 _SEND_FOLDER = (
-    "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu --create --file=- ."
+    "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu"
+    f" --blocking-factor={archive.RECORD} --create --file=- .;"
+    f" {archive.SAY_WHOLE}"
 )
 _SEND_FILE = "cat <{}"
 _MAKE_LINKS = "cd {}; TAR_OPTIONS= tar --warning=none --extract --file=-"
@@ -126,6 +128,8 @@ def _complaints(left_out: LeftOut) -> Iterator[str]:
 def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
     """Let the testbed send data, which has to be read to its end.
 
+    What is whole by itself is not waited for any longer.
+
     :raises errors.CommandFailed: the testbed failed to send all of it
     """
     argv = _in_guest(auxverb, command, path)
@@ -133,12 +137,14 @@ def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
         argv, stdout=subprocess.PIPE, stderr=sys.stderr.fileno()
     ) as sender:
         assert sender.stdout  # noqa: S101  # it was asked for
+        source = Source(sender.stdout.fileno())
         try:
-            yield Source(sender.stdout.fileno())
+            yield source
         except Ended:
             _check_status(sender.wait())
             raise
-        _check_status(sender.wait())
+        if not source.whole:
+            _check_status(sender.wait())
 
 
 def _check_status(status: int) -> None:
