@@ -454,6 +454,21 @@ def test_threads_and_files_are_given_back() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_none_is_left_that_was_given_up_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)  # names them on the command line
+    for pause in (0, 0.001, 0.002, 0.003, 0.005, 0.01) * 5:
+        with (
+            silent() as source,
+            scratch.file() as rootfs,
+            scratch.file() as spare,
+            converter.started(source, rootfs, spare),
+        ):
+            time.sleep(pause)
+    _wait_until_gone(_naming(tmp_path))
+
+
 _HANGING = """
 import sys
 from tests.unit import test_converter
@@ -480,8 +495,22 @@ def test_it_dies_with_who_started_it(confined: bool) -> None:
         children = _below(parent.pid)
         assert children
         parent.send_signal(signal.SIGKILL)
+    _wait_until_gone(children)
+
+
+def _naming(path: Path) -> set[int]:
+    """Return the processes whose command line names a path."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(path) in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+    return found
+
+
+def _wait_until_gone(processes: set[int]) -> None:
     deadline = time.monotonic() + _LIMIT
-    while any(Path("/proc", str(pid)).exists() for pid in children):
+    while any(Path("/proc", str(pid)).exists() for pid in processes):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

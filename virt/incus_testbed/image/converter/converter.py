@@ -68,7 +68,9 @@ def started(
                 os.close(feeder.end)
         if feeder:
             feeder.start()
-        yield Converter(child, orders, feeder)
+        converter = Converter(child, orders, feeder)
+        stack.callback(converter.await_start)
+        yield converter
 
 
 class Converter:
@@ -88,6 +90,7 @@ class Converter:
         self._feeder = feeder
         self._heard = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
         self._answers = child.stdout.fileno()
+        self._has_started = False
         self._poll = select.poll()
         for descriptor in self._heard:
             self._poll.register(descriptor, select.POLLIN)
@@ -137,6 +140,7 @@ class Converter:
         line = self._line()
         if line is None:
             for descriptor, _ in self._poll.poll(_PACE * 1000):
+                self._has_started |= descriptor == self._answers
                 data = os.read(descriptor, _LONGEST)
                 if data:
                     self._hear(descriptor, data)
@@ -156,6 +160,17 @@ class Converter:
         if len(line) > _LONGEST:
             raise self._failure()
         return None
+
+    def await_start(self) -> None:
+        """Wait until the process has said something, or ended.
+
+        A bubblewrap that is killed before would leave its child behind, which
+        waits for it for ever.
+        """
+        if not self._has_started:
+            poll = select.poll()
+            poll.register(self._answers, select.POLLIN)
+            poll.poll(_GRACE * 1000)
 
     def _hear(self, descriptor: int, data: bytes) -> None:
         self._heard[descriptor] = (self._heard[descriptor] + data)[

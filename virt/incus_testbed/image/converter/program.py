@@ -43,6 +43,7 @@ _OPEN_FILES = 64
 
 def main() -> None:
     """Convert; the exit status tells only whether an answer was given."""
+    _say(answer.progress(0))  # it is waited for
     order_file, rootfs, spare = map(int, sys.argv[1:])
     with open(order_file, "rb") as text:  # noqa: PTH123 - a descriptor
         order = Order.from_json(text.read())
