@@ -2,7 +2,7 @@
 
 # The parts of make e2e: Debusine in these Debian releases, and machines that
 # others have set up.
-E2E := trixie-backports sid trixie field
+E2E := trixie-backports sid trixie machines-of-others
 # Debian's Python modules are needed, even if another python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
@@ -28,11 +28,11 @@ help:
 
 demo:
 	tests/bootstrap.sh demo
-	$(PYTHON) -m tests.demo
+	$(PYTHON) -m demo
 
 shell:
 	tests/bootstrap.sh demo
-	$(PYTHON) -m tests.demo --shell
+	$(PYTHON) -m demo --shell
 
 check: lint test
 
@@ -57,8 +57,8 @@ check-%: packages
 e2e: linters
 	$(MAKE) --jobs=2 --output-sync=target $(E2E:%=e2e-%)
 
-e2e-field:
-	CI=true $(PYTHON) -m pytest tests/e2e/test_field.py
+e2e-machines-of-others:
+	CI=true $(PYTHON) -m pytest tests/e2e/test_machines_of_others.py
 
 e2e-trixie e2e-trixie-backports e2e-sid:
 	CI=true $(PYTHON) -m pytest --durations=5 -k "debusine-$(@:e2e-%=%)-worker" \
@@ -85,7 +85,7 @@ soak: linters
 
 bench:
 	tests/bootstrap.sh bench
-	$(PYTHON) -m tests.daemon run -- /usr/bin/python3 -m tests.bench $(BENCH)
+	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench $(BENCH)
 
 deb:
 	dpkg-buildpackage -us -uc -b
@@ -101,7 +101,7 @@ linters:
 	tests/bootstrap.sh check
 
 clean:
-	-$(PYTHON) -m tests.demo --remove
+	-$(PYTHON) -m demo --remove
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from tests import daemon, images, room
-from tests.sandbox import Sandbox, sandbox
+from incus_testbed.incus.client import Incus
+from tests.support import daemon, images, kernel_limits
+from tests.support.sandbox import Sandbox, sandbox
 from tests.vm import guests
 
 _VIRT = Path(__file__).resolve().parent.parent / "virt"
@@ -94,9 +94,9 @@ def incus(incus_environment: object) -> Incus:
 
 
 @pytest.fixture(scope="module")
-def room_for_many() -> Iterator[None]:
+def raised_kernel_limits() -> Iterator[None]:
     """Have the kernel let many guests run at once."""
-    with room.for_many():
+    with kernel_limits.for_many():
         yield
 
 

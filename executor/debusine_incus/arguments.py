@@ -3,7 +3,7 @@
 
 import argparse
 
-from incus_testbed.arguments import program
+from incus_testbed.cli.arguments import program
 
 PROGRAM = "debusine-incus"
 

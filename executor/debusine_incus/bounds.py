@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from incus_testbed import settings
+from incus_testbed.limits import settings
 
 #: Environment variables: a count, and a size in bytes.
 KEEP = "DEBUSINE_INCUS_KEEP_IMAGES"

@@ -17,7 +17,7 @@ from typing import Any
 
 from debusine.worker.config import ConfigHandler
 
-from incus_testbed import endpoint
+from incus_testbed.incus import location
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def obstacle(environment: Mapping[str, str] = os.environ) -> str | None:
         f"Put this below {_SECTION} in {_configuration()}, and restart the"
         f" worker: {'; '.join(f'{key} = {lost[key]}' for key in sorted(lost))}"
     )
-    ours, other = endpoint.choose(environment), endpoint.choose(theirs)
+    ours, other = location.choose(environment), location.choose(theirs)
     if ours != other:
         return (
             f"autopkgtest and sbuild would use {_shown(other)}, but the worker"
@@ -82,6 +82,6 @@ def _configuration() -> Path:
     return [*present, folders[-1]][0] / "config.ini"
 
 
-def _shown(choice: endpoint.Choice) -> str:
+def _shown(choice: location.Choice) -> str:
     where = choice.socket or choice.remote
     return f"the project {choice.project} of {where}"

@@ -19,8 +19,9 @@ from debusine_incus import arguments as command_line
 from debusine_incus import images, server
 from debusine_incus.arguments import PROGRAM
 from debusine_incus.images import ImageCache
-from incus_testbed import completion, ending, errors, reporting
-from incus_testbed.client import Incus
+from incus_testbed import errors
+from incus_testbed.cli import completion, exit_status, output
+from incus_testbed.incus.client import Incus
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.parser()
     completion.answer(parser)
     parsed = parser.parse_args(argv)
-    reporting.configure(
+    output.configure(
         parsed.verbose,
         program=PROGRAM,
         packages=("incus_testbed", "debusine_incus"),
     )
-    return ending.status(lambda: _pull(parsed), program=PROGRAM)
+    return exit_status.status(lambda: _pull(parsed), program=PROGRAM)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
@@ -57,7 +58,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     )
     artifact = _artifact(api, cache, number)
     alias = images.alias(number)
-    with reporting.progress(
+    with output.progress(
         f"Downloading {alias}", images.file(artifact).size
     ) as update:
         cache.obtain(artifact, evictable=False, progress=update).release()

@@ -24,8 +24,8 @@ from debusine_incus import children
 from debusine_incus.images import ImageCache
 from debusine_incus.instance import IncusInstance
 from debusine_incus.statistics import Monitor
-from incus_testbed import host
-from incus_testbed.client import Incus
+from incus_testbed.host import doctor
+from incus_testbed.incus.client import Incus
 
 if TYPE_CHECKING:
     from debusine.client.models import ArtifactResponse
@@ -101,7 +101,7 @@ class IncusExecutor:
             return [f"{_VIRT_SERVER_PROGRAM} is not on PATH"]
         if reason := children.obstacle():
             return [reason]
-        return host.obstacles(Incus(), driver=cls.driver)
+        return doctor.obstacles(Incus(), driver=cls.driver)
 
     def download_image(self) -> str:
         """Download the image into Incus and keep it there; return its alias.

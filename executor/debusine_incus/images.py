@@ -21,12 +21,15 @@ from debusine_incus import current_task
 from debusine_incus.bounds import Bounds
 from debusine_incus.download import Download
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.image import eviction, labels, lease, scratch
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.lease import Lease
+from incus_testbed.cleanup import eviction
+from incus_testbed.image import properties
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
-from incus_testbed.records import Image
+from incus_testbed.image.stream import scratch
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.ownership import lease
+from incus_testbed.ownership.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class ImageCache:
     def download(self, artifact: ArtifactResponse) -> str:
         """Import an artifact's image into Incus; return its alias.
 
-        The image stays until collect.relinquish() or the end of this process.
+        The image stays until garbage.relinquish() or the end of this process.
         If the bounds from the environment are exceeded, the least recently
         used images are removed.
 
@@ -106,7 +109,7 @@ class ImageCache:
         incus = Incus()
         image = Store(incus).find(alias(artifact_id))
         if image:
-            eviction.remove_unused(incus, image, labels.is_evictable)
+            eviction.remove_unused(incus, image, properties.is_evictable)
 
     def obtain(
         self,
@@ -134,7 +137,7 @@ class ImageCache:
                 held = lease.take(self._incus, name)
             except errors.NotFound:
                 continue  # another process has removed it already
-            if labels.source(held.image) == sha256:
+            if properties.source(held.image) == sha256:
                 return held
             held.release()
         raise errors.Busy(
@@ -185,9 +188,9 @@ class ImageCache:
         """
         lacking = max(error.lacking, file(artifact).size - scratch.room())
         gain = sum(
-            labels.disk_use(image)
+            properties.disk_use(image)
             for image in self._incus.images()
-            if labels.is_evictable(image)
+            if properties.is_evictable(image)
         )
         if lacking > gain:
             return False
@@ -203,7 +206,7 @@ class ImageCache:
         while True:
             current_task.check()
             image = Store(self._incus).find(name)
-            if image is None or labels.source(image) == sha256:
+            if image is None or properties.source(image) == sha256:
                 return
             if not _may_be_replaced(image):
                 raise errors.AlreadyExists(
@@ -299,23 +302,23 @@ def _label(artifact: ArtifactResponse, evictable: bool) -> Labels:
 
 def _may_be_replaced(image: Image) -> bool:
     """Tell whether a worker imported an image from a Debusine server."""
-    return labels.is_evictable(image) or _is_upstreams(image)
+    return properties.is_evictable(image) or _is_upstreams(image)
 
 
 def _is_upstreams(image: Image) -> bool:
-    return _UPSTREAM in image.properties and not labels.is_ours(image)
+    return _UPSTREAM in image.properties and not properties.is_ours(image)
 
 
 def _remover(image: Image) -> str:
     return (
         "incus-testbed remove"
-        if labels.is_ours(image)
+        if properties.is_ours(image)
         else "incus image delete"
     )
 
 
 def _origin(image: Image) -> str:
-    source = labels.source(image)
+    source = properties.source(image)
     return (
         f"It was made from a file with SHA-256 {source}."
         if source

@@ -14,8 +14,8 @@ from debusine.tasks.executors.base import (
 )
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 #: The purpose that instances are labelled with.
 _PURPOSE = "debusine"

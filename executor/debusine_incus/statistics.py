@@ -16,9 +16,9 @@ from debusine.tasks.executors.base import ExecutorStatistics
 from prometheus_client.parser import text_string_to_metric_families
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import OWNER_KEY
-from incus_testbed.owner import Owner
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
 

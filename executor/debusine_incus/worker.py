@@ -20,8 +20,9 @@ from debusine.worker.__main__ import entry_point
 
 import debusine_incus.register  # noqa: F401 - its import is its effect
 from debusine_incus import current_task
-from incus_testbed import collect, errors
-from incus_testbed.client import Incus
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
+from incus_testbed.incus.client import Incus
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,13 @@ def clean_up_after(task: type[Any]) -> None:
 
 def clean_up() -> None:
     """Remove everything in Incus that this or an ended process owns."""
-    _attempt(collect.relinquish)
+    _attempt(garbage.relinquish)
     clean_up_after_others()
 
 
 def clean_up_after_others() -> None:
     """Remove everything in Incus that ended processes own."""
-    _attempt(collect.collect)
+    _attempt(garbage.collect)
 
 
 def _attempt(removal: Callable[[Incus], object]) -> None:

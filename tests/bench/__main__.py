@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests import daemon, images, room
 from tests.bench import (
     chart,
-    crowd,
     disks,
     imports,
     instances,
+    parallel,
     process,
     servers,
 )
 from tests.bench.sample import Sample, rows, table
-from tests.sandbox import Sandbox, sandbox
+from tests.support import daemon, images, kernel_limits
+from tests.support.sandbox import Sandbox, sandbox
 
 _Group = Callable[[Sandbox, Path, Path, int], Iterator[Sample]]
 
@@ -37,7 +37,9 @@ _GROUPS: dict[str, _Group] = {
     "servers": lambda _, system, folder, rounds: servers.measured(
         system, folder, rounds
     ),
-    "crowd": lambda _, system, _folder, rounds: crowd.measured(system, rounds),
+    "parallel": lambda _, system, _folder, rounds: parallel.measured(
+        system, rounds
+    ),
 }
 
 
@@ -49,7 +51,7 @@ def main() -> None:
     process.add_checkout()
     samples = []
     with (
-        room.for_many(),
+        kernel_limits.for_many(),
         sandbox(f"{os.getpid()}") as mine,
         tempfile.TemporaryDirectory(dir="/var/tmp") as name,
     ):

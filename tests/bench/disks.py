@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench import debusine
 from tests.bench.imports import floor, ours, taken
 from tests.bench.sample import DEBUSINE, OURS, Sample
-from tests.unit import small_disks
+from tests.support import small_disks
 
 _GIB = 1 << 30
 _SIZE, _DATA = 8 * _GIB, 2 * _GIB

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests import tiny_system
 from tests.bench import debusine, process
 from tests.bench.sample import DEBUSINE, FLOOR, OURS, Sample
+from tests.support import tiny_system
 
 _ALIAS = f"artifact/{debusine.ARTIFACT}"
 _MB = 1_000_000

@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 from tests.bench import process
 from tests.bench.sample import (
     DEBUSINE,
@@ -30,7 +30,7 @@ from tests.bench.sample import (
     timed,
     turns,
 )
-from tests.sandbox import Sandbox
+from tests.support.sandbox import Sandbox
 
 IMAGE = "artifact/1"
 MANY, _BIG_MB = 1000, 100

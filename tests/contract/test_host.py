@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from incus_testbed import errors, host
-from incus_testbed.client import Incus
+from incus_testbed import errors
+from incus_testbed.host import doctor
 from incus_testbed.image import profiles
-from tests.fake_incus import FakeIncus
-from tests.sandbox import Sandbox
+from incus_testbed.incus.client import Incus
+from tests.support.fake_incus import FakeIncus
+from tests.support.sandbox import Sandbox
 
 _SANDBOX = Sandbox.of(f"h{os.getpid()}")
 _NAMES = _SANDBOX.names
@@ -29,20 +30,20 @@ def incus(request: pytest.FixtureRequest) -> Iterator[Incus]:
     _SANDBOX.remove()
 
 
-def _states(incus: Incus) -> dict[str, host.State]:
+def _states(incus: Incus) -> dict[str, doctor.State]:
     return {
         report.requirement: report.finding.state
-        for report in host.doctor(incus, _NAMES)
+        for report in doctor.doctor(incus, _NAMES)
     }
 
 
 def _setup(incus: Incus) -> list[tuple[str, ...]]:
-    return list(host.setup(incus, _NAMES))
+    return list(doctor.setup(incus, _NAMES))
 
 
 def test_doctor_names_what_is_absent_and_the_command(incus: Incus) -> None:
     reports = {
-        report.requirement: report for report in host.doctor(incus, _NAMES)
+        report.requirement: report for report in doctor.doctor(incus, _NAMES)
     }
 
     for requirement, command in (
@@ -51,7 +52,7 @@ def test_doctor_names_what_is_absent_and_the_command(incus: Incus) -> None:
         (f"profile {_NAMES.profile}", "profile create"),
     ):
         report = reports[requirement]
-        assert report.finding.state is host.State.FAILED
+        assert report.finding.state is doctor.State.FAILED
         assert report.remedies[0].startswith("incus ")
         assert command in report.remedies[0]
 
@@ -59,7 +60,7 @@ def test_doctor_names_what_is_absent_and_the_command(incus: Incus) -> None:
 def test_dry_run_says_what_setup_does_and_does_nothing(incus: Incus) -> None:
     before = _states(incus)
 
-    planned = list(host.setup(incus, _NAMES, dry_run=True))
+    planned = list(doctor.setup(incus, _NAMES, dry_run=True))
 
     assert _states(incus) == before
     assert _without_size(_setup(incus)) == _without_size(planned)
@@ -76,7 +77,7 @@ def _without_size(commands: list[tuple[str, ...]]) -> list[list[str]]:
 def test_setup_meets_what_doctor_asks(incus: Incus) -> None:
     _setup(incus)
 
-    assert host.State.FAILED not in _states(incus).values()
+    assert doctor.State.FAILED not in _states(incus).values()
 
 
 def test_setup_makes_what_the_specification_says(incus: Incus) -> None:
@@ -157,7 +158,7 @@ def test_the_profile_of_debusines_own_script_is_right(incus: Incus) -> None:
     _made_by_debusine(incus, "set security.nesting=true")
     before = incus.profile(_NAMES.profile)
 
-    assert host.obstacles(incus, driver="lxc") == []
+    assert doctor.obstacles(incus, driver="lxc") == []
     _setup(incus)
 
     assert incus.profile(_NAMES.profile)["devices"] == before["devices"]
@@ -170,7 +171,7 @@ def test_the_profile_of_an_older_script_gets_what_it_lacks(
 ) -> None:
     _made_by_debusine(incus)
     # A worker goes on offering what it did before.
-    assert host.obstacles(incus, driver="lxc") == []
+    assert doctor.obstacles(incus, driver="lxc") == []
 
     _setup(incus)
 
@@ -186,7 +187,7 @@ def test_a_profile_with_two_cards_of_one_name_is_mended(incus: Incus) -> None:
         incus, f"device add eth0 nic network={network} name=host0"
     )
     reports = {
-        report.requirement: report for report in host.doctor(incus, _NAMES)
+        report.requirement: report for report in doctor.doctor(incus, _NAMES)
     }
     assert reports[f"profile {_NAMES.profile}"].is_obstacle("lxc")
 
@@ -253,25 +254,25 @@ def test_a_card_without_the_name_gets_it(incus: Incus) -> None:
 def test_names_are_those_that_the_profile_uses(incus: Incus) -> None:
     _setup(incus)
 
-    assert host.names_in_use(incus, _NAMES.profile) == _NAMES
+    assert doctor.names_in_use(incus, _NAMES.profile) == _NAMES
 
 
 def test_images_get_the_profile_that_was_set_up(incus: Incus) -> None:
     assert profiles.chosen(incus) == "debusine"
 
-    list(host.setup(incus, dataclasses.replace(_NAMES, profile="mine")))
+    list(doctor.setup(incus, dataclasses.replace(_NAMES, profile="mine")))
 
     assert profiles.chosen(incus) == "mine"
-    assert host.names_in_use(incus).profile == "mine"
-    assert host.names_in_use(incus).network == _NAMES.network
+    assert doctor.names_in_use(incus).profile == "mine"
+    assert doctor.names_in_use(incus).network == _NAMES.network
 
 
 def test_virtual_machines_are_no_matter_to_containers(incus: Incus) -> None:
     _setup(incus)
     incus.run("profile", "delete", _NAMES.machine_profile)
 
-    assert host.obstacles(incus, driver="lxc") == []
-    (first, *_) = host.obstacles(incus, driver="qemu")
+    assert doctor.obstacles(incus, driver="lxc") == []
+    (first, *_) = doctor.obstacles(incus, driver="qemu")
     assert _NAMES.machine_profile in first
 
 
@@ -282,13 +283,13 @@ def test_an_unmanaged_interface_is_left_alone(incus: Incus) -> None:
         for network in incus.networks()
         if not network["managed"]
     )
-    names = host.Names(network=name, pool=_NAMES.pool)
+    names = doctor.Names(network=name, pool=_NAMES.pool)
 
     reports = {
-        report.requirement: report for report in host.doctor(incus, names)
+        report.requirement: report for report in doctor.doctor(incus, names)
     }
 
     finding = reports[f"network {name}"].finding
-    assert finding.state is host.State.FAILED
+    assert finding.state is doctor.State.FAILED
     assert "--network" in finding.advice
     assert not finding.fix

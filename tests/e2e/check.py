@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from tests import daemon, images, room, sandbox
+from incus_testbed.incus.client import Incus
 from tests.e2e import guest
 from tests.e2e.guest import Guest
+from tests.support import daemon, images, kernel_limits, sandbox
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CHECKOUT = "/root/checkout"
@@ -56,7 +56,7 @@ def main() -> int:
             with sandbox.sandbox(str(os.getpid())) as mine:
                 os.environ["INCUS_PROJECT"] = mine.project
                 with (
-                    room.for_many(),
+                    kernel_limits.for_many(),
                     guest.running(Incus(), suite, ()) as machine,
                 ):
                     return check(machine, *(arguments or ["-v"]))

@@ -18,10 +18,10 @@ from datetime import datetime
 from pathlib import Path
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from tests import daemon, images, sandbox
+from incus_testbed.incus.client import Incus
 from tests.e2e.debusine import RequestFailed
 from tests.e2e.installation import GENERATIONS, Installation, installed
+from tests.support import daemon, images, sandbox
 
 #: The one of hello-testbed's tests that needs no reboot, no revert and no
 #: system without failed units.

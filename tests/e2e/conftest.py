@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 from tests.e2e.installation import (
     GENERATIONS,
     Installation,
@@ -26,10 +26,10 @@ from tests.e2e.installation import (
 def upstreams(
     request: pytest.FixtureRequest,
     incus_environment: object,
-    room_for_many: None,
+    raised_kernel_limits: None,
 ) -> Iterator[Installation]:
     """Give a Debusine whose worker Debusine's own script has set up."""
-    del incus_environment, room_for_many
+    del incus_environment, raised_kernel_limits
     with installed(Incus(), request.param) as installation:
         yield installation
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from incus_testbed.instance import Instance
-from tests import images
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
+from tests.support import images
 
 #: What an Incus needs in the container that it is in.
 _NESTING = (

@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from incus_testbed.client import Incus
-from tests import images
+from incus_testbed.incus.client import Incus
 from tests.e2e import debusine, guest, packages
 from tests.e2e.debusine import Debusine
 from tests.e2e.guest import Guest
 from tests.e2e.worker import FILES, PACKAGES, Worker
+from tests.support import images
 
 _PACKAGES = packages.ROOT / "tests" / "packages"
 _HARMLESS, _HOSTILE = "hello-testbed", "hostile"

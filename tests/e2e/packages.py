@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from debian.deb822 import Deb822, PkgRelation
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 from tests.e2e import guest
 from tests.e2e.guest import Guest
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
-from tests import images
+from incus_testbed.incus.client import Incus
 from tests.e2e import guest, packages
 from tests.e2e.guest import Guest
 from tests.e2e.packages import Builder
 from tests.e2e.worker import UNIT, process, program
-from tests.images import codename
+from tests.support import images
+from tests.support.images import codename
 
 _SCRIPTS = Path(__file__).with_name("guest")
 _BACKPORTS = _SCRIPTS / "backports.sh"
@@ -36,7 +36,8 @@ _TESTS_LIMIT = 1800.0
 
 #: Run by the worker's user: what it would offer, and why not.
 _OFFER = """
-import logging, sys
+import logging
+import sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from debusine_incus.executor import IncusLXCExecutor
 print(IncusLXCExecutor.available())
@@ -255,7 +256,7 @@ def test_timer_removes_what_was_left(machine: Guest) -> None:
         machine,
         "alias=$(incus image list --format=csv --columns=l)\n"
         'incus init "$alias" lost --config user.incus-testbed.owner="$(\n'
-        "python3 -c 'from incus_testbed.owner import Owner\n"
+        "python3 -c 'from incus_testbed.ownership.owner import Owner\n"
         "print(Owner.current())')\"",
     )
     machine.run("systemctl", "start", "incus-testbed.service")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.field import Field
-from tests.faults.field import field as prepared
+from tests.faults.private_incus import PrivateIncus
+from tests.faults.private_incus import private_incus as prepared
 
 
 @pytest.fixture(scope="package")
-def field(
+def private_incus(
     bookworm_tarball: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Field]:
+) -> Iterator[PrivateIncus]:
     """Give operations to cut short."""
     if os.geteuid() != 0 and not os.environ.get("CI"):
         pytest.skip("only root can start a private Incus")

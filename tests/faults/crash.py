@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.faults.ground import Ground
 from tests.faults.operation import Operation
+from tests.faults.workspace import Workspace
 
 #: Seconds for an operation, also on a machine with much else to do.
 LIMIT = 300
@@ -52,7 +52,7 @@ def with_session(process: int) -> None:
 
 
 def attempt(
-    ground: Ground,
+    workspace: Workspace,
     operation: Operation,
     *,
     moment: float = LIMIT,
@@ -64,7 +64,7 @@ def attempt(
     """
     with tempfile.TemporaryFile() as said:
         start = time.monotonic()
-        child = operation.start(ground.environment(), said)
+        child = operation.start(workspace.environment(), said)
         try:
             child.wait(moment)
         except subprocess.TimeoutExpired:
@@ -85,20 +85,20 @@ def attempt(
 
 
 def crash(
-    ground: Ground, operation: Operation, *, moment: float, kill: Kill
+    workspace: Workspace, operation: Operation, *, moment: float, kill: Kill
 ) -> Crash:
     """Cut an operation short, and look around once all is at rest."""
-    tried = attempt(ground, operation, moment=moment, kill=kill)
-    ground.settle()
-    return Crash(attempt=tried, broken=tuple(ground.broken()))
+    tried = attempt(workspace, operation, moment=moment, kill=kill)
+    workspace.settle()
+    return Crash(attempt=tried, broken=tuple(workspace.broken()))
 
 
-def whole(ground: Ground, operation: Operation) -> Attempt:
+def whole(workspace: Workspace, operation: Operation) -> Attempt:
     """Run an operation to its end, which has to be a good one."""
-    done = attempt(ground, operation)
+    done = attempt(workspace, operation)
     assert done.status == 0, done
-    ground.settle()
-    assert not list(ground.broken()), done
+    workspace.settle()
+    assert not list(workspace.broken()), done
     return done
 
 

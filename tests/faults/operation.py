@@ -14,9 +14,9 @@ _CLI = (sys.executable, "-m", "incus_testbed")
 #: Exec, copies both ways, reboot, stop, deletion: as Debusine uses them.
 _LIFE = """
 import sys
-from incus_testbed import ending
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.cli import exit_status
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 def live(image, tree, copy):
     with Instance.launch(Incus(), image, purpose="faults") as instance:
         instance.wait_ready()
@@ -26,7 +26,7 @@ def live(image, tree, copy):
         instance.restart()
         instance.stop()
     return 0
-sys.exit(ending.status(lambda: live(*sys.argv[1:])))
+sys.exit(exit_status.status(lambda: live(*sys.argv[1:])))
 """
 
 _UPSTREAMS_LIFE = """

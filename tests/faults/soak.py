@@ -18,20 +18,20 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
-from tests import images
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 from tests.faults.crash import Kill, alone, attempt, spread, with_session
-from tests.faults.field import Field
-from tests.faults.field import field as prepared
 from tests.faults.operation import collection, upstreams_life
+from tests.faults.private_incus import PrivateIncus
+from tests.faults.private_incus import private_incus as prepared
+from tests.support import images
 
 AT_ONCE = 8
 #: Seconds at most until one of the eight is killed, if it is to be.
 _MOMENT = 8
 
 
-def kills(field: Field, count: int) -> list[str]:
+def kills(private_incus: PrivateIncus, count: int) -> list[str]:
     """Kill each operation, and the daemon under it, at so many moments.
 
     Returns what was broken by it.
@@ -39,13 +39,13 @@ def kills(field: Field, count: int) -> list[str]:
     ways: dict[str, Kill] = {
         "process": alone,
         "session": with_session,
-        "incusd": field.kill_daemon,
+        "incusd": private_incus.kill_daemon,
     }
     broken = []
-    for operation in field.operations:
+    for operation in private_incus.operations:
         for victim, kill in ways.items():
-            for moment in spread(field.seconds[operation.name], count):
-                crash = field.crash(operation, moment=moment, kill=kill)
+            for moment in spread(private_incus.seconds[operation.name], count):
+                crash = private_incus.crash(operation, moment=moment, kill=kill)
                 broken += [
                     f"{operation.name}, {victim} killed at {moment:.3f} s:"
                     f" {what}"
@@ -54,76 +54,84 @@ def kills(field: Field, count: int) -> list[str]:
     return broken
 
 
-def upstreams_remains(field: Field, count: int) -> int:
+def upstreams_remains(private_incus: PrivateIncus, count: int) -> int:
     """Kill Debusine's executor at so many moments; count what it leaves.
 
     That is instances, which stay until somebody removes them.
     """
-    operation = upstreams_life(field.image)
+    operation = upstreams_life(private_incus.image)
     left = 0
-    seconds = attempt(field.ground, operation).seconds
+    seconds = attempt(private_incus.workspace, operation).seconds
     for moment in spread(seconds, count):
-        attempt(field.ground, operation, moment=moment, kill=with_session)
-        field.ground.settle()
-        for record in field.ground.incus.instances():
-            Instance(field.ground.incus, record.name).delete()
+        attempt(
+            private_incus.workspace, operation, moment=moment, kill=with_session
+        )
+        private_incus.workspace.settle()
+        for record in private_incus.workspace.incus.instances():
+            Instance(private_incus.workspace.incus, record.name).delete()
             left += 1
     return left
 
 
-def cycles(field: Field, count: int) -> list[str]:
+def cycles(private_incus: PrivateIncus, count: int) -> list[str]:
     """Launch, use and stop so many instances in this process.
 
     Returns what there is more of afterwards.
     """
-    before, mine = field.census(), _open()
+    before, mine = private_incus.resources(), _open()
     for _ in range(count):
-        with Instance.launch(Incus(), field.image, purpose="soak") as instance:
+        with Instance.launch(
+            Incus(), private_incus.image, purpose="soak"
+        ) as instance:
             instance.wait_ready()
             instance.guest.run(["true"], check=True)
             instance.stop()
-    field.ground.settle()
-    grown = field.grown(before)
+    private_incus.workspace.settle()
+    grown = private_incus.grown(before)
     if _open() > mine:
         grown.append(f"descriptors here: {mine} before, {_open()} after")
     return grown
 
 
-def stampede(field: Field, seconds: float) -> tuple[int, list[str]]:
+def stampede(
+    private_incus: PrivateIncus, seconds: float
+) -> tuple[int, list[str]]:
     """Have processes side by side for a while, and kill half of them.
 
     Returns how many there were; and what those said that were let live and
     failed, what was broken, and what there is more of afterwards.
     """
-    field.clear()
-    before = field.census()
+    private_incus.clear()
+    before = private_incus.resources()
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(AT_ONCE) as pool:
         lines = [
-            pool.submit(_line, field, random.Random(number), deadline)  # noqa: S311
+            pool.submit(_line, private_incus, random.Random(number), deadline)  # noqa: S311
             for number in range(AT_ONCE)
         ]
     said = [each for line in lines for each in line.result()]
-    field.ground.settle()
-    broken = list(field.ground.broken())
-    field.clear()
+    private_incus.workspace.settle()
+    broken = list(private_incus.workspace.broken())
+    private_incus.clear()
     return len(said), [
         *filter(None, said),
         *broken,
-        *field.grown(before),
+        *private_incus.grown(before),
     ]
 
 
-def _line(field: Field, chance: random.Random, deadline: float) -> list[str]:
+def _line(
+    private_incus: PrivateIncus, chance: random.Random, deadline: float
+) -> list[str]:
     """Run one operation after the other; say of each what is wrong."""
     said = []
     while time.monotonic() < deadline:
-        operation = chance.choice([*field.operations, collection()])
+        operation = chance.choice([*private_incus.operations, collection()])
         doomed = chance.random() < 0.5
         if chance.random() < 0.2:
-            field.clear()
+            private_incus.clear()
         tried = attempt(
-            field.ground,
+            private_incus.workspace,
             operation,
             kill=chance.choice([alone, with_session]),
             **({"moment": chance.uniform(0, _MOMENT)} if doomed else {}),
@@ -146,17 +154,17 @@ def main() -> int:
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        prepared(images.build("bookworm"), Path(folder)) as field,
+        prepared(images.build("bookworm"), Path(folder)) as private_incus,
     ):
         count = arguments.kills
-        broken = kills(field, count)
-        total = count * len(field.operations) * 3
+        broken = kills(private_incus, count)
+        total = count * len(private_incus.operations) * 3
         print(f"kills: {total}, invariants broken: {len(broken)}")
-        left = upstreams_remains(field, count)
+        left = upstreams_remains(private_incus, count)
         print(f"Debusine's executor: kills: {count}, instances left: {left}")
-        grown = cycles(field, arguments.cycles)
+        grown = cycles(private_incus, arguments.cycles)
         print(f"instances in a row: {arguments.cycles}; more of: {grown}")
-        processes, wrong = stampede(field, arguments.minutes * 60)
+        processes, wrong = stampede(private_incus, arguments.minutes * 60)
         print(f"{AT_ONCE} side by side: {processes}, wrong: {len(wrong)}")
         _list(broken + wrong)
     return 1 if broken or grown or wrong else 0

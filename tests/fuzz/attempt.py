@@ -8,7 +8,7 @@ from random import Random
 from types import FrameType
 
 from incus_testbed import errors
-from incus_testbed.session import api
+from incus_testbed.incus.exec import api
 from tests.fuzz.targets import TARGETS
 
 #: Seconds of processor time that a case may take.

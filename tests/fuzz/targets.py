@@ -21,30 +21,25 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from incus_testbed.guest import customisation
-from incus_testbed.image import (
-    compression,
-    os_release,
-    packages,
-    scratch,
-    unit_file,
-)
-from incus_testbed.image.archive import Archive
-from incus_testbed.image.budget import Budget, Meter
-from incus_testbed.image.confinement import Confinement
-from incus_testbed.image.disk import efi, machine, partitions, qcow2
+from incus_testbed.customise import customisation
+from incus_testbed.image.disk import efi, partitions, qcow2
 from incus_testbed.image.disk import shape as shapes
+from incus_testbed.image.disk import survey as disk_survey
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.packed import Packed
 from incus_testbed.image.disk.partitions import Partition
 from incus_testbed.image.disk.reader import Reader
-from incus_testbed.image.facts import Survey
-from tests import tiny_system
-from tests.conversion import convert
-from tests.disks import MIB
+from incus_testbed.image.stream import compression, scratch
+from incus_testbed.image.tar.archive import Archive
+from incus_testbed.image.tar.escape import Confinement
+from incus_testbed.limits.budget import Budget, Meter
+from incus_testbed.system import os_release, packages, unit_file
+from incus_testbed.system.facts import Survey
 from tests.fuzz import mutation, wire
-from tests.unit import small_disks, tarballs
-from tests.unit.test_facts import NETWORKD, STATUS
+from tests.support import small_disks, tarballs, tiny_system
+from tests.support.conversion import convert
+from tests.support.disks import MIB
+from tests.unit.system.test_facts import NETWORKD, STATUS
 
 Target = Callable[[Random], None]
 TARGETS: dict[str, Target] = dict(wire.TARGETS)
@@ -296,7 +291,7 @@ def ext4(random: Random) -> None:
         return random.choice(places) + random.randrange(256)
 
     disk = _Overlay(content, mutation.changes(random, len(content), place))
-    machine.survey(disk, Meter())  # type: ignore[arg-type]
+    disk_survey.survey(disk, Meter())  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -310,7 +305,7 @@ def _structures() -> tuple[int, ...]:
                 places.update(range(offset, offset + size, 256))
             return super().read(offset, size)
 
-    machine.survey(Noted(_disk(), []), Meter())  # type: ignore[arg-type]
+    disk_survey.survey(Noted(_disk(), []), Meter())  # type: ignore[arg-type]
     return tuple(sorted(places))
 
 

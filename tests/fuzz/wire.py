@@ -13,16 +13,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from incus_testbed import boot, errors, process, records
-from incus_testbed.copyout import copy
-from incus_testbed.copyout.limits import Limits
-from incus_testbed.guest_command import Guest
-from incus_testbed.instance import Instance
-from incus_testbed.session import api, websocket
-from tests import fake_incusd
+from incus_testbed import errors
+from incus_testbed.incus import records
+from incus_testbed.incus.exec import api, websocket
+from incus_testbed.instance import readiness
+from incus_testbed.instance.command import Guest
+from incus_testbed.instance.copyup import copy
+from incus_testbed.instance.copyup.limits import Limits
+from incus_testbed.instance.instance import Instance
+from incus_testbed.process import programs
 from tests.fuzz import mutation
-from tests.unit import hostile_tar
-from tests.unit.test_answer import LyingIncus
+from tests.support import fake_incusd, hostile_tar
+from tests.unit.instance.test_answer import LyingIncus
 
 Target = Callable[[Random], None]
 TARGETS: dict[str, Target] = {}
@@ -178,10 +180,12 @@ class _Incus(LyingIncus):
         *,
         timeout: float,
         stdin: bytes = b"",
-    ) -> process.Completed:
+    ) -> programs.Completed:
         del name, command, timeout, stdin
         said = os.fsencode(self.said) + b"\nwhole=yes\n"
-        return process.Completed(argv=("sh",), status=0, stdout=said, stderr="")
+        return programs.Completed(
+            argv=("sh",), status=0, stdout=said, stderr=""
+        )
 
     def console_log(self, name: str) -> str:
         """Return what the guest has written there."""
@@ -213,8 +217,8 @@ def guests_answers(random: Random) -> None:
         random.choice(
             (
                 lambda: guest.ask("outcome.sh", "key"),
-                lambda: boot.wait_ready(guest, 1),
-                lambda: boot.wait_reboot(guest, _BOOT, 0.001),
+                lambda: readiness.wait_ready(guest, 1),
+                lambda: readiness.wait_reboot(guest, _BOOT, 0.001),
                 Instance(incus, "x").probe,
                 lambda: guest.make_user("debian"),
                 lambda: guest.run(["true"]),

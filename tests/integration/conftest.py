@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 _VIRT = Path(__file__).resolve().parents[2] / "virt"
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.image.entry import Entry
-from tests import images
-from tests.conversion import Converted as Conversion
-from tests.conversion import convert
-from tests.unit import trees
+from incus_testbed.system.entry import Entry
+from tests.support import images, trees
+from tests.support.conversion import Converted as Conversion
+from tests.support.conversion import convert
 
 #: The packages bring capabilities, hard links, setuid bits and more owners.
 SYSTEMS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.guest import machine
-from tests import disks, emulation
-from tests.conversion import convert
-from tests.images import ImageError
+from incus_testbed.customise import vm
+from tests.support import disks, emulation
+from tests.support.conversion import convert
+from tests.support.images import ImageError
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="disks are made for amd64 only"
@@ -36,7 +36,7 @@ def test_boot(suite: str, credential: str, tmp_path: Path) -> None:
         ):
             made = convert(source, result, additions=lambda _: (), date=0)
         assert made.machine
-        told = machine.configuration(machine.properties(made.machine))
+        told = vm.configuration(vm.properties(made.machine))
         assert any(key.endswith(f":{credential}") for key in told)
         with emulation.booted(image, told) as console:
             console.wait(emulation.STARTED, "login:", timeout=_LIMIT)

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from incus_testbed.instance import Instance
-from tests import tiny_system
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
+from tests.support import tiny_system
 
 _MARK = "the host's own"
 _ALIAS = "test/crafted"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import daemon
+from tests.support import daemon
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and not os.environ.get("CI"),
@@ -43,7 +43,7 @@ def _run(command: str) -> Iterator["subprocess.Popen[str]"]:
     """Run a command with a private Incus; it reads a pipe of ours."""
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.daemon", "run", "--"),
+            *(sys.executable, "-m", "tests.support.daemon", "run", "--"),
             *("sh", "-c", command),
         ],
         stdin=subprocess.PIPE,

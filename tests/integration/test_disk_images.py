@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from tests.unit import small_disks
-from tests.unit.small_disks import system
+from incus_testbed.incus.client import Incus
+from tests.support import small_disks
+from tests.support.small_disks import system
 
 from .conftest import Cli
 

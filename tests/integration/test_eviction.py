@@ -13,14 +13,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from incus_testbed import collect, errors
-from incus_testbed.client import Incus
-from incus_testbed.image import claim, eviction, labels, lease
-from incus_testbed.image.labels import Labels
+from incus_testbed import errors
+from incus_testbed.cleanup import eviction, garbage
+from incus_testbed.image import properties
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
-from incus_testbed.instance import Instance
-from incus_testbed.records import Image
-from tests import tiny_system
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.instance.instance import Instance
+from incus_testbed.ownership import claim, lease
+from tests.support import tiny_system
 
 from .conftest import Cli
 
@@ -29,8 +31,8 @@ _LIMIT = 300
 
 _HOLDER = """
 import sys
-from incus_testbed.client import Incus
-from incus_testbed.image import lease
+from incus_testbed.incus.client import Incus
+from incus_testbed.ownership import lease
 lease.take(Incus(), sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -38,13 +40,16 @@ sys.stdin.read()
 
 #: Wants an image again and again, and looks whether it stays while leased.
 _USER = """
-import io, random, sys, time
+import io
+import random
+import sys
+import time
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.image import lease
-from incus_testbed.image.labels import Labels
+from incus_testbed.incus.client import Incus
+from incus_testbed.ownership import lease
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
-from tests import tiny_system
+from tests.support import tiny_system
 incus, alias, made, lost = Incus(), sys.argv[1], 0, 0
 for _ in range(int(sys.argv[2])):
     while True:
@@ -65,9 +70,11 @@ print(made, lost)
 """
 
 _EVICTOR = """
-import random, sys, time
-from incus_testbed.client import Incus
-from incus_testbed.image import eviction
+import random
+import sys
+import time
+from incus_testbed.incus.client import Incus
+from incus_testbed.cleanup import eviction
 while True:
     eviction.evict(Incus(), keep=0, max_bytes=0)
     time.sleep(random.random() * 0.05)
@@ -77,11 +84,11 @@ while True:
 @pytest.fixture(autouse=True)
 def _clean(incus: Incus) -> Iterator[None]:
     yield
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     for image in incus.images():
         if any(name.startswith("tiny/") for name in image.aliases):
             incus.delete_image(image.fingerprint)
-    collect.collect(incus)
+    garbage.collect(incus)
     assert not any(image.claims for image in incus.images())
 
 
@@ -124,7 +131,7 @@ def test_oldest_go_first_until_both_bounds_are_kept(incus: Incus) -> None:
     assert not eviction.evict(incus, keep=4, max_bytes=1 << 30)
     gone = eviction.evict(incus, keep=3, max_bytes=1 << 30)
     assert [image.aliases for image in gone] == [("tiny/a",)]
-    most = sum(map(labels.disk_use, images[2:]))
+    most = sum(map(properties.disk_use, images[2:]))
     eviction.evict(incus, keep=4, max_bytes=most)
     assert tiny(incus) == {"c", "d"}
 
@@ -147,7 +154,7 @@ def test_what_the_user_wants_stays(incus: Incus) -> None:
     add(incus, "wanted-later")
     eviction.evict(incus, keep=0, max_bytes=0)
     assert tiny(incus) == {"own", "named", "mine", "wanted-later"}
-    assert not eviction.remove_unused(incus, image, labels.is_evictable)
+    assert not eviction.remove_unused(incus, image, properties.is_evictable)
 
 
 def test_instance_keeps_its_image(incus: Incus) -> None:
@@ -202,7 +209,7 @@ def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     assert "claim/use" in cli.output("gc", "--dry-run")
-    assert len(collect.collect(incus).claims) == 1
+    assert len(garbage.collect(incus).claims) == 1
     assert cli.output("gc") == ""
     assert eviction.evict(incus, keep=0, max_bytes=0)
 
@@ -223,15 +230,15 @@ def test_claim_of_a_killed_evictor_holds_nobody_up(
     monkeypatch.setattr(claim, "GRACE", 3.0)
     image = add(incus, "a")
     script = (
-        "import sys; from incus_testbed.client import Incus;"
-        "from incus_testbed.image import claim;"
+        "import sys; from incus_testbed.incus.client import Incus;"
+        "from incus_testbed.ownership import claim;"
         "claim.stake(Incus(), sys.argv[1], claim.Kind.REMOVAL)"
     )
     python(script, image.fingerprint).communicate()
-    assert not collect.collect(incus).claims  # it may be under way yet
+    assert not garbage.collect(incus).claims  # it may be under way yet
     held = lease.take(incus, "tiny/a")
     assert held.image.fingerprint == image.fingerprint
-    assert len(collect.collect(incus).claims) == 1
+    assert len(garbage.collect(incus).claims) == 1
 
 
 @pytest.mark.parametrize("times", [1, 99])
@@ -274,7 +281,7 @@ def test_relinquish_removes_what_was_not_finished(
         with pytest.raises(errors.DaemonDown):
             add(incus, "a")
     assert any(not image.aliases for image in incus.images())
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     assert all(image.aliases for image in incus.images())
 
 
@@ -288,7 +295,7 @@ def test_relinquish_spares_what_others_own(incus: Incus, bookworm: str) -> None:
     mine = Instance.launch(incus, bookworm, purpose="test")
     incus.run("init", bookworm, "of-nobody")
     try:
-        collect.relinquish(incus)
+        garbage.relinquish(incus)
         names = {record.name for record in incus.instances()}
         assert mine.name not in names
         assert "of-nobody" in names
@@ -329,7 +336,7 @@ def test_image_is_never_removed_while_leased(
     assert [int(lost) for _, lost in results] == [0] * 2
     assert sum(int(made) for made, _ in results) > 1
     assert killed > 1
-    collect.collect(incus)
+    garbage.collect(incus)
     eviction.evict(incus, keep=0, max_bytes=0)
     assert tiny(incus) == set()
     assert not [image for image in incus.images() if not image.aliases]

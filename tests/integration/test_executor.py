@@ -17,12 +17,12 @@ from debusine.tasks.models import BackendType
 
 import debusine_incus.register
 from debusine_incus.executor import IncusExecutor, IncusLXCExecutor
-from incus_testbed import collect
-from incus_testbed.client import Incus
+from incus_testbed.cleanup import garbage
 from incus_testbed.image.store import Store
-from tests import debusine_server
-from tests.debusine_server import TOKEN
-from tests.sandbox import Sandbox
+from incus_testbed.incus.client import Incus
+from tests.support import debusine_server
+from tests.support.debusine_server import TOKEN
+from tests.support.sandbox import Sandbox
 
 from .conftest import Cli
 
@@ -40,7 +40,7 @@ def executor(
             server.api_url, TOKEN, logger=logging.getLogger("debusine")
         )
         yield IncusLXCExecutor(api, _ID)
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     Store(incus).remove(f"artifact/{_ID}")
 
 

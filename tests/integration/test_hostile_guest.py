@@ -11,9 +11,9 @@ from typing import Self
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.copyout import limits
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.copyup import limits
+from incus_testbed.instance.instance import Instance
 
 _MIB = 1 << 20
 

@@ -27,21 +27,22 @@ from debusine_incus import download, images
 from debusine_incus import worker as worker_module
 from debusine_incus.bounds import KEEP, MAX_BYTES
 from debusine_incus.images import ImageCache
-from incus_testbed import collect, errors
-from incus_testbed.client import Incus
-from incus_testbed.image import claim, labels, lease, profiles
-from incus_testbed.image.labels import Labels
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
+from incus_testbed.image import profiles, properties
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
-from incus_testbed.records import Image
-from tests import debusine_server, tiny_system
-from tests.debusine_server import (
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.ownership import claim, lease
+from tests.support import debusine_server, small_disks, tiny_system
+from tests.support.debusine_server import (
     TOKEN,
     DebusineServer,
     cut_after,
     damaged_at,
     held_after,
 )
-from tests.unit import small_disks
 
 ID = 4712
 ALIAS = f"artifact/{ID}"
@@ -52,7 +53,8 @@ _SOON = 20
 
 #: What a worker does: several at once, each in a process of its own.
 _WORKER = """
-import logging, sys
+import logging
+import sys
 from debusine.client.debusine import Debusine
 from debusine.tasks.executors.base import ExecutorImageCategory
 from debusine_incus.images import ImageCache
@@ -74,7 +76,7 @@ def server() -> Iterator[DebusineServer]:
 @pytest.fixture(autouse=True)
 def _clean(incus: Incus) -> Iterator[None]:
     yield
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     for image in incus.images():
         if any(name.startswith("artifact/") for name in image.aliases):
             incus.delete_image(image.fingerprint)
@@ -178,7 +180,7 @@ def test_image_is_downloaded_once_and_labelled(
     file = server.add_artifact(ID, bookworm_tarball, codename="mine")
     assert cache.download(cache.artifact(ID)) == ALIAS
     image = present(incus)
-    assert labels.is_evictable(image)
+    assert properties.is_evictable(image)
     assert image.properties["artifact_id"] == str(ID)
     assert image.properties["release"] == "mine"
     assert "debian mine amd64" in image.properties["description"]
@@ -186,7 +188,7 @@ def test_image_is_downloaded_once_and_labelled(
     assert len(file.requests) == 1
     ImageCache.clean_up(ID)
     assert present(incus).fingerprint == image.fingerprint
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     ImageCache.clean_up(ID)
     assert Store(incus).find(ALIAS) is None
     ImageCache.clean_up(ID)
@@ -383,7 +385,7 @@ def test_processes_that_want_the_same_get_it_imported_once(
     if users == "one user":
         assert len(file.requests) == 1
     assert [image for image in incus.images() if not image.aliases] == []
-    collect.collect(incus)
+    garbage.collect(incus)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -401,7 +403,7 @@ def test_killed_download_leaves_nothing(
         child.communicate(timeout=_LIMIT)
     finally:
         event.set()
-    collect.collect(incus)
+    garbage.collect(incus)
     assert all(image.aliases for image in incus.images())
     assert Store(incus).find(ALIAS) is None
     cache = cache_of(server)
@@ -418,18 +420,18 @@ def test_cache_is_sound_after_a_kill_at_any_time(
     time.sleep(delay)
     child.kill()
     child.communicate()
-    collect.collect(incus)
+    garbage.collect(incus)
     cache = cache_of(server)
     artifact = cache.artifact(ID)
     cache.download(artifact)
     image = present(incus)
-    assert labels.source(image) == images.checksum(artifact)
+    assert properties.source(image) == images.checksum(artifact)
     assert image.profiles == (profiles.USUAL,)
     # Its last request may be carried out yet.
     deadline = time.monotonic() + claim.GRACE
     while not all(image.aliases for image in incus.images()):
         assert time.monotonic() < deadline
-        collect.collect(incus)
+        garbage.collect(incus)
 
 
 def test_killed_workers_image_is_free_again(
@@ -458,14 +460,14 @@ def test_servers_do_not_get_each_others_images(
         other.add_artifact(ID, tarball("theirs"))
         theirs = cache_of(other)
         theirs.download(theirs.artifact(ID))
-        sources = {labels.source(present(incus))}
+        sources = {properties.source(present(incus))}
         with pytest.raises(ImageImportError, match="project switch"):
             cache.download(cache.artifact(ID))
-        sources.add(labels.source(present(incus)))
+        sources.add(properties.source(present(incus)))
         assert len(sources) == 1
-        threading.Timer(1, collect.relinquish, [incus]).start()
+        threading.Timer(1, garbage.relinquish, [incus]).start()
         cache.download(cache.artifact(ID))
-        sources.add(labels.source(present(incus)))
+        sources.add(properties.source(present(incus)))
         assert len(sources) == 2
 
 
@@ -483,7 +485,7 @@ def test_two_workers_of_two_servers_take_turns(
             assert child.wait(_LIMIT) == 0
     assert [image for image in incus.images() if not image.aliases] == []
     time.sleep(0.1)
-    collect.collect(incus)
+    garbage.collect(incus)
 
 
 def test_image_of_debusines_own_executor_is_replaced(
@@ -521,10 +523,10 @@ def test_image_imported_by_hand_is_used_and_stays(
     Store(incus).add(io.BytesIO(tarball()), ALIAS)
     cache.download(cache.artifact(ID))
     assert not file.requests
-    collect.relinquish(incus)
+    garbage.relinquish(incus)
     server.add_artifact(ID + 1, tarball("other"))
     cache.download(cache.artifact(ID + 1))
-    assert not labels.is_evictable(present(incus))
+    assert not properties.is_evictable(present(incus))
 
 
 # -- room

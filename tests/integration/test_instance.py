@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import collect, endpoint, errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
+from incus_testbed.incus import location
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 from .conftest import Cli
 
@@ -288,7 +290,7 @@ def test_busy_is_what_is_removed_but_not_what_runs_a_command(
     local: bool,
 ) -> None:
     if not local:
-        monkeypatch.setattr(endpoint, "find", lambda *_, **_names: None)
+        monkeypatch.setattr(location, "find", lambda *_, **_names: None)
     with Instance.launch(incus, bookworm, purpose="test") as instance:
         instance.wait_ready()
         sleep = incus.exec_argv(instance.name, ["sh", "-c", "echo; sleep 60"])
@@ -323,7 +325,7 @@ def test_killed_owner_leaves_what_gc_removes(
     before = _names(incus)
     runner = cli.start("run", bookworm, "--", "sleep", "600")
     orphan = _wait_for_new(incus, before)
-    assert not collect.find(incus).instances  # its owner is alive
+    assert not garbage.find(incus).instances  # its owner is alive
     runner.kill()
     runner.wait()
     said = cli.output("gc", "--dry-run")

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from incus_testbed import process
-from incus_testbed.client import Incus
-from incus_testbed.guest import script
-from incus_testbed.guest_command import Guest
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import scripts
+from incus_testbed.instance.command import Guest
+from incus_testbed.instance.instance import Instance
+from incus_testbed.process import programs
 from incus_testbed.virt_server import command
 
 _USER = "someone"
@@ -197,13 +197,13 @@ def test_status_where_255_is_not_the_commands(
     local: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    argv = script.logged_in("exec.pl", *words)
+    argv = scripts.logged_in("exec.pl", *words)
     found = incus.execute(guest.name, argv, timeout=60).status
     assert found == (255 if status == 253 else status)
     if not local:
         monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
     argv = guest.exec_argv(words, program=command.PROGRAM)
-    done = process.call(argv, stdin=subprocess.DEVNULL, capture_output=True)
+    done = programs.call(argv, stdin=subprocess.DEVNULL, capture_output=True)
     assert done.returncode == status
 
 

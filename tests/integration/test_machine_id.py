@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 _ALIAS = "test/real-machine"
 _ID = "0123456789abcdef0123456789abcdef"

@@ -15,14 +15,14 @@ import pytest
 
 pytest.importorskip("debusine.client")
 
-from incus_testbed import collect
-from incus_testbed.client import Incus
-from incus_testbed.image import eviction, labels
-from incus_testbed.image.labels import Labels
+from incus_testbed.cleanup import eviction, garbage
+from incus_testbed.image import properties
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
-from incus_testbed.records import Image
-from tests import debusine_server, tiny_system
-from tests.debusine_server import TOKEN, DebusineServer, held_after
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from tests.support import debusine_server, tiny_system
+from tests.support.debusine_server import TOKEN, DebusineServer, held_after
 
 ID = 4713
 ALIAS = f"artifact/{ID}"
@@ -98,7 +98,7 @@ def pull(
     it = Pull(tmp_path)
     it.configure(_CONFIGURATION.format(url=server.api_url, token=TOKEN))
     yield it
-    collect.collect(incus)
+    garbage.collect(incus)
     image = Store(incus).find(ALIAS)
     if image:
         incus.delete_image(image.fingerprint)
@@ -119,7 +119,7 @@ def test_artifact_becomes_an_image_of_the_users_own(
     said = pull.output(str(ID))
     assert f"autopkgtest PACKAGE -- incus-testbed {ALIAS}\n" in said
     eviction.evict(incus, keep=0, max_bytes=0)
-    assert not labels.is_evictable(present(incus))
+    assert not properties.is_evictable(present(incus))
     pull.output(str(ID))
     assert len(file.requests) == 1
 
@@ -131,9 +131,9 @@ def test_workers_image_becomes_the_users_own(
     file = server.add_artifact(ID, content)
     label = Labels(evictable=True)
     Store(incus).add(io.BytesIO(content), ALIAS, label=label)
-    assert labels.is_evictable(present(incus))
+    assert properties.is_evictable(present(incus))
     pull.output(str(ID))
-    assert not labels.is_evictable(present(incus))
+    assert not properties.is_evictable(present(incus))
     assert not file.requests
 
 

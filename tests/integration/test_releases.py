@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -9,13 +9,14 @@ import sys
 
 import pytest
 
-from incus_testbed.client import Incus
-from tests import sandbox
-from tests.daemon import Daemon
+from incus_testbed.incus.client import Incus
+from tests.support import sandbox
+from tests.support.daemon import Daemon
 
 _KILLED = """
-import os, signal
-from tests import sandbox
+import os
+import signal
+from tests.support import sandbox
 killed = sandbox.Sandbox.of("killed")
 killed.create_project()
 killed.set_up()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
-from incus_testbed.guest_command import Guest
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.command import Guest
+from incus_testbed.instance.instance import Instance
 
 #: What every process of the guest was started with, and is told.
 _LOOK = """

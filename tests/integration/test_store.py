@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import records
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
-from incus_testbed.instance import Instance
+from incus_testbed.incus import records
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 from .conftest import Cli
 

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 _LIMIT = 120
 

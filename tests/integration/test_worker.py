@@ -14,12 +14,15 @@ import pytest
 
 from debusine_incus import worker
 from debusine_incus.instance import IncusInstance
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 #: What a worker does, in place of Debusine's entry point: argv[1] is the
 #: image, argv[2] what happens while a task runs in a thread.
 _WORKER = """
-import subprocess, sys, threading, time
+import subprocess
+import sys
+import threading
+import time
 from debusine_incus import worker
 from debusine_incus.instance import IncusInstance
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs import manual
-from incus_testbed import arguments
+from incus_testbed.cli import arguments
 
 _PAGES = sorted((Path(manual.__file__).parent).glob("*.1.in"))
 

@@ -13,7 +13,8 @@ _PACKAGE = Path(incus_testbed.__file__).parent
 _PROGRAM = """
 import shutil
 from pathlib import Path
-from incus_testbed.guest import files, script
+from incus_testbed.customise import overlay
+from incus_testbed.instance import scripts
 
 def taken_away(module, folder):
     path = Path(module.__file__).with_name(folder)
@@ -22,10 +23,10 @@ def taken_away(module, folder):
     assert before
     return before
 
-before = taken_away(files, "overlay")
-assert before == {name: files.content(name) for name in before}
-before = taken_away(script, "scripts")
-assert before == {name: script.text(name).encode() for name in before}
+before = taken_away(overlay, "overlay")
+assert before == {name: overlay.content(name) for name in before}
+before = taken_away(scripts, "scripts")
+assert before == {name: scripts.text(name).encode() for name in before}
 """
 
 

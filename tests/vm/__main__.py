@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests import daemon, images
 from tests.integration import test_nesting
 from tests.integration.test_releases import SYSTEMS
+from tests.support import daemon, images
 from tests.vm import disks, machine
 from tests.vm.machine import Machine
 

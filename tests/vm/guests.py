@@ -7,8 +7,8 @@ that is usual: under OVMF an emulated machine's QEMU aborts.
 
 from pathlib import Path
 
-from incus_testbed.client import Incus
 from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
 from tests.vm.disks import GUESTS
 
 _DIRECTORY = Path("/", GUESTS)

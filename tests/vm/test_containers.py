@@ -3,8 +3,8 @@
 
 import signal
 
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 #: Fills a gigabyte, page by page.
 _GREEDY = 'my $all = ""; $all .= "x" x (1 << 20) for 1 .. 1024; print "done"'

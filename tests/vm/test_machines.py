@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed import collect, errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 from tests.contract.virt_server.runs import PACKAGES
 from tests.contract.virt_server.server import Server
 
@@ -23,9 +24,10 @@ from tests.contract.virt_server.server import Server
 _LIMIT = 1500
 
 _KILLED = """
-import sys, time
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+import sys
+import time
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 print(Instance.launch(Incus(), sys.argv[1], purpose="test").name, flush=True)
 time.sleep(1000)
 """
@@ -137,7 +139,7 @@ def test_gc_after_sigkill(
         name = child.stdout.readline().strip()
         child.send_signal(signal.SIGKILL)
     assert name in [record.name for record in incus.instances()]
-    collect.collect(incus)
+    garbage.collect(incus)
     assert name not in [record.name for record in incus.instances()]
 
 

@@ -3,6 +3,6 @@
 
 import sys
 
-from incus_testbed.cli import main
+from incus_testbed.cli.main import main
 
 sys.exit(main())

@@ -15,8 +15,8 @@ from types import FrameType
 import pytest
 from debusine.tasks.executors.base import InstanceInterface
 
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 from . import upstream
 from .guest import Guest

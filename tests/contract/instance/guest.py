@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 from .pace import PACE
 

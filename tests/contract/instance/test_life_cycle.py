@@ -15,7 +15,7 @@ from debusine.tasks.executors.base import (
     InstanceRunning,
 )
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 from .conftest import Stubborn
 from .pace import PACE

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from incus_testbed import collect
-from incus_testbed.client import Incus
+from incus_testbed.cleanup import garbage
+from incus_testbed.incus.client import Incus
 
 from .server import LIMIT, Server
 
@@ -54,7 +54,7 @@ def start(incus: Incus) -> Iterator[Start]:
     """Return what starts a server, which leaves no instance."""
     before = names(incus)
     yield from _starting()
-    collect.collect(incus)
+    garbage.collect(incus)
     wait_until_gone(incus, before)
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 from .conftest import Start, names
 from .server import COMMAND

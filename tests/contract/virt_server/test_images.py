@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from incus_testbed.client import Incus
-from incus_testbed.image import eviction
+from incus_testbed.cleanup import eviction
 from incus_testbed.image.store import Store, content_alias
-from incus_testbed.instance import Instance
-from incus_testbed.records import Image
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.instance.instance import Instance
 from incus_testbed.virt_server.testbed import Testbed
 
 from .conftest import Start

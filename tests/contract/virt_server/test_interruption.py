@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.client import Incus
-from incus_testbed.instance import OWNER_KEY
-from incus_testbed.owner import Owner
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.ownership.owner import Owner
 
 from .conftest import Start, names, wait_until_gone
 from .server import COMMAND, LIMIT, Server, environment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
+from incus_testbed.incus.client import Incus
 
 from .conftest import Start, names, wait_until_gone
 from .server import COMMAND, LIMIT, environment

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.instance import Instance
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
 
 from .conftest import Start
 from .server import LIMIT

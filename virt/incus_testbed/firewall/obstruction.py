@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from incus_testbed import errors, process
+from incus_testbed import errors
 from incus_testbed.firewall import rules
+from incus_testbed.process import programs
 
 DOCKER, UFW, FIREWALLD = "Docker", "UFW", "firewalld"
 
@@ -202,7 +203,7 @@ def _is_active(unit: str) -> bool:
 def _output(*argv: str) -> bytes | None:
     """Return the output of a program, or None if it fails."""
     try:
-        done = process.run(argv, timeout=_LIMIT)
+        done = programs.run(argv, timeout=_LIMIT)
     except (errors.MissingProgram, errors.TimedOut):
         return None
     return done.stdout if done.status == 0 else None

@@ -4,10 +4,10 @@
 import os
 import shutil
 
-from incus_testbed.client import Incus
 from incus_testbed.firewall import obstruction
 from incus_testbed.firewall.obstruction import Obstruction
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.incus.client import Incus
 
 #: The first version of Incus that does not use iptables.
 _NEEDS_NFT = 7

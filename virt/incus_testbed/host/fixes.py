@@ -3,8 +3,9 @@
 
 import re
 
-from incus_testbed import errors, process
+from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.process import programs
 
 _PACKAGE = "incus-base"
 #: With these, a malicious image makes Incus read and write files of the host.
@@ -91,7 +92,7 @@ def _candidate() -> str:
 def _said(*argv: str) -> str | None:
     """Return the output of a program, or None if it fails."""
     try:
-        done = process.run(argv, timeout=_LIMIT)
+        done = programs.run(argv, timeout=_LIMIT)
     except (errors.MissingProgram, errors.TimedOut):
         return None
     if done.status != 0:

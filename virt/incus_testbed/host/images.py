@@ -4,10 +4,10 @@
 import json
 from urllib.parse import quote
 
-from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
-from incus_testbed.image import labels, profiles
-from incus_testbed.records import Image
+from incus_testbed.image import profiles, properties
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
 
 
 def check_choice(incus: Incus, profile: str) -> Finding:
@@ -37,7 +37,7 @@ def check(incus: Incus, profile: str) -> Finding:
     lacking = [
         image
         for image in incus.images()
-        if image.aliases and labels.is_ours(image) and not image.profiles
+        if image.aliases and properties.is_ours(image) and not image.profiles
     ]
     if not lacking:
         return good("each has a profile")

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
-from incus_testbed.client import Incus
 from incus_testbed.host import subnet
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.incus.client import Incus
 
 
 def check(incus: Incus, name: str, *, local: bool) -> Finding:

@@ -5,10 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-from incus_testbed import errors, process
-from incus_testbed.client import Incus
+from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, State, good
-from incus_testbed.image import labels
+from incus_testbed.image import properties
+from incus_testbed.incus.client import Incus
+from incus_testbed.process import programs
 
 #: Drivers that setup may use, the best first; and all drivers that clone an
 #: image at no cost.
@@ -82,7 +83,7 @@ def _state_directory() -> Path:
 def _file_system(directory: Path) -> str:
     """Return the type of a directory's file system."""
     return (
-        process.run(
+        programs.run(
             ["stat", "--file-system", "--format=%T", str(directory)],
             timeout=10,
         )
@@ -107,7 +108,7 @@ def _short(incus: Incus, name: str) -> Finding | None:
         return None
     if space is None or (free := space[1]) >= _ROOM:
         return None
-    taken = sum(map(labels.disk_use, incus.images()))
+    taken = sum(map(properties.disk_use, incus.images()))
     return Finding(
         state=State.WARNING,
         detail=f"only {free / _GIB:.1f} GiB are free in it; the images take"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
 from incus_testbed.host.requirement import Finding, State, good
 from incus_testbed.image.profiles import root_disks
+from incus_testbed.incus.client import Incus
 
 #: This makes /sys read-only, so that systemd in a container starts no udev.
 RAW_LXC = "lxc.mount.auto=sys"

@@ -5,9 +5,10 @@ import os
 import re
 from pathlib import Path
 
-from incus_testbed import errors, process
-from incus_testbed.client import Incus
+from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.incus.client import Incus
+from incus_testbed.process import programs
 
 #: The first version with every feature that is used here; and the first that
 #: does not drop an 'incus exec' after a long time without output.
@@ -78,4 +79,4 @@ def _start_advice() -> str:
 def _load_state(unit: str) -> str:
     """Return systemd's state of a unit's file: loaded, not-found, masked."""
     argv = ("systemctl", "show", "--property=LoadState", "--value", unit)
-    return process.run(argv, timeout=10).stdout.decode().strip()
+    return programs.run(argv, timeout=10).stdout.decode().strip()

@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
 from pathlib import Path
 from typing import Any
 
-from incus_testbed import errors, process
+from incus_testbed import errors
+from incus_testbed.process import programs
 
 #: Private address space (RFC 1918), in the order in which it is tried.
 _SPACES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
@@ -79,7 +80,7 @@ def has_only_ipv6() -> bool:
 
 
 def _routes(family: str, *selector: str) -> list[dict[str, Any]]:
-    shown = process.run(
+    shown = programs.run(
         ["ip", "-json", family, "route", "show", *selector], timeout=10
     )
     routes: list[dict[str, Any]] = json.loads(shown.stdout or b"[]")

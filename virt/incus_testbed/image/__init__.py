@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make Incus images of Debian system tarballs and disk images."""
+"""Images: from a Debian system's tarball or disk into Incus."""

@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 
 from incus_testbed import errors
-from incus_testbed.image.facts import Facts
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.machine import Machine
+from incus_testbed.image.properties import Labels
+from incus_testbed.system.disk import Machine
+from incus_testbed.system.facts import Facts
 
 # dpkg's names, and those of Incus, which are the kernel's.  Incus does not
 # distinguish byte orders of MIPS (Incus documentation, "Architectures").

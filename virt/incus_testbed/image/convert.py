@@ -13,20 +13,25 @@ from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 from incus_testbed import errors
-from incus_testbed.image import compression, signature
-from incus_testbed.image.archive import Archive
-from incus_testbed.image.budget import Budget, Meter
-from incus_testbed.image.compression import Compressor
-from incus_testbed.image.confinement import Confinement
 from incus_testbed.image.disk import shape
 from incus_testbed.image.disk.convert import Disk
 from incus_testbed.image.disk.convert import convert as convert_disk
-from incus_testbed.image.disk.machine import survey
-from incus_testbed.image.entry import Entry
-from incus_testbed.image.facts import Facts, Survey
+from incus_testbed.image.disk.survey import survey
 from incus_testbed.image.fits import Place
-from incus_testbed.image.machine import Machine
-from incus_testbed.image.source import Lookahead, Readable, Source, regular_file
+from incus_testbed.image.stream import compression, magic
+from incus_testbed.image.stream.compression import Compressor
+from incus_testbed.image.stream.source import (
+    Lookahead,
+    Readable,
+    Source,
+    regular_file,
+)
+from incus_testbed.image.tar.archive import Archive
+from incus_testbed.image.tar.escape import Confinement
+from incus_testbed.limits.budget import Budget, Meter
+from incus_testbed.system.disk import Machine
+from incus_testbed.system.entry import Entry
+from incus_testbed.system.facts import Facts, Survey
 
 log = logging.getLogger(__name__)
 
@@ -232,9 +237,9 @@ def _sense(source: Source) -> Iterator[None]:
 @contextlib.contextmanager
 def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
     """Yield the unpacked content of a file, and whether it was packed."""
-    head = source.head(signature.LENGTH)
+    head = source.head(magic.LENGTH)
     argv = compression.decompressor(head, meter.budget)
-    if argv is None or signature.is_tar(head):
+    if argv is None or magic.is_tar(head):
         yield Lookahead(meter.counted(source.read)), False
         return
     with compression.decompressed(source, argv, meter) as read:
@@ -254,7 +259,7 @@ def _surveyed(
             contents += 1
             disk = entry.path if _is_disk(entry) else disk
     if disk and contents == 1:
-        raise signature.unusable_disk(f"It holds nothing but '{disk}'.")
+        raise magic.unusable_disk(f"It holds nothing but '{disk}'.")
     confinement.finish()
     return survey.facts()
 

@@ -4,11 +4,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from incus_testbed.guest import machine as guest_machine
+from incus_testbed.customise import vm
 from incus_testbed.image import architecture
-from incus_testbed.image.facts import Facts
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.machine import Machine
+from incus_testbed.image.properties import Labels
+from incus_testbed.system.disk import Machine
+from incus_testbed.system.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,6 @@ def describe(
         vendor=facts.vendor if facts else "",
         codename=facts.codename if facts else "",
         machine_ids=facts.machine_ids if facts else (),
-        machine=guest_machine.properties(machine) if machine else None,
+        machine=vm.properties(machine) if machine else None,
         is_read=facts is not None,
     )

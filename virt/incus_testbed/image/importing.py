@@ -9,25 +9,20 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.image import (
-    compression,
-    labels,
-    metadata,
-    placement,
-    profiles,
-    scratch,
-)
-from incus_testbed.image.budget import Budget
+from incus_testbed.image import metadata, profiles, storage
+from incus_testbed.image import properties as image_properties
 from incus_testbed.image.converter import converter
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description
 from incus_testbed.image.disk import qcow2
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.source import Readable, regular_file, size_of
-from incus_testbed.owner import Owner
-from incus_testbed.records import Image
+from incus_testbed.image.properties import Labels
+from incus_testbed.image.stream import compression, scratch
+from incus_testbed.image.stream.source import Readable, regular_file, size_of
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.limits.budget import Budget
+from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +93,10 @@ class Import:
         An image whose owner still runs is kept.
         """
         for image in self._incus.images():
-            owner = labels.unfinished_by(image)
+            owner = image_properties.unfinished_by(image)
             if (
                 owner
-                and labels.alias(image) == self._alias
+                and image_properties.alias(image) == self._alias
                 and (
                     owner == Owner.current()
                     or owner.is_gone(local=self._incus.is_local())
@@ -115,7 +110,7 @@ class Import:
         return Order(
             label=self._label,
             supported=environment["architectures"],
-            place=placement.place(self._incus, self._profile),
+            place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,
             size=size,
@@ -147,7 +142,7 @@ class Import:
             artifact_id=label.artifact_id
             or self._alias.removeprefix("artifact/"),
             properties={
-                **labels.properties(
+                **image_properties.properties(
                     self._alias,
                     source=result.sha256,
                     date=self._date,

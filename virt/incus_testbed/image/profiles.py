@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 
 from incus_testbed import errors
-from incus_testbed.client import Incus
-from incus_testbed.records import Image
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
 
 #: The profile's name unless an admin has chosen another (SPEC.md).
 USUAL = "debusine"

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from incus_testbed import errors, lock
-from incus_testbed.client import IMAGE_LIMIT, Incus
-from incus_testbed.image import labels
+from incus_testbed import errors
+from incus_testbed.image import properties
 from incus_testbed.image.importing import Import
-from incus_testbed.image.labels import Labels
-from incus_testbed.image.source import Readable, Source
-from incus_testbed.records import Image
+from incus_testbed.image.properties import Labels
+from incus_testbed.image.stream.source import Readable, Source
+from incus_testbed.incus.client import IMAGE_LIMIT, Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.ownership import lock
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Store:
             (
                 image
                 for image in self._incus.images()
-                if labels.is_ours(image) and image.aliases
+                if properties.is_ours(image) and image.aliases
             ),
             key=lambda image: image.aliases,
         )
@@ -56,7 +57,7 @@ class Store:
                 f"There is no image {alias}",
                 resolution="'incus-testbed images' lists the images.",
             )
-        if not labels.is_ours(image):
+        if not properties.is_ours(image):
             raise errors.Denied(
                 f"{alias} was not imported by incus-testbed",
                 resolution=f"If nobody needs it: incus image delete {alias}",
@@ -114,9 +115,9 @@ class Store:
     ) -> None:
         """Use the existing image if it has the right content."""
         _check_same(present, alias, sha256)
-        if labels.is_evictable(present) and not label.evictable:
+        if properties.is_evictable(present) and not label.evictable:
             self._incus.unset_image_property(
-                present.fingerprint, labels.EVICTABLE
+                present.fingerprint, properties.EVICTABLE
             )
 
     @contextlib.contextmanager
@@ -158,9 +159,9 @@ def content_alias(source: BinaryIO) -> str:
 
 
 def _check_same(image: Image, alias: str, digest: str) -> None:
-    if labels.source(image) == digest:
+    if properties.source(image) == digest:
         return
-    ours = labels.is_ours(image)
+    ours = properties.is_ours(image)
     what = (
         "an image made from another file"
         if ours

@@ -6,13 +6,13 @@ knows that: where a command ends with 255 this program ends with 253, and with
 255 where a command could not be run.  The exception is a server that is not on
 this machine: incus exec has the status 1 for commands that it can't run.
 
-It imports little, for the reason that the package session has.
+It imports little, for the reason that the package exec has.
 """
 
 import os
 import sys
 
-from incus_testbed.session import program, streams
+from incus_testbed.incus.exec import program, streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

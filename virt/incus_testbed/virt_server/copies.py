@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from incus_testbed import errors, process
-from incus_testbed.copyout import archive, copy
-from incus_testbed.copyout.limits import Limits
-from incus_testbed.copyout.source import Ended, Source
-from incus_testbed.copyout.tree import LeftOut, Link
+from incus_testbed import errors
 from incus_testbed.errors import printable
+from incus_testbed.instance.copyup import archive, copy
+from incus_testbed.instance.copyup.limits import Limits
+from incus_testbed.instance.copyup.source import Ended, Source
+from incus_testbed.instance.copyup.tree import LeftOut, Link
+from incus_testbed.process import programs
 
 # TAR_OPTIONS is cleared so that the guest's environment can't change the
-# format, which is the one that copyout.archive reads.
+# format, which is the one that copyup.archive reads.
 _SEND_FOLDER = (
     "cd {}; TAR_OPTIONS= tar --warning=none --format=gnu"
     f" --blocking-factor={archive.RECORD} --create --file=- .;"
@@ -99,7 +100,7 @@ class Copies:
         links = self._links.get(os.path.realpath(here))
         if links:
             argv = _in_guest(auxverb, _MAKE_LINKS, there)
-            done = process.run(argv, stdin=_archive(links), timeout=timeout)
+            done = programs.run(argv, stdin=_archive(links), timeout=timeout)
             if done.status:
                 raise errors.CommandFailed(
                     f"{len(links)} links can't be made in the testbed",
@@ -133,7 +134,7 @@ def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
     :raises errors.CommandFailed: the testbed failed to send all of it
     """
     argv = _in_guest(auxverb, command, path)
-    with process.stream(
+    with programs.stream(
         argv, stdout=subprocess.PIPE, stderr=sys.stderr.fileno()
     ) as sender:
         assert sender.stdout  # noqa: S101  # it was asked for

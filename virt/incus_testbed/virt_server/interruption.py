@@ -5,7 +5,7 @@ import os
 import signal
 from typing import NoReturn
 
-from incus_testbed import signals
+from incus_testbed.process import signals
 
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from incus_testbed import errors, reporting
-from incus_testbed.client import Incus
+from incus_testbed import errors
+from incus_testbed.cli import output
+from incus_testbed.incus.client import Incus
 from incus_testbed.virt_server import interruption, protocol
 from incus_testbed.virt_server.arguments import parser
 from incus_testbed.virt_server.interruption import Interrupted
@@ -17,7 +18,7 @@ from incus_testbed.virt_server.testbed import Testbed
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Serve one run of autopkgtest over standard input and output."""
     arguments = parser().parse_args(argv)
-    reporting.configure(2 if arguments.debug else 0)
+    output.configure(2 if arguments.debug else 0)
     incus = Incus(project=arguments.project, remote=arguments.remote)
     _keep_to(incus)
     testbed = Testbed(
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         try:
             testbed.remove()
         except errors.TestbedError as failure:
-            reporting.error(failure)
+            output.error(failure)
     if interrupted:
         interrupted.die()
     sys.exit(0)

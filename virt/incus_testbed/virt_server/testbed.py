@@ -8,10 +8,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from incus_testbed import errors, removal, reporting
-from incus_testbed.client import Incus
-from incus_testbed.guest import script
-from incus_testbed.instance import Instance
+from incus_testbed import errors
+from incus_testbed.cleanup import background
+from incus_testbed.cli import output
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import scripts
+from incus_testbed.instance.instance import Instance
 from incus_testbed.virt_server import command, protocol
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class Testbed:
         self._arguments = arguments
         self._imported = ""
         self._instance: Instance | None = None
-        self._suspects: removal.Suspects = None
+        self._suspects: background.Suspects = None
         self._normal_user = ""
 
     def hook_capabilities(self) -> list[str]:
@@ -64,7 +66,7 @@ class Testbed:
             self._instance = self._launched()
             try:
                 # The guest boots meanwhile, so this question costs no time.
-                self._suspects = removal.suspects(self._incus)
+                self._suspects = background.suspects(self._incus)
                 ready = self._instance.wait_ready()
             except BaseException:
                 self.remove()
@@ -120,7 +122,7 @@ class Testbed:
                 ).encode(),
             )
             terminal = os.environ.get("TERM", "dumb")
-            shell = script.command("shell.sh", directory, terminal, key)
+            shell = scripts.command("shell.sh", directory, terminal, key)
             try:
                 with Path("/dev/tty").open("r+b", buffering=0) as tty:
                     guest.exec(
@@ -185,7 +187,7 @@ class Testbed:
     def _import(self, path: Path) -> str:
         """Import a tarball or disk, if necessary; return the image's alias."""
         # Imported here: most testbeds use an alias, and start faster so.
-        from incus_testbed.image.labels import Labels  # noqa: PLC0415
+        from incus_testbed.image.properties import Labels  # noqa: PLC0415
         from incus_testbed.image.store import Store, content_alias  # noqa: PLC0415
 
         try:
@@ -196,8 +198,8 @@ class Testbed:
             ) from error
         with file as source:
             alias = content_alias(source)
-            size = reporting.size_of(source)
-            with reporting.progress(f"Importing {path.name}", size) as update:
+            size = output.size_of(source)
+            with output.progress(f"Importing {path.name}", size) as update:
                 Store(self._incus).add(
                     source,
                     alias,
@@ -211,7 +213,7 @@ class Testbed:
         if self._name or not self._instance:
             self.remove()  # the name has to be free for the next instance
             return
-        removal.start(self._incus, self._instance.name, self._suspects)
+        background.start(self._incus, self._instance.name, self._suspects)
         self._instance = None
 
     def remove(self) -> None:

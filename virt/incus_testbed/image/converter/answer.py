@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.guest import machine as guest_machine
+from incus_testbed.customise import vm
 from incus_testbed.image import architecture
 from incus_testbed.image.description import Description
-from incus_testbed.image.facts import LONGEST_LABEL, MACHINE_IDS
+from incus_testbed.system.facts import LONGEST_LABEL, MACHINE_IDS
 
 #: Errors that a conversion can raise.
 _KINDS = {
@@ -131,7 +131,7 @@ def _description(found: dict[str, Any]) -> Description:
 
 
 def _properties(found: dict[str, Any]) -> dict[str, str]:
-    if not found.keys() <= guest_machine.KEYS:
+    if not found.keys() <= vm.KEYS:
         raise ValueError(f"unknown properties: {sorted(found)!r}")
     return {
         key: _match(r"[a-z0-9]{1,20}", value) for key, value in found.items()

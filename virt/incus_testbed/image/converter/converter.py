@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from incus_testbed import errors, process, sandbox
-from incus_testbed.image.budget import Meter
+from incus_testbed import errors
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
-from incus_testbed.image.source import CHUNK, Readable, regular_file
+from incus_testbed.image.stream.source import CHUNK, Readable, regular_file
+from incus_testbed.limits.budget import Meter
+from incus_testbed.process import programs, sandbox
 
 #: Seconds between two checks whether the import is still wanted.
 _PACE = 0.2
@@ -51,7 +52,7 @@ def started(
         numbers = (order_end, rootfs.fileno(), spare.fileno())
         try:
             child = stack.enter_context(
-                process.stream(
+                programs.stream(
                     sandbox.python(
                         "from incus_testbed.image.converter import program;"
                         " program.main()",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from incus_testbed.image.budget import Budget
 from incus_testbed.image.fits import Place
-from incus_testbed.image.labels import Labels
+from incus_testbed.image.properties import Labels
+from incus_testbed.limits.budget import Budget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,16 +17,17 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.guest import customisation
-from incus_testbed.image import architecture, scratch
-from incus_testbed.image.budget import Budget
+from incus_testbed.customise import customisation
+from incus_testbed.image import architecture
 from incus_testbed.image.convert import System, opened
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
-from incus_testbed.image.entry import Entry
-from incus_testbed.image.source import CHUNK, Readable
+from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream.source import CHUNK, Readable
+from incus_testbed.limits.budget import Budget
+from incus_testbed.system.entry import Entry
 
 #: Seconds between two messages about how much has been read.
 _PACE = 0.2

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from incus_testbed import errors, process
-from incus_testbed.image import scratch
-from incus_testbed.image.budget import Meter
+from incus_testbed import errors
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.packed import Packed
 from incus_testbed.image.disk.qcow2 import Header
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.shape import Shape
 from incus_testbed.image.disk.writer import Writer
-from incus_testbed.image.source import CHUNK, Lookahead
+from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream.source import CHUNK, Lookahead
+from incus_testbed.limits.budget import Meter
+from incus_testbed.process import programs
 
 #: Seconds that qemu-img may take.
 _LIMIT = 1800.0
@@ -142,14 +143,14 @@ def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
         *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"),
         *(scratch.path(file), scratch.path(result)),
     ]
-    done = process.run(argv, timeout=min(_LIMIT, meter.remaining()))
+    done = programs.run(argv, timeout=min(_LIMIT, meter.remaining()))
     if done.status and scratch.tells_full(done.stderr):
         raise scratch.full(done.stderr)
     if done.status == -signal.SIGXFSZ or _TOO_LARGE in done.stderr:
         # One byte above the limit, so that this raises.
         meter.check(most + 1)
     if "failed to execute" in done.stderr:
-        raise process.missing_program("qemu-img")
+        raise programs.missing_program("qemu-img")
     if done.status:
         raise errors.BadImage(
             "The qcow2 image can't be read",

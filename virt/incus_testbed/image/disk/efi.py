@@ -5,7 +5,7 @@ import struct
 
 from incus_testbed import errors
 from incus_testbed.image.disk.fat import Fat, File
-from incus_testbed.image.machine import BootLoader
+from incus_testbed.system.disk import BootLoader
 
 # The file name of a disk's boot loader on each architecture (UEFI
 # specification 2.10, 3.5.1.1), and Debian's name of that architecture.

@@ -5,11 +5,11 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 from incus_testbed import errors
-from incus_testbed.image import archive
-from incus_testbed.image.archive import NONSENSE
-from incus_testbed.image.budget import Budget
-from incus_testbed.image.passage import Passage
-from incus_testbed.image.source import CHUNK
+from incus_testbed.image.stream.source import CHUNK
+from incus_testbed.image.tar import archive
+from incus_testbed.image.tar.archive import NONSENSE
+from incus_testbed.image.tar.replay import Passage
+from incus_testbed.limits.budget import Budget
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 

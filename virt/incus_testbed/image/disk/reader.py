@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from incus_testbed.image.budget import Meter, Reads
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.qcow2 import Header
+from incus_testbed.limits.budget import Meter, Reads
 
 #: Tables and unpacked clusters that are kept in memory: the number of each,
 #: and the most bytes of each.

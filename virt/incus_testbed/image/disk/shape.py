@@ -5,10 +5,11 @@ import io
 import tarfile
 from typing import Literal
 
-from incus_testbed.image import archive, signature
-from incus_testbed.image.archive import NONSENSE
-from incus_testbed.image.budget import Budget
 from incus_testbed.image.disk import qcow2
+from incus_testbed.image.stream import magic
+from incus_testbed.image.tar import archive
+from incus_testbed.image.tar.archive import NONSENSE
+from incus_testbed.limits.budget import Budget
 
 #: ``packed`` is an archive whose first file is a disk image of any kind.
 Shape = Literal["raw", "qcow2", "packed"]
@@ -21,7 +22,7 @@ def length(budget: Budget) -> int:
     list of its parts, which takes hundreds of KiB for a disk that was in use
     for long.
     """
-    return budget.header_bytes + signature.LENGTH
+    return budget.header_bytes + magic.LENGTH
 
 
 def shape(head: bytes) -> Shape | None:
@@ -30,11 +31,11 @@ def shape(head: bytes) -> Shape | None:
     Returns None if the file is not a disk.  ``head`` has the length above, or
     is the whole file.
     """
-    if head[:1] != b"\0" and signature.is_tar(head):
+    if head[:1] != b"\0" and magic.is_tar(head):
         return "packed" if _begins_with_disk(head) else None
     if head.startswith(qcow2.MAGIC):
         return "qcow2"
-    return "raw" if signature.is_disk(head) else None
+    return "raw" if magic.is_disk(head) else None
 
 
 def _begins_with_disk(head: bytes) -> bool:
@@ -43,7 +44,7 @@ def _begins_with_disk(head: bytes) -> bool:
             member = tar.next()
         if not member or not member.isreg():
             return False
-        content = bytearray(signature.LENGTH)
+        content = bytearray(magic.LENGTH)
         for offset, size, place in archive.parts(member):
             if offset >= len(content):
                 break
@@ -51,4 +52,4 @@ def _begins_with_disk(head: bytes) -> bool:
             content[offset:end] = head[place : place + end - offset]
     except NONSENSE:
         return False
-    return signature.is_disk(bytes(content[: member.size]))
+    return magic.is_disk(bytes(content[: member.size]))

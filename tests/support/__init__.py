@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tests share: an Incus, systems, disks, fakes."""

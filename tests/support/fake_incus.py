@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An Incus server in memory, behind the same command lines.
+
+It knows networks, pools and profiles, what host setup works on; no images.
+tests/contract runs one suite on it and on a real Incus.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from incus_testbed import errors
+from incus_testbed.incus.client import REQUEST_LIMIT, Incus
+from incus_testbed.incus.records import Image
+
+
+class FakeIncus(Incus):
+    """A client whose server is itself."""
+
+    def __init__(self, *, drivers: Sequence[str] = ("dir", "btrfs")) -> None:
+        """Have a server with these storage drivers and nothing set up."""
+        super().__init__()
+        self.version = "6.0.4"
+        self.drivers = drivers
+        self.settings: dict[str, str] = {}
+        self.total = self.free = 1 << 40
+        self.objects: dict[str, dict[str, dict[str, Any]]] = {
+            "network": {"eth0": _object("eth0", type="physical")},
+            "storage": {},
+            "profile": {"default": _profile("default")},
+        }
+        self.objects["network"]["eth0"]["managed"] = False
+
+    def server(self) -> dict[str, Any]:
+        """Return what a server says of itself."""
+        return {
+            "auth": "trusted",
+            "environment": {
+                "server_version": self.version,
+                "driver": "lxc",
+                "storage_supported_drivers": [
+                    {"Name": driver} for driver in self.drivers
+                ],
+            },
+        }
+
+    def pool_space(self, name: str) -> tuple[int, int]:
+        """Return the same of every pool."""
+        del name
+        return self.total, self.free
+
+    def current_project(self) -> str:
+        """Return the name of the only project."""
+        return "default"
+
+    def project_config(self) -> dict[str, str]:
+        """Return the only project's configuration."""
+        return self.settings
+
+    def resources(self) -> dict[str, Any]:
+        """Return what the server's machine has."""
+        return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
+
+    def images(self) -> list[Image]:
+        """Return no images."""
+        return []
+
+    def get(self, path: str, *, recursion: int = 0) -> Any:
+        """Answer what is asked of networks, pools and profiles."""
+        del recursion
+        kind, _, name = path.partition("/")
+        objects = self.objects[
+            {
+                "networks": "network",
+                "storage-pools": "storage",
+                "profiles": "profile",
+            }[kind]
+        ]
+        if name:
+            return copy.deepcopy(self._profile(name))
+        return copy.deepcopy([*objects.values()])
+
+    def run(
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        timeout: float = REQUEST_LIMIT,
+    ) -> bytes:
+        """Do what the incus command would."""
+        del stdin, timeout
+        kind, verb, *rest = words
+        if kind == "project":
+            self.settings.update(_settings(rest[1:]))
+            return b""
+        if verb == "create":
+            self._create(kind, *rest)
+            return b""
+        if verb == "delete":
+            del self.objects[kind][rest[0]]
+            return b""
+        profile = self._profile(rest[1] if verb == "device" else rest[0])
+        if verb == "set":
+            profile["config"].update(_settings(rest[1:]))
+        else:
+            self._device(profile["devices"], rest[0], *rest[2:])
+        return b""
+
+    def _create(self, kind: str, name: str, *rest: str) -> None:
+        if name in self.objects[kind]:
+            raise errors.AlreadyExists(f"{kind} {name} already exists")
+        if kind == "network":
+            made = _object(name, type="bridge", config=_settings(rest))
+            made["managed"] = True
+        elif kind == "storage":
+            driver, *settings = rest
+            made = _object(name, driver=driver, config=_settings(settings))
+        else:
+            made = _profile(name)
+        self.objects[kind][name] = made
+
+    def _profile(self, name: str) -> dict[str, Any]:
+        try:
+            return self.objects["profile"][name]
+        except KeyError:
+            raise errors.NotFound(f"profile {name} not found") from None
+
+    def _device(
+        self,
+        devices: dict[str, dict[str, str]],
+        verb: str,
+        name: str,
+        *rest: str,
+    ) -> None:
+        if verb == "remove":
+            del devices[name]
+            return
+        if verb == "set":
+            devices[name].update(_settings(rest))
+            return
+        kind, *settings = rest
+        device = {"type": kind, **_settings(settings)}
+        for reference, of in (("network", "network"), ("pool", "storage")):
+            if (
+                reference in device
+                and device[reference] not in self.objects[of]
+            ):
+                raise errors.NotFound(f"{of} {device[reference]} not found")
+        if name in devices:
+            raise errors.AlreadyExists("The device already exists")
+        devices[name] = device
+
+
+def _object(name: str, **facts: object) -> dict[str, Any]:
+    return {"name": name, "status": "Created", "config": {}, **facts}
+
+
+def _profile(name: str) -> dict[str, Any]:
+    return {"name": name, "config": {}, "devices": {}}
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words)

@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Process 1 of the namespaces that tests/support/daemon.py makes for a private incusd.
+# INCUS_DIR says where it keeps its state. When this process ends, the kernel
+# ends all that incusd started, its containers too, and undoes its mounts.
+
+set -eu
+
+# systemd does not boot in containers under a hybrid or version 1 layout. This
+# mount namespace is ours: the machine's own mounts stay as they are.
+if [ "$(stat --file-system --format=%T /sys/fs/cgroup)" != cgroup2fs ]; then
+    umount --recursive /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+
+trap 'kill -TERM $daemon' TERM
+
+# As systemd would, start it anew where it was killed, which tests do, and
+# from then on also where it fails.
+killed=
+status=137
+while [ $status = 137 ] || [ "$killed" ] && [ $status != 0 ]; do
+    incusd &
+    daemon=$!
+    # The trap ends a wait; wait also reaps the orphans that come to process 1.
+    while kill -0 $daemon 2>/dev/null; do
+        status=0
+        wait $daemon || status=$?
+    done
+    case $status in
+        0) ;;
+        137) killed=yes ;;
+        *) echo "incusd ended with status $status"; sleep 1 ;;
+    esac
+done

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A project, network and pool of a test run's own, in whatever Incus."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.host import doctor
+from incus_testbed.incus.client import Incus
+from incus_testbed.ownership.owner import Owner
+
+#: Project key that says whose it is.
+_OWNER = "user.check.owner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """What a run of the tests made for itself."""
+
+    project: str
+    names: doctor.Names
+
+    @classmethod
+    def of(cls, run: str) -> "Sandbox":
+        """Return the sandbox of a run, made or not."""
+        names = doctor.Names(network=f"chk{run}", pool=f"check-{run}")
+        return cls(project=f"check-{run}", names=names)
+
+    def create_project(self) -> None:
+        """Make the project.  What a killed process leaves, clear() finds."""
+        owner = f"--config={_OWNER}={Owner.current()}"
+        Incus(project="default").run("project", "create", self.project, owner)
+
+    def set_up(self) -> None:
+        """Make the network, the pool, and the profile in the project."""
+        for _ in doctor.setup(Incus(project=self.project), self.names):
+            pass
+
+    def remove(self) -> None:
+        """Remove what there is of it, with all that tests made in it."""
+        _delete("project", self.project, "--force")
+        _delete("network", self.names.network)
+        _delete("storage", self.names.pool)
+
+
+@contextlib.contextmanager
+def sandbox(run: str) -> Iterator[Sandbox]:
+    """Have a sandbox in the Incus of the environment.
+
+    :raises errors.AlreadyExists: the run has one
+    """
+    clear()
+    mine = Sandbox.of(run)
+    mine.create_project()
+    try:
+        mine.set_up()
+        yield mine
+    finally:
+        mine.remove()
+
+
+def clear() -> None:
+    """Remove the sandboxes of runs that are gone."""
+    for project in json.loads(
+        Incus(project="default").run("project", "list", "--format=json")
+    ):
+        owner = Owner.parse(project["config"].get(_OWNER, ""))
+        if owner and owner.is_gone(local=True):
+            Sandbox.of(project["name"].removeprefix("check-")).remove()
+
+
+def _delete(kind: str, name: str, *options: str) -> None:
+    """Delete an object, if it is there.
+
+    Incus looks at all interfaces of the host when it deletes a bridge and
+    fails if one vanishes meanwhile, so this may take more than one attempt.
+    """
+    for attempts_left in reversed(range(3)):
+        if name not in _names(kind):
+            return
+        try:
+            Incus(project="default").run(
+                *(kind, "delete", name, *options),
+                stdin=b"yes\n",
+                timeout=300,
+            )
+        except errors.TestbedError:
+            if not attempts_left:
+                raise
+
+
+def _names(kind: str) -> list[str]:
+    objects = json.loads(
+        Incus(project="default").run(kind, "list", "--format=json")
+    )
+    return [found["name"] for found in objects]

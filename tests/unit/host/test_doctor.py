@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is found of a host that is not as it should be."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.host import doctor, local, pool, profile, vm
+from tests.support.fake_incus import FakeIncus
+
+
+def _finding(incus: FakeIncus, requirement: str) -> doctor.Finding:
+    return next(
+        report.finding
+        for report in doctor.doctor(incus)
+        if report.requirement == requirement
+    )
+
+
+def test_no_server_leaves_the_rest_unchecked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    incus = FakeIncus()
+
+    def refuse() -> None:
+        raise errors.DaemonDown("nobody there")
+
+    monkeypatch.setattr(incus, "server", refuse)
+
+    assert _finding(incus, "Incus server").advice
+    unknown = _finding(incus, "network debusinebr0")
+    assert unknown.state is doctor.State.UNKNOWN
+    with pytest.raises(errors.Unsupported, match="nobody there"):
+        list(doctor.setup(incus))
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("5.21.1", doctor.State.FAILED),
+        ("6.0.2", doctor.State.WARNING),
+        ("6.0.4", doctor.State.GOOD),
+        ("6.0", doctor.State.WARNING),
+        ("7.0.2", doctor.State.GOOD),
+    ],
+)
+def test_server_version(version: str, state: doctor.State) -> None:
+    incus = FakeIncus()
+    incus.version = version
+
+    assert _finding(incus, "Incus server").state is state
+
+
+def test_a_pool_that_copies_is_a_warning_with_a_way_out() -> None:
+    incus = FakeIncus()
+    incus.run("storage", "create", "default", "dir")
+
+    finding = _finding(incus, "storage pool default")
+
+    assert finding.state is doctor.State.WARNING
+    assert "--pool" in finding.advice
+
+
+def test_a_pool_that_is_full_is_a_warning() -> None:
+    incus = FakeIncus()
+    incus.run("storage", "create", "default", "btrfs")
+    incus.free = 100 << 20
+
+    finding = _finding(incus, "storage pool default")
+
+    assert finding.state is doctor.State.WARNING
+    assert "0.1 GiB" in finding.detail
+
+
+def test_without_a_cloning_driver_setup_makes_a_pool_that_copies() -> None:
+    incus = FakeIncus(drivers=["dir"])
+
+    list(doctor.setup(incus))
+
+    finding = _finding(incus, "storage pool default")
+    assert finding.state is doctor.State.WARNING
+    assert "btrfs-progs" in finding.advice
+
+
+@pytest.mark.parametrize(("free", "size"), [(5, 5), (40, 20), (10_000, 200)])
+def test_pool_size_follows_the_disk(free: int, size: int) -> None:
+    assert pool.size(free) == size
+
+
+def test_a_network_without_address_fails() -> None:
+    incus = FakeIncus()
+    incus.run("network", "create", "debusinebr0", "ipv4.address=none")
+
+    finding = _finding(incus, "network debusinebr0")
+
+    assert finding.state is doctor.State.FAILED
+    assert "ipv4.address=" in finding.advice
+
+
+def test_low_kernel_limits_are_a_warning(tmp_path: Path) -> None:
+    for name, value in (
+        ("fs/inotify/max_user_instances", "128"),
+        ("fs/inotify/max_user_watches", "8192"),
+        ("kernel/keys/maxkeys", "2000"),
+        ("kernel/keys/maxbytes", "20000"),
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{value}\n")
+
+    finding = local.check_limits(tmp_path)
+
+    assert finding.state is doctor.State.WARNING
+    assert "fs.inotify.max_user_instances=1048576" in finding.advice
+    assert "fs.inotify.max_user_watches=1048576" in finding.advice
+    assert "kernel.keys.maxbytes=2000000" in finding.advice
+    assert "maxkeys" not in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("table", "state"),
+    [
+        ("root:1000000:1000000000\n", doctor.State.GOOD),
+        ("0:1000000:65536\n", doctor.State.GOOD),
+        ("alice:100000:65536\n", doctor.State.FAILED),
+        ("root:1000000:1000\n", doctor.State.FAILED),
+        (None, doctor.State.GOOD),
+    ],
+)
+def test_user_ids(
+    tmp_path: Path, table: str | None, state: doctor.State
+) -> None:
+    if table is not None:
+        (tmp_path / "subuid").write_text(table)
+
+    finding = local.check_ids(tmp_path)
+
+    assert finding.state is state
+    assert ("usermod --add-subuids" in finding.advice) == (
+        state is doctor.State.FAILED
+    )
+
+
+def _machine(root: Path, *absent: str) -> Path:
+    """Make a file tree of a host that lacks some of what it takes."""
+    for name in (
+        "dev/kvm",
+        "dev/vhost-vsock",
+        "usr/bin/chattr",
+        "usr/bin/genisoimage",
+        "usr/bin/qemu-img",
+        "usr/bin/qemu-system-x86_64",
+        "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
+        "usr/sbin/sgdisk",
+        "usr/share/OVMF/OVMF_CODE_4M.fd",
+    ):
+        if name not in absent:
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("")
+            file.chmod(0o755)
+    (root / "proc").mkdir()
+    (root / "proc/meminfo").write_text("MemTotal:       16000000 kB\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("absent", "word"),
+    [
+        ("dev/kvm", "/dev/kvm"),
+        ("dev/vhost-vsock", "vhost_vsock"),
+        ("usr/bin/chattr", "apt install e2fsprogs"),
+        ("usr/bin/qemu-img", "apt install qemu-utils "),
+        ("usr/bin/qemu-system-x86_64", "apt install qemu-system-x86 "),
+        (
+            "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
+            "qemu-system-modules-spice",
+        ),
+        ("usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ],
+)
+def test_what_keeps_virtual_machines_from_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str, word: str
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    (obstacle,) = vm.obstacles(_machine(tmp_path, absent))
+    assert word in obstacle.what + obstacle.remedy
+
+
+def test_a_host_for_virtual_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    root = _machine(tmp_path)
+    assert list(vm.obstacles(root)) == []
+    (root / "proc/meminfo").write_text("MemTotal:       1000000 kB\n")
+    (obstacle,) = vm.obstacles(root)
+    assert "memory" in obstacle.what
+
+
+def test_a_host_without_virtual_machines_is_as_good() -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+
+    assert _finding(incus, "virtual machines").state is doctor.State.NOTE
+    assert doctor.obstacles(incus, driver="lxc") == []
+    (reason,) = doctor.obstacles(incus, driver="qemu")
+    assert "virtual machines: not possible here" in reason
+
+
+@pytest.mark.parametrize(
+    ("memory", "processors", "limits"),
+    [
+        (2, 1, ("1", "1024MiB")),
+        (16, 8, ("4", "4096MiB")),
+        (256, 64, ("4", "8192MiB")),
+    ],
+)
+def test_limits_of_virtual_machines(
+    memory: int, processors: int, limits: tuple[str, str]
+) -> None:
+    found = profile.limits(
+        {"memory": {"total": memory << 30}, "cpu": {"total": processors}}
+    )
+    assert (found["limits.cpu"], found["limits.memory"]) == limits
+
+
+def test_limits_that_an_admin_has_set_stay() -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+    name = doctor.Names().machine_profile
+    incus.run("profile", "set", name, "limits.memory=3GiB")
+    incus.run("profile", "device", "set", name, "root", "size=9GiB")
+
+    assert list(doctor.setup(incus)) == []
+
+    found = incus.profile(name)
+    assert found["config"]["limits.memory"] == "3GiB"
+    assert found["devices"]["root"]["size"] == "9GiB"

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The messages of real incus commands are told apart."""
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.incus import messages
+from incus_testbed.process import programs
+
+#: As printed by Incus 6.0.4 and 7.0.2.
+_MESSAGES = [
+    (
+        "Error: The incus daemon doesn't appear to be started"
+        " (socket path: /nonexist/unix.socket)",
+        errors.DaemonDown,
+    ),
+    (
+        "Error: You don't have the needed permissions to talk to the incus"
+        " daemon (socket path: /var/lib/incus/unix.socket)",
+        errors.Denied,
+    ),
+    ('Launching x1\nError: Image "nosuch" not found', errors.NotFound),
+    ("Error: Image not found", errors.NotFound),
+    (
+        'Error: Failed to fetch instance "nosuch" in project "default":'
+        " Instance not found",
+        errors.NotFound,
+    ),
+    (
+        'Error: Requested profile "nosuch" doesn\'t exist',
+        errors.NotFound,
+    ),
+    ("Error: Network not found", errors.NotFound),
+    ("Error: Storage pool not found", errors.NotFound),
+    ("Error: file does not exist", errors.NotFound),
+    ('Error: The remote "nosuch" doesn\'t exist', errors.NotFound),
+    (
+        "Launching t1\nError: Failed creating instance record: Add instance"
+        ' info to the database: Failed to create "instances" entry: UNIQUE'
+        " constraint failed: instances.project_id, instances.name",
+        errors.AlreadyExists,
+    ),
+    ('Error: Alias "artifact/1" already exists', errors.AlreadyExists),
+    ("Error: Image with same fingerprint already exists", errors.AlreadyExists),
+    ("Error: Instance is not running", errors.NotRunning),
+    ("Error: The instance is already stopped", errors.NotRunning),
+    (
+        "Error: Failed to run: tar -C /x: write: no space left on device",
+        errors.NoSpace,
+    ),
+    ("Error: Something nobody foresaw", errors.CommandFailed),
+    ("", errors.CommandFailed),
+]
+
+
+@pytest.mark.parametrize(("said", "kind"), _MESSAGES)
+def test_kind(said: str, kind: type[errors.TestbedError]) -> None:
+    completed = programs.Completed(argv=(), status=1, stdout=b"", stderr=said)
+    error = messages.error(["incus", "verb"], completed)
+    assert type(error) is kind
+    assert "incus verb" in str(error)
+    last = said.rsplit("Error: ", maxsplit=1)[-1]
+    assert last in str(error)
+
+
+def test_progress_bars_are_left_out() -> None:
+    completed = programs.Completed(
+        argv=(),
+        status=1,
+        stdout=b"",
+        stderr="Pushing a: 10%\rPushing a: 90%\rError: it broke\n",
+    )
+    assert "Pushing" not in str(messages.error(["incus"], completed))
+
+
+def test_missing_profile_names_the_command_that_makes_it() -> None:
+    completed = programs.Completed(
+        argv=(),
+        status=1,
+        stdout=b"",
+        stderr='Error: Requested profile "debusine" doesn\'t exist',
+    )
+    error = messages.error(["incus"], completed)
+    assert "incus-testbed setup" in error.resolution

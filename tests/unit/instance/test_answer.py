@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers of a guest that make no sense, or mean something else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import answer, readiness
+from incus_testbed.instance.command import Guest, GuestCommand
+from incus_testbed.instance.instance import Instance
+from incus_testbed.process import programs
+
+_BOOT = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+class LyingIncus(Incus):
+    """Its guest answers every question with the same words."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+    def execute(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+    ) -> programs.Completed:
+        del name, command, timeout, stdin
+        return programs.Completed(
+            argv=("sh",),
+            status=0,
+            stdout=f"{self.said}\nwhole=yes\n".encode(),
+            stderr="",
+        )
+
+    def exec_argv(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> list[str]:
+        """Have a command end in a way that has to be asked for."""
+        del name, options
+        if "locate-file" in command:
+            return ["printf", "%s", self.said]
+        return ["sh", "-c", "exit 125"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x isolation-machine downtmp-host=/root/.ssh",
+        "x,y",
+        "Root",
+        "-rf",
+        "a" * 33,
+        "ü",
+        "x\t",
+        "",
+    ],
+)
+def test_user_name_that_is_none(name: str) -> None:
+    incus = LyingIncus(f"state=running\nnetwork=online\nuser={name}")
+    assert not readiness.wait_ready(Guest(incus, "x"), 1).user
+
+
+@pytest.mark.parametrize("name", ["debian", "_apt", "a.b-c_d9", "a" * 32])
+def test_user_name(name: str) -> None:
+    incus = LyingIncus(f"state=running\nnetwork=online\nuser={name}")
+    assert readiness.wait_ready(Guest(incus, "x"), 1).user == name
+
+
+def test_other_words_of_a_guest() -> None:
+    incus = LyingIncus(
+        "state=\x1b[2J\nnetwork=on line\n"
+        "failed=ssh.service \x1b]0;x\x07.service"
+    )
+    ready = readiness.wait_ready(Guest(incus, "x"), 1)
+    assert (ready.state, ready.network) == ("unknown", "unknown")
+    assert ready.failed_units == ("ssh.service",)
+
+
+def test_a_shell_that_is_none() -> None:
+    said = f"shell=/tmp/evil\nuser=\nboot={_BOOT}"
+    assert Instance(LyingIncus(said), "x").probe()["shell"] == "sh"
+
+
+def test_boot_id() -> None:
+    said = "shell=bash\nuser=\nboot="
+    probe = Instance(LyingIncus(said + _BOOT), "x").probe()
+    assert probe == {"shell": "bash", "user": "", "boot": _BOOT}
+    with pytest.raises(errors.CommandFailed, match="boot id"):
+        Instance(LyingIncus(said + "x y=z"), "x").probe()
+
+
+@pytest.mark.parametrize(
+    "number", ["abc", "-5", "", "4294967295", "99999999999999999999", "\u0663"]
+)
+def test_uid_that_is_none(number: str) -> None:
+    guest = Guest(LyingIncus(f"uid={number}"), "x")
+    with pytest.raises(errors.CommandFailed):
+        guest.make_user("debian")
+
+
+def test_uid() -> None:
+    guest = Guest(LyingIncus("uid=1000"), "x")
+    assert guest.make_user("debian") == 1000
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        *("exit abc", "exit 256", "exit -1", "exit 99999999999999999999"),
+        *("signal 0x9", "signal 65", "cwd 9999999999999999999999", "command"),
+        *("\x1b[2J", "exit"),
+    ],
+)
+def test_outcome_that_makes_no_sense(outcome: str) -> None:
+    command = GuestCommand(
+        guest=Guest(LyingIncus(f"outcome={outcome}"), "x"), words=["true"]
+    )
+    with pytest.raises(errors.CommandFailed) as caught:
+        command.run()
+    assert "\x1b" not in str(caught.value)
+
+
+def test_outcome() -> None:
+    for outcome, status in (("exit 125", 125), ("signal 9", -9)):
+        command = GuestCommand(
+            guest=Guest(LyingIncus(f"outcome={outcome}"), "x"), words=["x"]
+        )
+        assert command.run().returncode == status
+    command = GuestCommand(
+        guest=Guest(LyingIncus("outcome=cwd 2"), "x"), words=["x"], cwd="/y"
+    )
+    with pytest.raises(FileNotFoundError, match="/y"):
+        command.run()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("-2/etc/shadow", ":other/etc/shadow", "", "x", "/" + "a/" * 2048),
+        "/\udcff",
+    ],
+)
+def test_pull_of_a_path_that_is_another_instance(
+    path: str, tmp_path: object
+) -> None:
+    files = Guest(LyingIncus(path), "testbed-abc").files
+    with pytest.raises(OSError, match="no path"):
+        files.pull("/etc/hostname", f"{tmp_path}/file")
+
+
+@given(st.text(), st.integers(0, 1 << 32))
+def test_any_text(text: str, largest: int) -> None:
+    assert answer.user(text) in {"", text}
+    assert answer.boot(text) in {"", text}
+    assert answer.state(text).isprintable()
+    try:
+        number = answer.number(text, largest, "a number")
+    except errors.CommandFailed:
+        return
+    assert 0 <= number <= largest

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image has a launch take along."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.image import profiles
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.instance.plan import Plan
+
+
+def _image(kind: str, **properties: str) -> Image:
+    return Image(
+        fingerprint="f" * 64,
+        aliases=("a",),
+        claims={},
+        properties=properties,
+        profiles=(),
+        kind=kind,
+        architecture="x86_64",
+        size=1,
+        created=datetime.now(UTC),
+        uploaded=datetime.now(UTC),
+        last_used=None,
+    )
+
+
+class _Incus(Incus):
+    """Has one image, or none."""
+
+    def __init__(self, image: Image | None) -> None:
+        super().__init__()
+        self._image = image
+
+    def image(self, name: str) -> Image:
+        if self._image is None:
+            raise errors.NotFound(f"no image {name}")
+        return self._image
+
+
+def _plan(kind: str, **properties: str) -> Plan:
+    return Plan.of(_Incus(_image(kind, **properties)), "a", ())
+
+
+def test_a_container_takes_nothing() -> None:
+    plan = _plan("container", **{"requirements.secureboot": "false"})
+    assert plan == Plan(machine=False)
+
+
+def test_a_machine_without_a_signed_boot_loader() -> None:
+    plan = _plan("virtual-machine", **{"requirements.secureboot": "false"})
+    assert plan.machine
+    assert plan.config == {"security.secureboot": "false"}
+    assert plan.devices == {}
+
+
+def test_a_machine_that_is_told_how_to_start_the_agent() -> None:
+    plan = _plan(
+        "virtual-machine",
+        **{
+            "incus-testbed.agent": "credentials",
+            "incus-testbed.systemd": "257",
+        },
+    )
+    assert any("incus-agent.service" in key for key in plan.config)
+    assert all(key.startswith("smbios11.") for key in plan.config)
+
+
+def test_a_machine_that_takes_the_agent_from_a_cdrom() -> None:
+    plan = _plan("virtual-machine", **{"requirements.cdrom_agent": "true"})
+    assert plan.devices == {"agent": {"type": "disk", "source": "agent:config"}}
+
+
+@pytest.mark.parametrize("machine", [True, False])
+def test_an_image_of_another_server(machine: bool) -> None:
+    arguments = ["--vm"] if machine else []
+    plan = Plan.of(_Incus(None), "images:debian/12", arguments)
+    assert plan == Plan(machine=machine)
+
+
+def test_profiles_of_images() -> None:
+    assert profiles.of(_image("container"), "debusine") == ["debusine"]
+    assert profiles.of(_image("virtual-machine"), "debusine") == [
+        "debusine",
+        "debusine-vm",
+    ]
+    assert profiles.of(_image("virtual-machine"), "other") == [
+        "other",
+        "other-vm",
+    ]

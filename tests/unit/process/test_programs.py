@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs end in time, with what they said, and leave nothing running."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.ownership import lock
+from incus_testbed.process import programs
+
+
+def test_output_is_whole_and_binary_safe() -> None:
+    data = bytes(range(256)) * 40_000  # more than any buffer of sh
+    completed = programs.run(["cat"], timeout=60, stdin=data)
+    assert completed.stdout == data
+    assert completed.status == 0
+
+
+@pytest.mark.parametrize("status", [0, 1, 77, 100, 255])
+def test_status(status: int) -> None:
+    argv = ["sh", "-c", f"echo no >&2; exit {status}"]
+    completed = programs.run(argv, timeout=60)
+    assert (completed.status, completed.stderr) == (status, "no\n")
+
+
+def test_death_by_signal_is_negative() -> None:
+    completed = programs.run(["sh", "-c", "kill -9 $$"], timeout=60)
+    assert completed.status == -signal.SIGKILL
+
+
+def test_standard_input_is_empty() -> None:
+    assert programs.run(["cat"], timeout=60).stdout == b""
+
+
+def test_environment_is_small_and_english(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("INCUS_PROJECT", "p")
+    said = programs.run(["env"], timeout=60).stdout.decode()
+    assert "LC_ALL=C.UTF-8" in said
+    assert "INCUS_PROJECT=p" in said
+    assert "SECRET" not in said
+    assert "de_DE" not in said
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
+def test_children_look_for_locks_in_the_same_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    argv = [
+        sys.executable,
+        "-c",
+        _HELD,
+        str(Path(__file__).parents[3] / "virt"),
+    ]
+    with lock.held("x", timeout=1):
+        assert programs.run(argv, timeout=60).status == 3
+
+
+_HELD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from incus_testbed import errors
+from incus_testbed.ownership import lock
+try:
+    with lock.held("x", timeout=0):
+        sys.exit(0)
+except errors.TimedOut:
+    sys.exit(3)
+"""
+
+
+def test_time_limit_kills_children_too() -> None:
+    started = time.monotonic()
+    with pytest.raises(errors.TimedOut, match=r"within 0\.3 s"):
+        programs.run(["sh", "-c", "sleep 1234.5 & wait"], timeout=0.3)
+    assert time.monotonic() - started < 60
+    assert not _running("sleep 1234.5")
+
+
+def test_interruption_kills_children_too() -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        programs.run(["sh", "-c", "sleep 1234.6 & wait"], timeout=60)
+    assert not _running("sleep 1234.6")
+
+
+def test_missing_program_names_its_package() -> None:
+    with pytest.raises(errors.MissingProgram, match="apt install no-such"):
+        programs.run(["no-such"], timeout=1)
+    with (
+        pytest.raises(errors.MissingProgram, match="apt install no-such"),
+        programs.stream(["no-such"]),
+    ):
+        pass
+
+
+def test_stream_ends_with_its_block() -> None:
+    with programs.stream(["sleep", "1234.7"]) as child:
+        assert child.poll() is None
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_threads_do_not_pile_up() -> None:
+    programs.run([sys.executable, "-c", ""], timeout=60)
+    before = threading.active_count()
+    for _ in range(5):
+        programs.run(["true"], timeout=60)
+    time.sleep(0.2)
+    assert threading.active_count() <= before
+
+
+def _running(command: str) -> bool:
+    for _ in range(50):
+        found = subprocess.run(["pgrep", "-f", f"^{command}$"], check=False)
+        if found.returncode:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_command_line_for_people() -> None:
+    words = ["sh", "a b", "set -e\nx", "\n", " " * 500, "x" * 500]
+    cut = ["sh", "a b", "set ...", "...", "...", f"{'x' * 200} ..."]
+    assert programs.shown(words) == shlex.join(cut)

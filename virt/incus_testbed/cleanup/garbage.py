@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find and remove garbage, using only the ownership keys."""
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.image import properties
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image, InstanceRecord
+from incus_testbed.instance.instance import OWNER_KEY, Instance
+from incus_testbed.ownership import claim
+from incus_testbed.ownership.owner import Owner
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """What owners that have ended have left.
+
+    ``images`` have no alias.  ``claims`` are names of claims (image/claim.py).
+    """
+
+    instances: tuple[InstanceRecord, ...]
+    images: tuple[Image, ...]
+    claims: tuple[str, ...]
+
+    def pieces(self) -> Iterator[tuple[str, str]]:
+        """Yield the kind of each piece, in words, and its name."""
+        for record in self.instances:
+            yield "instance", record.name
+        for image in self.images:
+            yield "unfinished image", image.fingerprint
+        for name in self.claims:
+            yield "claim", name
+
+
+def find(incus: Incus) -> Garbage:
+    """Return everything whose owner has ended, without removing it."""
+    images, local = incus.images(), incus.is_local()
+
+    def is_gone(owner: Owner | None) -> bool:
+        return owner is not None and owner.is_gone(local=local)
+
+    return Garbage(
+        instances=tuple(
+            record for record in incus.instances() if is_gone(_owner(record))
+        ),
+        images=tuple(
+            image
+            for image in images
+            if is_gone(properties.unfinished_by(image))
+        ),
+        claims=tuple(
+            each.name
+            for image in images
+            for each in claim.on(image)
+            if not each.stands(local=local)
+        ),
+    )
+
+
+def collect(incus: Incus) -> Garbage:
+    """Remove everything whose owner has ended, and return what it was.
+
+    Running owners and other collections can go on meanwhile: if something
+    disappears in between, it counts as removed.
+
+    :raises errors.TestbedError: something can't be removed; the rest has been
+        removed
+    """
+    garbage = find(incus)
+    for name in garbage.claims:
+        log.info("removing %s", name)
+        claim.drop(incus, name)
+    failure = None
+    for remove in _removals(incus, garbage):
+        try:
+            remove()
+        except errors.TestbedError as error:
+            log.warning("%s", error.brief)
+            failure = failure or error
+    if failure:
+        raise failure
+    return garbage
+
+
+def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
+    for record in garbage.instances:
+        log.info("removing instance %s", record.name)
+        yield Instance(incus, record.name).delete
+    for image in garbage.images:
+        yield functools.partial(_remove, incus, image)
+
+
+def relinquish(incus: Incus) -> None:
+    """Give up what this process owns: instances, and leases on images.
+
+    A process that goes on calls this when a part of its work is over.  Images
+    that it has not finished importing are removed too.
+    """
+    mine = Owner.current()
+    for record in incus.instances():
+        if _owner(record) == mine:
+            log.info("removing instance %s", record.name)
+            Instance(incus, record.name).delete()
+    for image in incus.images():
+        for each in claim.on(image):
+            if each.owner == mine:
+                claim.drop(incus, each.name)
+        if properties.unfinished_by(image) == mine:
+            _remove(incus, image)
+
+
+def _remove(incus: Incus, image: Image) -> None:
+    log.info("removing unfinished image %s", image.fingerprint[:12])
+    with contextlib.suppress(errors.NotFound):
+        incus.delete_image(image.fingerprint)
+
+
+def _owner(record: InstanceRecord) -> Owner | None:
+    return Owner.parse(record.config.get(OWNER_KEY, ""))

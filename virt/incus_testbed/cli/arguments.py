@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of incus-testbed: commands, options and their help."""
+
+import argparse
+import difflib
+import math
+import re
+from typing import Any
+
+from incus_testbed import __version__
+from incus_testbed.cli import completion
+from incus_testbed.host import doctor as host_doctor
+from incus_testbed.incus.messages import OWN_FAILURE
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that suggests a similar word for an unknown one."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Suggest the nearest choice, as Python 3.14 can do."""
+        if action.choices is None or value in action.choices:
+            return
+        words = [str(word) for word in action.choices]
+        near = difflib.get_close_matches(str(value), words, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise argparse.ArgumentError(
+            action, f"{value!r} is not one of {', '.join(words)}{hint}"
+        )
+
+
+def program(
+    name: str, description: str
+) -> tuple[argparse.ArgumentParser, "_Commands[argparse.ArgumentParser]"]:
+    """Return the parser of a program that uses Incus, and of its commands."""
+    result: argparse.ArgumentParser = _Parser(
+        prog=name, description=description
+    )
+    result.add_argument("--version", action="version", version=__version__)
+    result.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say what is done; given twice: show every command that is run",
+    )
+    result.add_argument("--remote", help="see: incus remote list")
+    result.add_argument("--project", help="see: incus project list")
+    commands = result.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    return result, commands
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    result, commands = program(
+        "incus-testbed", "Throw-away Debian testbeds in Incus."
+    )
+    result.set_defaults(failure_status=1)
+    _add_image_commands(commands)
+    _add_instance_commands(commands)
+    _add_machine_commands(commands)
+    return result
+
+
+def _add_image_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    command = commands.add_parser(
+        "import",
+        help="make an image of a system tarball or disk",
+        description="Make an Incus image of a Debian system tarball, for"
+        " containers, or of a disk (raw or qcow2), for virtual machines."
+        " Values that are not given as options are read from the file.",
+    )
+    command.set_defaults(function="import")
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        help="the tarball or disk: plain, gz, bz2, xz or zst; - is stdin",
+    )
+    command.add_argument(
+        "--alias", required=True, help="name of the image, such as artifact/ID"
+    )
+    command.add_argument(
+        "--artifact-id", metavar="ID", help="number of the artifact in Debusine"
+    )
+    command.add_argument("--codename", help="such as trixie")
+    command.add_argument("--vendor", help="such as debian")
+    command.add_argument("--architecture", help="such as amd64")
+    command.add_argument("--description", help="shown by 'incus image list'")
+    command.add_argument(
+        "--generator",
+        metavar="FILE",
+        help="add this systemd generator instead of our own",
+    )
+
+    command = commands.add_parser("images", help="list the imported images")
+    command.set_defaults(function="images")
+    command.add_argument(
+        "-f", "--format", choices=("table", "json"), default="table"
+    )
+
+    command = commands.add_parser("remove", help="remove an imported image")
+    command.set_defaults(function="remove")
+    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+
+
+def _add_instance_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    command = commands.add_parser(
+        "run",
+        help="run a command in a throw-away instance",
+        description="Run a command, as root, in an instance that is removed"
+        " afterwards. The exit status is the command's, or"
+        f" {OWN_FAILURE} if it could not be run.",
+    )
+    command.set_defaults(function="run")
+    _add_launch_arguments(command)
+    command.add_argument(
+        "command",
+        metavar="[--] COMMAND ...",
+        nargs=argparse.REMAINDER,
+        help="the command and its arguments",
+    )
+
+    command = commands.add_parser(
+        "shell", help="open a shell in a throw-away instance"
+    )
+    command.set_defaults(function="shell")
+    _add_launch_arguments(command)
+
+    command = commands.add_parser(
+        "gc",
+        help="remove what ended processes have left",
+        description="Remove what ended processes of this machine have left:"
+        " instances, unfinished images, claims on images. Safe at any time.",
+    )
+    command.set_defaults(function="gc")
+    command.add_argument(
+        "--dry-run", action="store_true", help="only say what would be removed"
+    )
+    command.add_argument(
+        "--all-projects",
+        action="store_true",
+        help="in every project, not only the current one",
+    )
+    command.add_argument(
+        "--keep",
+        metavar="N",
+        type=_count,
+        default=math.inf,
+        help="also remove images that can be made again, until N of them are"
+        " left; the longest unused ones go first",
+    )
+    command.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        default=math.inf,
+        help="also remove such images until the others together take no more"
+        " than SIZE, unpacked and in Incus' store; such as 20GiB",
+    )
+    command.add_argument(
+        "-f", "--format", choices=("text", "json"), default="text"
+    )
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    """Read a size, in bytes or with one of Incus' suffixes."""
+    found = re.fullmatch(r"(\d+)(?:([kMGT])(i?)B)?", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size such as 20GiB or 500MB"
+        )
+    number, prefix, binary = found.groups()
+    factor = 1024 if binary else 1000
+    return int(number) * int(factor ** " kMGT".index(prefix or " "))
+
+
+def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(failure_status=OWN_FAILURE)
+    command.add_argument(
+        "--launch-argument",
+        metavar="ARG",
+        action="append",
+        default=[],
+        help="pass this to 'incus launch'; can be given several times",
+    )
+    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+
+
+def _add_machine_commands(
+    commands: "_Commands[argparse.ArgumentParser]",
+) -> None:
+    setup = commands.add_parser(
+        "setup",
+        help="make the network, storage pool and profiles",
+        description="Make what is missing for testbeds: the network, the"
+        " storage pool and the profiles. If there is a Debusine worker, add its"
+        " user to the group incus-admin. Can be run again at any time.",
+    )
+    setup.set_defaults(function="setup")
+    setup.add_argument(
+        "--dry-run", action="store_true", help="only print the commands"
+    )
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine, without changing it",
+        description="Check what containers and virtual machines need, and what"
+        " an admin should look at, and say how to repair it. The exit status is"
+        " 1 if containers can't run.",
+    )
+    doctor.set_defaults(function="doctor")
+    usual = host_doctor.Names()
+    for command in (setup, doctor):
+        for name in ("network", "pool", "profile"):
+            command.add_argument(
+                f"--{name}",
+                metavar="NAME",
+                help=f"without it: the one in use, or {getattr(usual, name)}",
+            )

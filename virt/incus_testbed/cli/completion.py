@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Complete a command line for the shell."""
+
+import argparse
+import os
+
+from incus_testbed import errors
+from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """If a shell asks for completions, print them and end this process.
+
+    Otherwise return.
+    """
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete  # noqa: PLC0415 - most runs do not need it
+
+        argcomplete.autocomplete(parser)
+
+
+def complete_alias(argument: argparse.Action) -> None:
+    """Have an argument completed with the aliases of imported images."""
+    argument.completer = _aliases  # type: ignore[attr-defined]
+
+
+def _aliases(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    incus = Incus(project=parsed_args.project, remote=parsed_args.remote)
+    try:
+        images = Store(incus).images()
+    except errors.TestbedError:
+        return []  # a completion can't show a message
+    return [alias for image in images for alias in image.aliases]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a command and turn its result, error or signal into an exit status."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from incus_testbed import errors
+from incus_testbed.cli import output
+from incus_testbed.process import signals
+
+
+def status(
+    act: Callable[[], int],
+    *,
+    failure_status: int = 1,
+    program: str = output.PROGRAM,
+) -> int:
+    """Call ``act`` and return the exit status of the command.
+
+    That is the value that ``act`` returns, or ``failure_status`` after an
+    error, which is printed, or 128 + N after signal N.
+    """
+    signals.catch(_leave, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        result = act()
+        sys.stdout.flush()
+    except errors.TestbedError as failure:
+        output.error(failure, program=program)
+        return failure_status
+    except BrokenPipeError:
+        # The reader has closed the pipe; Python must not report that at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return result
+
+
+def _leave(number: int) -> NoReturn:
+    """End the process through all context managers, so that they clean up."""
+    raise SystemExit(128 + number)

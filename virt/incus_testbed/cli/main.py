@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the incus-testbed command and print its results."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from incus_testbed import errors
+from incus_testbed.cleanup import eviction, garbage
+from incus_testbed.cli import arguments as command_line
+from incus_testbed.cli import completion, exit_status, output
+from incus_testbed.customise import vm
+from incus_testbed.host import doctor, service
+from incus_testbed.image import properties
+from incus_testbed.image.properties import Labels
+from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.instance.instance import Instance
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status."""
+    parser = command_line.parser()
+    completion.answer(parser)
+    parsed = parser.parse_args(argv)
+    output.configure(parsed.verbose)
+    incus = Incus(project=parsed.project, remote=parsed.remote)
+    return exit_status.status(
+        lambda: _FUNCTIONS[parsed.function](incus, parsed),
+        failure_status=parsed.failure_status,
+    )
+
+
+# -- images
+
+
+def _import(incus: Incus, arguments: argparse.Namespace) -> int:
+    label = Labels(
+        artifact_id=arguments.artifact_id,
+        codename=arguments.codename,
+        vendor=arguments.vendor,
+        architecture=arguments.architecture,
+        description=arguments.description,
+    )
+    generator = None
+    if arguments.generator:
+        with _opened(arguments.generator) as file:
+            generator = file.read()
+    with (
+        _opened(arguments.file) as source,
+        output.progress(
+            f"Importing {arguments.alias}", output.size_of(source)
+        ) as update,
+    ):
+        imported = Store(incus).add(
+            source,
+            arguments.alias,
+            label=label,
+            generator=generator,
+            progress=update,
+        )
+    print(
+        f"{arguments.alias} is imported"
+        if imported
+        else f"{arguments.alias} is already an image of this file"
+    )
+    return 0
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    """Open a file that the user named; - is standard input."""
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise errors.NotFound(
+            f"{name} can't be read: {error.strerror}"
+        ) from error
+    with file:
+        yield file
+
+
+def _images(incus: Incus, arguments: argparse.Namespace) -> int:
+    images = Store(incus).images()
+    if arguments.format == "json":
+        print(json.dumps([_image_facts(image) for image in images], indent=2))
+        return 0
+    output.table(
+        (
+            *("ALIAS", "TYPE", "SYSTEM", "ARCHITECTURE", "SIZE"),
+            *("IMPORTED", "LAST USED"),
+        ),
+        [
+            (
+                " ".join(image.aliases),
+                _type(image),
+                f"{image.properties.get('os')}"
+                f" {image.properties.get('release')}",
+                image.architecture,
+                f"{properties.disk_use(image) / 1e6:.0f} MB",
+                f"{image.uploaded:%Y-%m-%d %H:%M}",
+                f"{image.last_used:%Y-%m-%d %H:%M}"
+                if image.last_used
+                else "never",
+            )
+            for image in images
+        ],
+    )
+    return 0
+
+
+def _type(image: Image) -> str:
+    """Return the image's type, and what starts Incus' agent in it."""
+    agent = image.properties.get(vm.AGENT)
+    return f"{image.kind}, agent by {agent}" if agent else image.kind
+
+
+def _image_facts(image: Image) -> dict[str, object]:
+    return {
+        "aliases": list(image.aliases),
+        "fingerprint": image.fingerprint,
+        "architecture": image.architecture,
+        "type": image.kind,
+        "size": image.size,
+        "unpacked_size": properties.unpacked_size(image),
+        "uploaded": image.uploaded.isoformat(),
+        "last_used": image.last_used.isoformat() if image.last_used else None,
+        "profiles": list(image.profiles),
+        "properties": dict(image.properties),
+    }
+
+
+def _remove(incus: Incus, arguments: argparse.Namespace) -> int:
+    Store(incus).remove(arguments.alias)
+    return 0
+
+
+# -- instances
+
+
+def _run(incus: Incus, arguments: argparse.Namespace) -> int:
+    command = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        raise errors.TestbedError(
+            "There is no command to run",
+            resolution=f"incus-testbed run {arguments.alias} -- COMMAND ...",
+        )
+    with _launched(incus, arguments, "run") as instance:
+        return instance.guest.exec(command).returncode
+
+
+def _shell(incus: Incus, arguments: argparse.Namespace) -> int:
+    with _launched(incus, arguments, "shell") as instance:
+        shell = instance.probe()["shell"]
+        return instance.guest.exec([shell, "-l"], interactive=True).returncode
+
+
+@contextlib.contextmanager
+def _launched(
+    incus: Incus, arguments: argparse.Namespace, purpose: str
+) -> Iterator[Instance]:
+    with Instance.launch(
+        incus,
+        arguments.alias,
+        purpose=purpose,
+        arguments=arguments.launch_argument,
+    ) as instance:
+        instance.wait_ready()
+        yield instance
+
+
+def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
+    projects = incus.projects() if arguments.all_projects else [incus.project]
+    pieces = [
+        {"project": project, "kind": kind, "name": name}
+        for project in projects
+        for kind, name in _garbage(
+            Incus(project=project, remote=incus.remote), arguments
+        )
+    ]
+    if arguments.format == "json":
+        print(json.dumps(pieces, indent=2))
+        return 0
+    verb = "would be removed" if arguments.dry_run else "removed"
+    for piece in pieces:
+        print(f"{piece['kind']} {piece['name']}: {verb}")
+    return 0
+
+
+def _garbage(
+    incus: Incus, arguments: argparse.Namespace
+) -> Iterator[tuple[str, str]]:
+    """Yield the kind and name of each piece of garbage."""
+    act = garbage.find if arguments.dry_run else garbage.collect
+    yield from act(incus).pieces()
+    for image in eviction.evict(
+        incus,
+        keep=arguments.keep,
+        max_bytes=arguments.max_size,
+        dry_run=arguments.dry_run,
+    ):
+        yield "image", " ".join(image.aliases) or image.fingerprint
+
+
+# -- this machine
+
+
+def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
+    done = []
+    for argv in doctor.setup(
+        incus, _names(incus, arguments), dry_run=arguments.dry_run
+    ):
+        print(f"$ {shlex.join(argv)}", flush=True)
+        done.append(argv)
+    if not done:
+        print("Nothing is missing: nothing to do.")
+    elif not arguments.dry_run and not any(
+        "try-restart" in argv for argv in done
+    ):
+        # A worker only announces its backends when it starts.
+        for unit in service.units():
+            print(f"For the worker to offer Incus: systemctl restart {unit}")
+    return 0
+
+
+def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
+    reports = doctor.doctor(incus, _names(incus, arguments))
+    _show(
+        "What containers and virtual machines need:",
+        [report for report in reports if report.drivers],
+    )
+    print()
+    _show(
+        "What an admin should look at; testbeds also run without it:",
+        [report for report in reports if not report.drivers],
+    )
+    failed = any(report.is_obstacle(doctor.CONTAINERS) for report in reports)
+    return 1 if failed else 0
+
+
+def _show(title: str, reports: Sequence[doctor.Report]) -> None:
+    """Print one part of the report, and the commands that repair it."""
+    print(title)
+    output.table(
+        ("", "REQUIREMENT", "FOUND"),
+        [
+            (
+                report.finding.state.value,
+                report.requirement,
+                report.finding.detail,
+            )
+            for report in reports
+        ],
+    )
+    for report in reports:
+        if report.remedies:
+            print(f"\n{report.requirement}:")
+            for remedy in report.remedies:
+                print(f"  {remedy}")
+
+
+def _names(incus: Incus, arguments: argparse.Namespace) -> doctor.Names:
+    """Return the names that were given; for the others, those in use."""
+    asked = {
+        kind: getattr(arguments, kind)
+        for kind in ("network", "pool")
+        if getattr(arguments, kind)
+    }
+    names = doctor.names_in_use(incus, arguments.profile)
+    return dataclasses.replace(names, **asked)
+
+
+_FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
+    "import": _import,
+    "images": _images,
+    "remove": _remove,
+    "run": _run,
+    "shell": _shell,
+    "gc": _gc,
+    "setup": _setup,
+    "doctor": _doctor,
+}

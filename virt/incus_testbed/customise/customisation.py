@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide which files an image needs to run as an Incus guest."""
+
+from collections.abc import Iterator
+
+from incus_testbed import errors
+from incus_testbed.customise import network, overlay, sysvinit
+from incus_testbed.system.entry import Entry
+from incus_testbed.system.facts import Facts
+from incus_testbed.system.tree import parents
+
+#: The oldest systemd that knows the unified cgroup hierarchy.
+_FIRST_UNIFIED = 231
+
+#: The generator's path: systemd looks for it in this folder, and its name is
+#: from SPEC.md.
+GENERATOR = "etc/systemd/system-generators/lxc"
+
+
+def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:
+    """Return the entries to append to an image's archive, in order.
+
+    Directories come before their files, and only those that the image lacks
+    are added.  ``generator`` is the content of an admin's own generator, which
+    is installed in place of ours.
+
+    :raises errors.BadImage: nothing in the image can configure the network
+    """
+    return list(_with_parents(facts, _table(facts, generator)))
+
+
+def check(facts: Facts) -> None:
+    """Refuse an image that can't boot, or can't reach its network.
+
+    :raises errors.BadImage: tells the reason, and what to add to the image
+    """
+    version = facts.systemd_version
+    if facts.init == "systemd" and version and version < _FIRST_UNIFIED:
+        raise errors.BadImage(
+            f"The image's systemd {version} is too old for this host's cgroups",
+            details=f"It needs cgroup v1; systemd {_FIRST_UNIFIED} was the"
+            " first version that runs without it.",
+            resolution="Use an image of Debian 9 (stretch) or later.",
+        )
+    network.configurator(facts)
+
+
+def _table(facts: Facts, generator: bytes | None) -> Iterator[Entry]:
+    if facts.init == "systemd":
+        yield Entry(
+            path=GENERATOR,
+            kind="file",
+            mode=0o755,
+            content=generator or overlay.content("lxc-generator"),
+        )
+    if facts.init == "sysvinit":
+        yield sysvinit.inittab(facts)
+    yield from network.entries(facts)
+
+
+def _with_parents(facts: Facts, entries: Iterator[Entry]) -> Iterator[Entry]:
+    there = set(facts.directories)
+    for entry in entries:
+        for path in parents(entry.path):
+            if path not in there:
+                there.add(path)
+                yield Entry(path=path, kind="directory", mode=0o755)
+        yield entry

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configure a virtual machine at its launch, by credentials from the firmware.
+
+A credential (systemd.io/CREDENTIALS) adds the unit that starts Incus' agent if
+the image has none, and the network configuration if the image has none.  The
+image's disk is not changed.  Properties of the image tell which it needs.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from incus_testbed import errors
+from incus_testbed.customise import overlay
+
+if TYPE_CHECKING:
+    from incus_testbed.system.disk import Machine
+
+#: Our image properties.
+AGENT = "incus-testbed.agent"
+NETWORK = "incus-testbed.network"
+SYSTEMD = "incus-testbed.systemd"
+DISK_SIZE = "incus-testbed.disk-size"
+# Incus' own image properties.
+_SECURE_BOOT = "requirements.secureboot"
+_CDROM = "requirements.cdrom_agent"
+#: The properties of these that a virtual machine's image may have.
+KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, _CDROM})
+
+#: The first systemd that accepts lines for tmpfiles.d as a credential, and the
+#: first that accepts units and network configuration.
+_FIRST_TMPFILES = 252
+_FIRST_UNITS = 256
+
+_SERVICE = "incus-agent.service"
+_NETWORK = "zz-incus-testbed.network"
+_CREDENTIAL = "smbios11.io.systemd.credential.binary:"
+_RUN_UNITS = "/run/systemd/system"
+_PORT = r"dev-virtio\x2dports-org.linuxcontainers.incus.device"
+
+
+def properties(machine: "Machine") -> dict[str, str]:
+    """Return the properties of a virtual machine's image.
+
+    :raises errors.BadImage: nothing would start Incus' agent in the machine
+    """
+    version = machine.facts.systemd_version if machine.facts else None
+    if not machine.agent and (version is None or version < _FIRST_TMPFILES):
+        raise errors.BadImage(
+            "Nothing in the disk starts Incus' agent",
+            details=f"Credentials can make systemd {_FIRST_TMPFILES} or later"
+            f" start it; the disk's systemd is {version or 'missing'}.",
+            resolution="Add the package incus-agent to the system, or the"
+            " units of distrobuilder's generator incus-agent.",
+        )
+    return {
+        DISK_SIZE: str(machine.size),
+        AGENT: "image" if machine.agent else "credentials",
+        **({} if version is None else {SYSTEMD: str(version)}),
+        **({} if machine.network else {NETWORK: "credentials"}),
+        **({} if machine.boot_loader.signed else {_SECURE_BOOT: "false"}),
+        **({} if machine.has_9p else {_CDROM: "true"}),
+    }
+
+
+def configuration(properties: Mapping[str, str]) -> dict[str, str]:
+    """Return the configuration that an instance of an image needs.
+
+    ``properties`` are those of the image.  Credentials need Incus's API
+    extension instance_smbios11.
+    """
+    credentials = dict(_credentials(properties))
+    return {
+        **{
+            f"{_CREDENTIAL}{name}": base64.b64encode(text.encode()).decode()
+            for name, text in credentials.items()
+        },
+        **(
+            {"security.secureboot": "false"}
+            if properties.get(_SECURE_BOOT) == "false"
+            else {}
+        ),
+    }
+
+
+def _credentials(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    agent = properties.get(AGENT) == "credentials"
+    network = properties.get(NETWORK) == "credentials"
+    version = int(properties.get(SYSTEMD, 0))
+    if version >= _FIRST_UNITS:
+        yield from _units(agent=agent, network=network)
+    elif version >= _FIRST_TMPFILES and (agent or network):
+        lines = _lines(agent=agent, network=network)
+        yield "tmpfiles.extra", "".join(f"{line}\n" for line in lines)
+
+
+def _units(*, agent: bool, network: bool) -> Iterator[tuple[str, str]]:
+    wanted = []
+    if agent:
+        yield f"systemd.extra-unit.{_SERVICE}", _text(_SERVICE)
+        wanted.append(_SERVICE)
+    if network:
+        name = _NETWORK.removesuffix(".network")
+        yield f"network.network.{name}", _text(_NETWORK)
+        wanted.append("systemd-networkd.service")
+    if wanted:
+        yield (
+            "systemd.unit-dropin.multi-user.target",
+            f"[Unit]\nWants={' '.join(wanted)}\n",
+        )
+
+
+def _lines(*, agent: bool, network: bool) -> Iterator[str]:
+    """Yield lines for tmpfiles.d(5).
+
+    When tmpfiles runs, multi-user.target can't get another Wants= any more.
+    So the unit of the agent's port wants the agent: the lines remove the port
+    and add it again, and then systemd starts the units that the port wants.
+    """
+    if network:
+        yield _file(f"/run/systemd/network/{_NETWORK}", _text(_NETWORK))
+        # systemd-networkd may have started before this file existed.
+        yield _file(
+            f"{_RUN_UNITS}/{_SERVICE}.d/network.conf",
+            "[Service]\nExecStartPre=-networkctl reload\n",
+        )
+    if agent:
+        wants = _escaped(f"{_RUN_UNITS}/{_PORT}.wants")
+        yield _file(f"{_RUN_UNITS}/{_SERVICE}", _text(_SERVICE))
+        yield f"L {wants}/{_SERVICE} - - - - ../{_SERVICE}"
+        # The patterns differ, because two equal paths would count as one line.
+        # tmpfiles handles them after all files.
+        yield "w /sys/class/virtio-ports/vport*/uevent - - - - remove"
+        yield "w /sys/class/virtio-ports/vport*p*/uevent - - - - add"
+
+
+def _file(path: str, text: str) -> str:
+    return f"f {path} - - - - {_escaped(text)}"
+
+
+def _escaped(text: str) -> str:
+    for character, escape in (("\\", r"\\"), ("\n", r"\n"), ("%", "%%")):
+        text = text.replace(character, escape)
+    return text
+
+
+def _text(name: str) -> str:
+    """Return a file of the overlay without its comments."""
+    lines = overlay.content(name).decode().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("#"))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check this machine's programs, sandbox, kernel limits and user ids."""
+
+import os
+import shutil
+from pathlib import Path
+
+from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.process import sandbox
+
+#: Programs that we or incusd call, and the Debian package of each.
+_PROGRAMS = {
+    "bzip2": "bzip2",
+    "incus": "incus-client",
+    "ip": "iproute2",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+#: Limits that all systems on one kernel share: the name, the least value for a
+#: handful of systems, the value that Incus' documentation recommends ("Server
+#: settings for an Incus production setup"), and the failure below the least.
+#: A plain Debian uses 6 inotify instances, 19 watches, and 16 keys of 270
+#: bytes; tests in it use more.
+_LIMITS = (
+    (
+        "fs.inotify.max_user_instances",
+        512,
+        1048576,
+        "units fail: too many open files",
+    ),
+    (
+        "fs.inotify.max_user_watches",
+        16384,
+        1048576,
+        "units fail: no space left on device",
+    ),
+    ("kernel.keys.maxkeys", 1000, 2000, "units fail: disk quota exceeded"),
+    (
+        "kernel.keys.maxbytes",
+        100000,
+        2000000,
+        "units fail: disk quota exceeded",
+    ),
+)
+_SYSCTL_FILE = "/etc/sysctl.d/60-incus-testbed.conf"
+
+#: User ids that one container needs.
+_IDS = 65536
+
+
+def check_programs() -> Finding:
+    """Check that all needed programs are installed."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    absent = [
+        name for name in _PROGRAMS if shutil.which(name, path=path) is None
+    ]
+    if absent:
+        packages = " ".join(_PROGRAMS[name] for name in absent)
+        return Finding(
+            state=State.FAILED,
+            detail=f"not installed: {', '.join(absent)}",
+            advice=f"apt install {packages}",
+        )
+    return good(", ".join(_PROGRAMS))
+
+
+def check_sandbox() -> Finding:
+    """Check that files of unknown origin can be converted in a sandbox."""
+    obstacle = sandbox.obstacle()
+    if obstacle is None:
+        return good("files are converted in a sandbox")
+    return Finding(
+        state=State.WARNING,
+        detail="files are converted without a sandbox, with only limits of"
+        f" memory and time: {obstacle}",
+        advice="apt install bubblewrap, and allow users to make namespaces:"
+        " sysctl user.max_user_namespaces kernel.unprivileged_userns_clone",
+    )
+
+
+def check_limits(root: Path = Path("/proc/sys")) -> Finding:
+    """Check that the kernel's limits let many systems run at once."""
+    low = [
+        (name, wanted, effect)
+        for name, least, wanted, effect in _LIMITS
+        if int((root / name.replace(".", "/")).read_text()) < least
+    ]
+    if not low:
+        return good("enough for many testbeds at once")
+    settings = "".join(rf"{name}={wanted}\n" for name, wanted, _ in low)
+    effects = "; ".join(f"{name}: {effect}" for name, _, effect in low)
+    return Finding(
+        state=State.WARNING,
+        detail=f"too low for many testbeds at once ({effects})",
+        advice=f"printf '{settings}' >>{_SYSCTL_FILE}"
+        f" && sysctl -p {_SYSCTL_FILE}",
+    )
+
+
+def check_ids(root: Path = Path("/etc")) -> Finding:
+    """Check that root may give user and group ids to containers.
+
+    If there are no such files, Incus uses its own range.
+    """
+    lacking = [
+        name
+        for name in ("subuid", "subgid")
+        if (root / name).exists()
+        and _largest_range((root / name).read_text()) < _IDS
+    ]
+    if not lacking:
+        return good("root has a range for containers")
+    first, last = 1_000_000, 1_000_999_999
+    options = " ".join(f"--add-{name}s {first}-{last}" for name in lacking)
+    return Finding(
+        state=State.FAILED,
+        detail=f"root has no range of {_IDS} in /etc/{lacking[0]}",
+        advice=f"usermod {options} root && systemctl restart incus",
+    )
+
+
+def _largest_range(table: str) -> int:
+    """Return the size of root's largest range of ids in a subuid(5) table."""
+    entries = (line.split(":") for line in table.splitlines())
+    return max(
+        (int(entry[2]) for entry in entries if entry[0] in {"root", "0"}),
+        default=0,
+    )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out what must be known of the system on a disk to start it."""
+
+import stat
+from collections.abc import Iterator
+
+from incus_testbed import errors
+from incus_testbed.image.disk import efi, ext4
+from incus_testbed.image.disk.ext4 import Ext4, Inode
+from incus_testbed.image.disk.fat import Fat
+from incus_testbed.image.disk.partitions import Partition, partitions
+from incus_testbed.image.disk.reader import Reader
+from incus_testbed.limits.budget import Budget, Meter, Reads
+from incus_testbed.system.disk import BootLoader, Machine
+from incus_testbed.system.entry import Entry
+from incus_testbed.system.facts import Facts, Survey
+
+_ROOT_HAS = {"etc", "usr", "var"}
+_AGENTS = {"incus-agent.service", "lxd-agent.service"}
+_UNITS = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")
+_MODULES = ("lib/modules", "usr/lib/modules")
+
+
+def survey(disk: Reader, meter: Meter) -> Machine:
+    """Describe the system on a disk.
+
+    :raises errors.BadImage: it does not boot by EFI, is damaged, or would need
+        more reads than any real disk
+    """
+    disk.count(Reads(meter))
+    parts = partitions(disk.read, disk.size)
+    loader = _boot_loader(disk, parts)
+    for part in parts:
+        if ext4.is_ext4(disk.read, part):
+            root = Ext4(disk.read, part)
+            if root.names("").keys() >= _ROOT_HAS:
+                return _described(disk.size, loader, root, meter.budget)
+    return Machine(size=disk.size, boot_loader=loader)
+
+
+def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
+    for part in parts:
+        if part.esp:
+            return efi.boot_loader(Fat(disk.read, part))
+    raise errors.BadImage(
+        "The disk has no EFI system partition",
+        details="Incus' virtual machines boot by EFI, not by a BIOS.",
+        resolution="Make the image with a boot loader for EFI.",
+    )
+
+
+def _described(
+    size: int, loader: BootLoader, root: Ext4, budget: Budget
+) -> Machine:
+    seen = Survey(budget)
+    for entry in _entries(root, seen, budget.name_bytes):
+        seen.visit(entry)
+    facts = seen.facts()
+    return Machine(
+        size=size,
+        boot_loader=loader,
+        facts=facts,
+        agent=any(_AGENTS & root.names(path).keys() for path in _UNITS),
+        has_9p=_has_9p(root),
+        network=_configures_network(facts, root),
+    )
+
+
+def _entries(root: Ext4, seen: Survey, longest: int) -> Iterator[Entry]:
+    """Yield the files that the survey needs."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        for name, number in root.names(folder).items():
+            path = f"{folder}/{name}".lstrip("/")
+            if not seen.watches(path) and not seen.wants_content(path):
+                continue
+            inode = root.inode(number)
+            wanted = seen.wants_content(path)
+            if wanted and stat.S_ISREG(inode.mode):
+                seen.check_size(path, inode.size)
+            yield _entry(root, path, inode, wanted, longest)
+            if stat.S_ISDIR(inode.mode):
+                folders.append(path)
+
+
+def _entry(
+    root: Ext4, path: str, inode: Inode, wanted: bool, longest: int
+) -> Entry:
+    mode = inode.mode & 0o7777
+    if stat.S_ISDIR(inode.mode):
+        return Entry(path=path, kind="directory", mode=mode)
+    if stat.S_ISLNK(inode.mode):
+        target = root.content(inode, longest).decode(errors="surrogateescape")
+        return Entry(path=path, kind="symlink", mode=mode, target=target)
+    if not stat.S_ISREG(inode.mode):
+        return Entry(path=path, kind="other", mode=mode)
+    content = root.content(inode, inode.size) if wanted else None
+    return Entry(path=path, kind="file", mode=mode, content=content)
+
+
+def _has_9p(root: Ext4) -> bool:
+    return all(
+        "9p" in root.names("kernel/fs", below=kernel)
+        for folder in _MODULES
+        for kernel in root.names(folder).values()
+    )
+
+
+def _configures_network(facts: Facts, root: Ext4) -> bool:
+    """Tell whether the system configures a NIC, which udev has named."""
+    if facts.networkd.enabled:
+        return any(
+            name.endswith(".network")
+            for name in root.names("etc/systemd/network")
+        )
+    return facts.network_manager.enabled or any(
+        word.startswith(("en", "eth"))
+        for line in facts.interfaces.splitlines()
+        if (words := line.split()) and _brings_up(words[0])
+        for word in words[1:]
+    )
+
+
+def _brings_up(keyword: str) -> bool:
+    return keyword == "auto" or keyword.startswith("allow-")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write and read image properties: labels for users, keys for this software."""
+
+import re
+from dataclasses import dataclass
+
+from incus_testbed.incus.records import Image
+from incus_testbed.ownership.owner import Owner
+
+# Image properties: the alias that the image was made for, the process that
+# made it, and the SHA-256 of its file.
+_ALIAS = "incus-testbed.alias"
+_OWNER = "incus-testbed.owner"
+_SOURCE = "incus-testbed.sha256"
+# The image's creation_date.  'incus publish' copies the properties of an
+# instance's image to an image with other content and another date.
+_CREATED = "incus-testbed.created"
+# Bytes that it takes in a storage pool, once an instance was made of it.
+_UNPACKED = "incus-testbed.unpacked-size"
+#: This property is set if the image may be removed for space.
+EVICTABLE = "incus-testbed.evictable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the caller knows about an image; None is read from the image.
+
+    ``architecture`` is Debian's name.  Labels only name and describe: the
+    content of an image decides what it needs.  ``evictable``: the image can be
+    made again, so it may be removed for space.
+    """
+
+    artifact_id: str | None = None
+    codename: str | None = None
+    vendor: str | None = None
+    architecture: str | None = None
+    description: str | None = None
+    evictable: bool = False
+
+
+def properties(
+    alias: str, *, source: str, date: int, evictable: bool, unpacked: int
+) -> dict[str, str]:
+    """Return the properties of an image that this process makes now.
+
+    ``source`` is the SHA-256 of its file, ``date`` the image's creation date,
+    ``unpacked`` the bytes that it takes in a storage pool.
+    """
+    return {
+        _ALIAS: alias,
+        _OWNER: str(Owner.current()),
+        _SOURCE: source,
+        _CREATED: str(date),
+        _UNPACKED: str(unpacked),
+        **({EVICTABLE: "true"} if evictable else {}),
+    }
+
+
+def is_ours(image: Image) -> bool:
+    """Tell whether this software imported an image."""
+    created = str(int(image.created.timestamp()))
+    return image.properties.get(_CREATED) == created
+
+
+def alias(image: Image) -> str | None:
+    """Return the alias that this software imported an image for."""
+    return image.properties.get(_ALIAS) if is_ours(image) else None
+
+
+def source(image: Image) -> str | None:
+    """Return the SHA-256 of the file that this software made an image from."""
+    return image.properties.get(_SOURCE) if is_ours(image) else None
+
+
+def unpacked_size(image: Image) -> int:
+    """Return the bytes that an image takes in a pool; 0 if not known."""
+    text = image.properties.get(_UNPACKED, "") if is_ours(image) else ""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+
+
+def disk_use(image: Image) -> int:
+    """Return the bytes that an image takes in total.
+
+    That is its file in Incus' store and, once an instance was made of it, its
+    unpacked copy in the storage pool.
+    """
+    return image.size + unpacked_size(image)
+
+
+def is_evictable(image: Image) -> bool:
+    """Tell whether an image may be removed for space.
+
+    An image to which somebody gave another name is kept.
+    """
+    return EVICTABLE in image.properties and image.aliases == (alias(image),)
+
+
+def unfinished_by(image: Image) -> Owner | None:
+    """Return the process that has to name an image; None if none has to."""
+    if image.aliases or not is_ours(image):
+        return None
+    return Owner.parse(image.properties.get(_OWNER, ""))

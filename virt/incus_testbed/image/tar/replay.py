@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a stream while it is copied from one place to another."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+
+from incus_testbed.image.stream.source import CHUNK
+from incus_testbed.limits.budget import Budget
+
+
+class Passage(io.RawIOBase):
+    """A file that is read forwards; approved bytes are copied unchanged.
+
+    When reading moves past a byte before the approved position, the byte is
+    written with ``write``.  Bytes after that position stay in memory and can
+    be read again.  They may only be a member's headers, up to the budget.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[bytes | memoryview], None],
+        budget: Budget,
+    ) -> None:
+        """Begin at position 0 with nothing approved.
+
+        ``read`` returns at most as many bytes as requested, none at the end.
+        """
+        super().__init__()
+        self._source = read
+        self._write = write
+        self._budget = budget
+        self._buffer = bytearray()
+        self._base = 0  # the position of the buffer's first byte
+        self._position = 0
+        self.approved = 0
+        self.exhausted = False
+
+    def approve(self, position: int) -> None:
+        """Approve all bytes before a position, which must be after the last.
+
+        :raises tarfile.ReadError: it is not: a header has a wrong size
+        """
+        if position <= self.approved:
+            raise tarfile.ReadError("a member ends before it begins")
+        self.approved = position
+
+    def tell(self) -> int:
+        """Return the position the next byte will be read from."""
+        return self._position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position whose bytes have not been written yet.
+
+        :raises tarfile.ReadError: they have been written
+        """
+        if whence != io.SEEK_SET or position < self._base:
+            raise tarfile.ReadError("a header leads back before itself")
+        self._position = position
+        return position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return size bytes, fewer only at the end.
+
+        :raises tarfile.ReadError: size is negative
+        :raises errors.BadImage: a member's headers would exceed the budget
+        """
+        if size < 0:
+            raise tarfile.ReadError(f"{size} bytes are wanted")
+        end = self._position + size
+        headers = end - self.approved
+        if headers > self._budget.header_bytes:
+            raise self._budget.refusal(
+                "header_bytes",
+                "The archive's headers are too long",
+                f"Those of the member at byte {self.approved} have at least"
+                f" {headers} bytes.",
+            )
+        while self._base + len(self._buffer) < end and self._refill():
+            pass
+        start = self._position - self._base
+        with memoryview(self._buffer) as view:
+            data = bytes(view[start : end - self._base])
+        self._position += len(data)
+        return data
+
+    def finish(self) -> Iterator[bytes]:
+        """Write the approved bytes; yield the rest, which is not written."""
+        self.seek(self.approved)
+        self._pass_on()
+        yield bytes(self._buffer)
+        while chunk := self._source(CHUNK):
+            yield chunk
+
+    def _refill(self) -> bool:
+        self._pass_on()
+        chunk = self._source(CHUNK)
+        self._buffer += chunk
+        self.exhausted = not chunk
+        return bool(chunk)
+
+    def _pass_on(self) -> None:
+        cut = min(
+            min(self.approved, self._position) - self._base, len(self._buffer)
+        )
+        if cut > 0:
+            with memoryview(self._buffer) as view:
+                self._write(view[:cut])
+            del self._buffer[:cut]
+            self._base += cut

@@ -1,0 +1,489 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The incus command: a method for each verb, facts in and facts out.
+
+No policy lives here: nothing is retried, waited for or guessed.  Failures are
+raised as the kinds of errors.py; what they mean is the caller's to decide.
+"""
+
+import itertools
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from incus_testbed import errors
+from incus_testbed.incus import location, messages, records
+from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.records import Image, InstanceRecord
+from incus_testbed.incus.transport import Query, Socket, Transport
+from incus_testbed.process import programs
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a request to the daemon may take where nothing is moved.
+REQUEST_LIMIT = 60.0
+#: Seconds for what moves or unpacks an image.
+IMAGE_LIMIT = 1800.0
+#: Seconds for starting, stopping or removing an instance.
+INSTANCE_LIMIT = 300.0
+
+
+class Incus:
+    """The incus command, aimed at one project of one server."""
+
+    def __init__(
+        self, *, project: str | None = None, remote: str | None = None
+    ) -> None:
+        """Aim at a project and remote; None is what the user has chosen."""
+        self.project = project
+        self.remote = remote.rstrip(":") if remote else None
+
+    def target(self, name: str = "") -> str:
+        """Return how the command line names an object of this server."""
+        return f"{self.remote}:{name}" if self.remote else name
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line of an incus command for this project.
+
+        The query command knows no project and refuses the option.
+        """
+        aimed = self.project and words[0] != "query"
+        project = [f"--project={self.project}"] if aimed else []
+        return ["incus", *project, *words]
+
+    def run(
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        timeout: float = REQUEST_LIMIT,
+    ) -> bytes:
+        """Run an incus command and return its standard output.
+
+        :raises errors.TestbedError: the kind that its message stands for
+        """
+        argv = self.argv(*words)
+        completed = programs.run(argv, stdin=stdin, timeout=timeout)
+        if completed.status != 0:
+            raise messages.error(["incus", *words], completed)
+        return completed.stdout
+
+    def get(self, path: str, *, recursion: int = 0) -> Any:
+        """Return what the server answers to GET, as Transport.get() does.
+
+        :raises errors.TestbedError: it refuses, or does not answer
+        """
+        where: Transport
+        if local := self._endpoint():
+            where = Socket(local.socket, local.project, REQUEST_LIMIT)
+        else:
+            choice = self.choice()
+            where = Query(self.run, choice.remote, choice.project)
+        return where.get(path, recursion=recursion)
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        # Of some lists that are empty, Incus says null.
+        return self.get(path, recursion=1) or []
+
+    def _targets(self) -> list[str]:
+        return [self.target()] if self.remote else []
+
+    # -- server, projects, network, storage, profiles
+
+    def server(self) -> dict[str, Any]:
+        """Return what the server says of itself: GET /1.0."""
+        server: dict[str, Any] = self.get("")
+        return server
+
+    def resources(self) -> dict[str, Any]:
+        """Return what the server's machine has: GET /1.0/resources."""
+        resources: dict[str, Any] = self.get("resources")
+        return resources
+
+    def metrics(self) -> str:
+        """Return what all instances use, in Prometheus' text format."""
+        return self.run("query", self.target("/1.0/metrics")).decode()
+
+    def choice(self) -> location.Choice:
+        """Return the remote and project that this is aimed at now.
+
+        What was not given to this client is the user's choice, which the user
+        may change at any time.
+        """
+        return location.choose(
+            programs.environment(), remote=self.remote, project=self.project
+        )
+
+    def current_project(self) -> str:
+        """Return the name of the project that this is aimed at."""
+        return self.choice().project
+
+    def projects(self) -> list[str]:
+        """Return the names of the projects that this user may see."""
+        return [project["name"] for project in self._list("projects")]
+
+    def project_config(self) -> dict[str, str]:
+        """Return the configuration of the project that this is aimed at.
+
+        :raises errors.NotFound: there is no such project
+        """
+        config: dict[str, str] = self.get(
+            f"projects/{quoted(self.current_project())}"
+        )["config"]
+        return config
+
+    def networks(self) -> list[dict[str, Any]]:
+        """Return the networks, managed or not."""
+        networks: list[dict[str, Any]] = self._list("networks")
+        return networks
+
+    def pools(self) -> list[dict[str, Any]]:
+        """Return the storage pools."""
+        pools: list[dict[str, Any]] = self._list("storage-pools")
+        return pools
+
+    def pool_space(self, name: str) -> tuple[int, int] | None:
+        """Return how many bytes a storage pool has, and how many are free.
+
+        None if it has no limit.
+
+        :raises errors.NotFound: there is none of that name
+        :raises errors.CommandFailed: that depends on the cluster's member
+        """
+        space = self.get(f"storage-pools/{quoted(name)}/resources")["space"]
+        total = space.get("total")
+        return (total, total - space["used"]) if total else None
+
+    def profile(self, name: str) -> dict[str, Any]:
+        """Return a profile's config, devices and description.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        try:
+            profile: dict[str, Any] = self.get(f"profiles/{quoted(name)}")
+        except errors.NotFound:
+            raise errors.NotFound(f"There is no profile {name}") from None
+        return profile
+
+    # -- images
+
+    def images(self) -> list[Image]:
+        """Return all images of the project."""
+        found = self._list("images")
+        return [records.image(record) for record in found]
+
+    def image(self, name: str) -> Image:
+        """Return the image that an alias or a fingerprint stands for.
+
+        :raises errors.NotFound: there is none
+        """
+        word = quoted(name)
+        try:
+            word = self.get(f"images/aliases/{word}")["target"]
+        except errors.NotFound:
+            log.debug("%s is not an alias", name)
+        return records.image(self.get(f"images/{word}"))
+
+    def import_image(self, metadata: str, rootfs: str) -> str:
+        """Import a split image from two files; return its fingerprint.
+
+        :raises errors.AlreadyExists: an image of this very content is there
+        """
+        said = self.run(
+            "image",
+            "import",
+            metadata,
+            rootfs,
+            *self._targets(),
+            timeout=IMAGE_LIMIT,
+        ).decode()
+        fingerprint = re.search(r"[0-9a-f]{64}", said)
+        if not fingerprint:
+            raise errors.CommandFailed(
+                "incus imported an image but did not name it", details=said
+            )
+        return fingerprint[0]
+
+    def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
+        """Have launches of this image use these profiles by default.
+
+        Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
+        are a setting of the imported image.
+        """
+        document = {
+            "properties": dict(image.properties),
+            "profiles": list(profiles),
+        }
+        self.run(
+            "image",
+            "edit",
+            self.target(image.fingerprint),
+            stdin=json.dumps(document).encode(),
+        )
+
+    def unset_image_property(self, fingerprint: str, key: str) -> None:
+        """Remove a property of an image, if it has it."""
+        self.run("image", "unset-property", self.target(fingerprint), key)
+
+    def create_alias(
+        self, alias: str, fingerprint: str, *, description: str = ""
+    ) -> None:
+        """Give an image a name.
+
+        :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
+        """
+        self.run(
+            *("image", "alias", "create"),
+            self.target(alias),
+            fingerprint,
+            f"--description={description}",
+        )
+
+    def delete_alias(self, alias: str) -> None:
+        """Take a name away; the image stays.
+
+        :raises errors.NotFound: there is no such name
+        """
+        self.run("image", "alias", "delete", self.target(alias))
+
+    def delete_image(self, fingerprint: str) -> None:
+        """Remove an image with all its names.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run(
+            "image",
+            "delete",
+            self.target(fingerprint),
+            timeout=INSTANCE_LIMIT,
+        )
+
+    # -- instances
+
+    def instances(self) -> list[InstanceRecord]:
+        """Return all instances of the project."""
+        found = self._list("instances")
+        return [records.instance(record) for record in found]
+
+    def instance(self, name: str) -> InstanceRecord:
+        """Return one instance.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        return records.instance(self.get(f"instances/{quoted(name)}"))
+
+    def busy_instances(self) -> set[str]:
+        """Return the names of what Incus is starting, stopping, removing."""
+        by_status = self.get("operations", recursion=1) or {}
+        return records.at_work_on(itertools.chain(*by_status.values()))
+
+    def launch(
+        self,
+        image: str,
+        name: str,
+        *,
+        config: Mapping[str, str],
+        ephemeral: bool,
+        devices: Mapping[str, Mapping[str, str]] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Create and start an instance; ``arguments`` go to incus launch.
+
+        ``devices`` are had beside those of profiles.
+
+        :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
+        """
+        settings = [f"--config={key}={value}" for key, value in config.items()]
+        self.run(
+            "launch",
+            self.target(image),
+            self.target(name),
+            *settings,
+            *(["--ephemeral"] if ephemeral else []),
+            *arguments,
+            stdin=_instance_document(devices),
+            timeout=IMAGE_LIMIT,
+        )
+
+    def start(self, name: str) -> None:
+        """Start a stopped instance."""
+        self.run("start", self.target(name), timeout=INSTANCE_LIMIT)
+
+    def stop(self, name: str, *, grace: float) -> None:
+        """Ask an instance to shut down and give it ``grace`` seconds.
+
+        :raises errors.NotRunning: it is stopped already
+        :raises errors.CommandFailed: it is still running after that time
+        """
+        self.run(
+            "stop",
+            self.target(name),
+            f"--timeout={grace:.0f}",
+            timeout=INSTANCE_LIMIT,
+        )
+
+    def kill(self, name: str) -> None:
+        """Stop an instance without asking it."""
+        self.run("stop", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+
+    def delete(self, name: str) -> None:
+        """Remove an instance, running or not.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run(*self._removal(name), timeout=INSTANCE_LIMIT)
+
+    def removal_argv(self, name: str) -> list[str]:
+        """Return the command line that does what delete() does."""
+        return self.argv(*self._removal(name))
+
+    def _removal(self, name: str) -> list[str]:
+        return ["delete", self.target(name), "--force"]
+
+    def console_log(self, name: str) -> str:
+        """Return what a running instance wrote to its console."""
+        return self.run("console", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
+
+    def start_log(self, name: str) -> str:
+        """Return the log of an instance's last start, from the host's side."""
+        return self.run("info", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
+
+    # -- inside an instance
+
+    def exec_argv(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        program: Sequence[str] = (),
+        first: int | None = None,
+    ) -> list[str]:
+        """Return the command line that runs a command in an instance.
+
+        It is the caller's to run: its standard streams and exit status are
+        the command's.  The command starts as root, in /root.  Where the
+        command could not be run the status is OWN_FAILURE; except on a server
+        that is not on this machine and for interactive commands: those are
+        left to incus exec, which has 1, and may lose a short command's output.
+
+        ``program`` gets the words of a session, or all of incus exec, and runs
+        that in its own way.  ``first``, a descriptor that the process has to
+        inherit, is read before its input; only where is_local().
+        """
+        terminal = "--force-interactive" if interactive else "-T"
+        local = None if interactive else self._endpoint()
+        if local:
+            return local.exec_argv(name, command, program=program, first=first)
+        return [
+            *program,
+            *self.argv("exec", self.target(name), terminal, "--", *command),
+        ]
+
+    def is_local(self) -> bool:
+        """Tell whether the server's socket is on this machine."""
+        return self._endpoint() is not None
+
+    def execute(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+    ) -> programs.Completed:
+        """Run a command in an instance, to its end.
+
+        :raises errors.TestbedError: it could not be run; the kind that the
+            daemon's message stands for
+        :raises errors.TimedOut: it took more than ``timeout`` seconds
+        """
+        if local := self._endpoint():
+            log.debug("in %s: %s", name, programs.shown(command))
+            return Socket(local.socket, local.project, REQUEST_LIMIT).execute(
+                name, command, stdin=stdin, timeout=timeout
+            )
+        argv = self.exec_argv(name, command)
+        completed = programs.run(argv, stdin=stdin, timeout=timeout)
+        if messages.is_own_failure(completed):
+            raise messages.error(["incus", "exec", name], completed)
+        return completed
+
+    def _endpoint(self) -> location.Endpoint | None:
+        return location.find(
+            programs.environment(), remote=self.remote, project=self.project
+        )
+
+    def push(
+        self,
+        name: str,
+        source: str,
+        target: str,
+        *,
+        uid: int,
+        gid: int,
+        mode: int | None = None,
+    ) -> None:
+        """Copy a file into an instance.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        options = [f"--uid={uid}", f"--gid={gid}"]
+        if mode is not None:
+            # Of more than three digits it takes those for decimal that do
+            # not begin with a 0.
+            options.append(f"--mode=0{mode:o}")
+        self.run(
+            "file",
+            "push",
+            "--quiet",
+            *options,
+            "--",
+            source,
+            self.target(f"{name}{target}"),
+            timeout=IMAGE_LIMIT,
+        )
+
+    def pull(
+        self, name: str, source: str, target: str, *, largest: int
+    ) -> None:
+        """Copy a file of at most ``largest`` bytes out of an instance.
+
+        Of one that is larger, so much is at the target when this raises.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        words = (
+            "file",
+            "pull",
+            "--quiet",
+            "--",
+            self.target(f"{name}{source}"),
+            target,
+        )
+        # The kernel holds it back: Incus has no limit, and what the guest
+        # says of the file's size is what it likes.
+        limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]
+        completed = programs.run(limited, timeout=IMAGE_LIMIT)
+        if completed.status != 0:
+            raise messages.error(["incus", *words], completed)
+
+
+def _instance_document(
+    devices: Mapping[str, Mapping[str, str]] | None,
+) -> bytes:
+    """Return what incus launch reads: it has no option for a new device.
+
+    It reads YAML, which JSON is a part of, and quicker to have here.
+    """
+    if not devices:
+        return b""
+    return json.dumps(
+        {"devices": {name: dict(devices[name]) for name in devices}}
+    ).encode()

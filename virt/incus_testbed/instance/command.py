@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs inside an instance: commands with subprocess.run's semantics."""
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.messages import OWN_FAILURE
+from incus_testbed.instance import answer, scripts
+from incus_testbed.instance.files import GuestFiles
+from incus_testbed.process import programs
+
+log = logging.getLogger(__name__)
+
+#: A word of a command line, as subprocess takes it.
+Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+#: Seconds for a small script of our own in a guest.
+SCRIPT_LIMIT = 60.0
+#: Seconds for making a user, which may install passwd.
+_USER_LIMIT = 300.0
+#: Times that a script is run until its answer has come.
+_ATTEMPTS = 5
+#: Where relative working directories begin (Debusine 0.16).
+_RELATIVE_TO = "/root"
+#: Seconds that what came of an interrupted command has to be ended in.
+_KILL_LIMIT = 15.0
+#: Options of subprocess.run about the process itself, which is a guest's here.
+_FOREIGN = frozenset(
+    {
+        "executable",
+        "extra_groups",
+        "group",
+        "pass_fds",
+        "preexec_fn",
+        "process_group",
+        "shell",
+        "umask",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The system inside an instance; ``vm``: a virtual machine's."""
+
+    incus: Incus
+    name: str
+    vm: bool = False
+
+    @property
+    def files(self) -> GuestFiles:
+        """Its files."""
+        return GuestFiles(self)
+
+    def execute(
+        self, command: Sequence[str], *, timeout: float, stdin: bytes = b""
+    ) -> programs.Completed:
+        """Run a command without a login; raises what Incus.execute() does."""
+        return self.incus.execute(
+            self.name, command, timeout=timeout, stdin=stdin
+        )
+
+    def ask(
+        self,
+        question: str,
+        *arguments: str,
+        then: str | None = None,
+        limit: float = SCRIPT_LIMIT,
+    ) -> dict[str, str]:
+        """Run a script of the overlay; return its answers and status.
+
+        ``then`` is another that is asked in the same go.  They may run several
+        times: incus exec can lose what a short script says.
+
+        :raises errors.NotRunning: the instance is not running
+        :raises errors.TimedOut: it took more than ``limit`` seconds
+        """
+        command = scripts.question(question, *arguments, then=then)
+        for _ in range(_ATTEMPTS):
+            completed = self.execute(command, timeout=limit)
+            output = completed.stdout.decode(errors="replace")
+            if scripts.is_whole(output):
+                break
+            log.debug("%s has not answered %s in full", self.name, question)
+            if completed.status:  # something ended it: no use to ask that again
+                break
+        return {**scripts.answers(output), "status": str(completed.status)}
+
+    def make_user(self, name: str) -> int:
+        """Return a user's uid, after making one with a home if need be.
+
+        :raises errors.CommandFailed: that can't be done
+        """
+        uid = self.ask("make-user.sh", name, limit=_USER_LIMIT).get("uid")
+        if not uid:
+            raise errors.CommandFailed(
+                f"The user {name} can't be made in {self.name}"
+            )
+        return answer.number(uid, answer.LARGEST_UID, f"the uid of {name}")
+
+    def exec_argv(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        program: Sequence[str] = (),
+    ) -> list[str]:
+        """Return the host's command line that runs a command in the guest.
+
+        The command runs as root in /root, with the environment of a login as
+        in run().  Its exit status comes through, death by signal N as 128 + N.
+        See Incus.exec_argv() for the status where it could not be run, and
+        for ``program``.
+        """
+        wrapped = scripts.for_autopkgtest(
+            scripts.logged_in("exec.pl", *command)
+        )
+        if self.vm and not interactive:
+            wrapped = scripts.relayed(wrapped)
+        return self.incus.exec_argv(
+            self.name, wrapped, interactive=interactive, program=program
+        )
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest; ``options`` are subprocess.run's."""
+        return programs.call(
+            self.exec_argv(command, interactive=interactive), **options
+        )
+
+    def run(
+        self,
+        command: Sequence[Word],
+        *,
+        user: str = "root",
+        cwd: Word | None = None,
+        env: Mapping[str, Word] | None = None,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run a command in the guest as subprocess.run does on a host.
+
+        See GuestCommand, whose ``run`` says what is raised.
+        """
+        return GuestCommand(
+            guest=self, words=command, user=user, cwd=cwd, env=env
+        ).run(**options)
+
+    def leave_settings(self, key: str, settings: bytes) -> None:
+        """Keep variables for the next command or shell of this key."""
+        self.execute(
+            scripts.command("settings.sh", key),
+            stdin=settings,
+            timeout=SCRIPT_LIMIT,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestCommand:
+    """What to run in which guest, as whom, where and with which environment.
+
+    ``cwd`` is the guest's, relative to /root; None is the user's home.
+    ``env`` adds to what a login of the user has; its values are on no command
+    line and in no log.
+    """
+
+    guest: Guest
+    words: Sequence[Word]
+    user: str = "root"
+    cwd: Word | None = None
+    env: Mapping[str, Word] | None = None
+
+    def run(
+        self,
+        *,
+        input: Any = None,  # noqa: A002 - subprocess.run's name
+        capture_output: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run it to its end; the arguments are subprocess.run's.
+
+        However this is left before the command's end, by ``timeout`` or an
+        interruption, nothing that came of the command remains in the guest.
+
+        :raises OSError: the command, or ``cwd``, cannot be used by that user
+        :raises KeyError: the guest has no such user
+        :raises errors.NotRunning: the guest is not running, or went down
+        :raises subprocess.TimeoutExpired: it took more than ``timeout`` seconds
+        :raises subprocess.CalledProcessError: ``check``, and it failed
+        :raises ValueError: a word is not UTF-8, or holds a NUL
+        """
+        if foreign := sorted(_FOREIGN & options.keys()):
+            raise TypeError(f"no such option for a guest: {foreign[0]}")
+        if capture_output:
+            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if input is not None:
+            if options.get("stdin") is not None:
+                raise ValueError("give a command stdin or input, not both")
+            options["stdin"] = subprocess.PIPE
+        key = secrets.token_hex(8)
+        streams = 1 if _is_one_place(options) else 2
+        settings = self._settings()
+        command = self._command(key, streams, len(settings))
+        try:
+            with self._handed_over(key, settings) as first:
+                done = programs.interact(
+                    self.guest.incus.exec_argv(
+                        self.guest.name, command, first=first
+                    ),
+                    input=input,
+                    timeout=timeout,
+                    grace=_KILL_LIMIT,
+                    pass_fds=() if first is None else (first,),
+                    **options,
+                )
+        except subprocess.TimeoutExpired as expired:
+            raise subprocess.TimeoutExpired(
+                self.words, expired.timeout, expired.output, expired.stderr
+            ) from None
+        status = done.returncode
+        if status == OWN_FAILURE or status < 0:
+            status = self._status(key)
+        result = subprocess.CompletedProcess(
+            self.words, status, done.stdout, done.stderr
+        )
+        if check:
+            result.check_returncode()
+        return result
+
+    def _settings(self) -> bytes:
+        env = self.env or {}
+        if env:
+            log.debug("with %s", ", ".join(map(os.fsdecode, env)))
+        return "".join(
+            f"{os.fsdecode(name)}={os.fsdecode(env[name])}\0" for name in env
+        ).encode()
+
+    @contextlib.contextmanager
+    def _handed_over(self, key: str, settings: bytes) -> Iterator[int | None]:
+        """Have run.pl get the variables; yield what has them, if that has to.
+
+        Incus' own ways for them are command lines, the daemon's too: it starts
+        a process for each command, with the request's environment as words.
+        incus exec has no place for them before the input: they get there in a
+        command of their own.
+        """
+        if not settings:
+            yield None
+        elif not self.guest.incus.is_local():
+            self.guest.leave_settings(key, settings)
+            yield None
+        else:
+            with os.fdopen(os.memfd_create("settings"), "wb") as file:
+                file.write(settings)
+                file.flush()
+                file.seek(0)
+                yield file.fileno()
+
+    def _command(self, key: str, streams: int, size: int) -> list[str]:
+        cwd = ""
+        if self.cwd is not None:
+            cwd = str(PurePosixPath(_RELATIVE_TO, os.fsdecode(self.cwd)))
+        words = [*map(os.fsdecode, self.words)]
+        for word in words:
+            word.encode()  # Incus can pass on UTF-8 only
+        command = scripts.logged_in(
+            "run.pl", key, self.user, cwd, str(streams), str(size), *words
+        )
+        return scripts.relayed(command) if self.guest.vm else command
+
+    def _status(self, key: str) -> int:
+        """Return the status that subprocess would, once more is known.
+
+        The session's exit status is all that travels with the command.
+        """
+        kind, _, number = self._outcome(key).partition(" ")
+        match kind:
+            case "exit":
+                return answer.number(
+                    number, answer.LARGEST_STATUS, "an exit status"
+                )
+            case "signal":
+                return -answer.number(number, answer.LARGEST_SIGNAL, "a signal")
+            case "user":
+                raise KeyError(f"User not found in instance: {self.user}")
+            case "cwd":
+                raise _os_error(number, self.cwd or "~")
+            case "command":
+                raise _os_error(number, self.words[0])
+        raise errors.CommandFailed(
+            f"How '{os.fsdecode(self.words[0])}' ended in {self.guest.name} is"
+            " not known",
+            details="The guest restarted, or the connection to it was lost.",
+        )
+
+    def _outcome(self, key: str) -> str:
+        """Return what the guest knows of the end, and have it forget that.
+
+        Two steps, because an answer that was lost is asked for again.
+        """
+        try:
+            said = self.guest.ask("outcome.sh", key)
+        except errors.NotFound as error:
+            raise errors.NotRunning(
+                f"{self.guest.name} is gone", details=error.brief
+            ) from error
+        if "outcome" in said:
+            with contextlib.suppress(errors.TestbedError):
+                self.guest.ask("outcome.sh", key, "forget")
+        return said.get("outcome", "")
+
+
+def _is_one_place(options: Mapping[str, Any]) -> bool:
+    """Tell whether output and errors go to one place.
+
+    There they would arrive by two ways, and in no order.
+    """
+    output, errors_ = options.get("stdout"), options.get("stderr")
+    if errors_ == subprocess.STDOUT:
+        return True
+    if subprocess.PIPE in {output, errors_}:
+        return False
+    places = [_place(output, 1), _place(errors_, 2)]
+    return places[0] is not None and places[0] == places[1]
+
+
+def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
+    """Return device and inode of an output stream; None for none."""
+    if stream == subprocess.DEVNULL:
+        return None
+    descriptor = stream
+    if stream is None:
+        descriptor = inherited
+    elif not isinstance(stream, int):
+        descriptor = stream.fileno()
+    try:
+        status = os.fstat(descriptor)
+    except OSError:  # closed: subprocess will say so
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _os_error(said: str, name: Word) -> OSError:
+    number = answer.number(said, answer.LARGEST_ERRNO, "an errno") or errno.EIO
+    return OSError(number, os.strerror(number), os.fsdecode(name))

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away instances: made, owned, used and removed without a trace."""
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import readiness
+from incus_testbed.instance.command import Guest
+from incus_testbed.instance.plan import Plan
+from incus_testbed.ownership.owner import Owner
+
+log = logging.getLogger(__name__)
+
+#: Keys of an instance's configuration that say whose it is, since when and
+#: what for.  Garbage collection reads the first and nothing else.
+OWNER_KEY = "user.incus-testbed.owner"
+CREATED_KEY = "user.incus-testbed.created"
+PURPOSE_KEY = "user.incus-testbed.purpose"
+#: Tells one launch from all others, this process's own too.
+_LAUNCH_KEY = "user.incus-testbed.launch"
+
+#: /dev/incus tells a guest the name of its host, and the instance's user.*
+#: keys.  Arguments of a launch come later, and win.
+_CLOSED = {"security.guestapi": "false"}
+
+#: Seconds between asking an instance to stop and killing it (SPEC.md).
+STOP_GRACE = 30.0
+_NAME_TRIES = 10
+#: Looks, a tenth of a second apart, for what a killed client left behind.
+_LATE_TRIES = 5
+#: Seconds for an instance that is going by itself to be gone.
+_REMOVAL_LIMIT = 30.0
+
+
+class Instance:
+    """One instance; as a context manager, removed on the way out."""
+
+    def __init__(
+        self, incus: Incus, name: str, *, machine: bool = False
+    ) -> None:
+        """Stand for an instance that exists; ``machine``: a virtual one."""
+        self._incus = incus
+        #: What is inside: commands, questions, files.
+        self.guest = Guest(incus, name, machine)
+
+    @property
+    def name(self) -> str:
+        """The instance's name, which is also its host name."""
+        return self.guest.name
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it is a virtual machine, with a kernel of its own."""
+        return self.guest.vm
+
+    @classmethod
+    def launch(
+        cls,
+        incus: Incus,
+        image: str,
+        *,
+        purpose: str,
+        name: str | None = None,
+        ephemeral: bool = True,
+        arguments: Sequence[str] = (),
+    ) -> Self:
+        """Create and start an instance of an image, owned by this process.
+
+        The image decides whether it is a container or a virtual machine.
+        Without ``name`` a random one is tried until one is free.  A launch
+        that fails or is interrupted leaves nothing behind.
+
+        :raises errors.NotFound: there is no such image
+        :raises errors.AlreadyExists: the given name is taken
+        """
+        plan = Plan.of(incus, image, arguments)
+        config = {
+            **_CLOSED,
+            **plan.config,
+            OWNER_KEY: str(Owner.current()),
+            CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
+            PURPOSE_KEY: purpose,
+            _LAUNCH_KEY: secrets.token_hex(8),
+        }
+        for _ in range(_NAME_TRIES):
+            instance = cls(incus, name or _random_name(), machine=plan.machine)
+            try:
+                incus.launch(
+                    image,
+                    instance.name,
+                    config=config,
+                    ephemeral=ephemeral,
+                    devices=plan.devices,
+                    arguments=arguments,
+                )
+            except errors.TestbedError as error:
+                # Whatever it says: it may be about the start of an instance
+                # that was made.
+                made = instance._discard(config[_LAUNCH_KEY], error)
+                if made or name or not isinstance(error, errors.AlreadyExists):
+                    raise
+            except BaseException:
+                instance._discard(config[_LAUNCH_KEY])
+                raise
+            else:
+                return instance
+        raise errors.AlreadyExists(
+            f"{_NAME_TRIES} random instance names were all taken"
+        )
+
+    def __enter__(self) -> Self:
+        """Return the instance."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the instance."""
+        self.delete()
+
+    def wait_ready(self, timeout: float | None = None) -> readiness.Readiness:
+        """Wait, inside the guest, until it has booted and has a network.
+
+        Without ``timeout`` it has the seconds that readiness.limit() says.
+
+        :raises errors.BootFailed: it has not after that time, or stopped;
+            details hold what its console said
+        """
+        return readiness.wait_ready(self.guest, self._limit(timeout))
+
+    def probe(self) -> dict[str, str]:
+        """Return what readiness.probe() does: shell, boot id, a user."""
+        return readiness.probe(self.guest)
+
+    def start(self) -> None:
+        """Start a stopped instance and wait until it is ready."""
+        self._incus.start(self.name)
+        self.wait_ready()
+
+    def restart(self) -> None:
+        """Reboot the guest and wait until it is ready again."""
+        old = self.probe()["boot"]
+        self.reboot()
+        self.wait_reboot(old)
+
+    def reboot(self) -> None:
+        """Have the guest reboot, without waiting for it.
+
+        :raises errors.NotRunning: it is not running
+        """
+        readiness.reboot(self.guest)
+
+    def wait_reboot(self, old: str, timeout: float | None = None) -> None:
+        """Wait until the guest has left a boot and is ready in the next.
+
+        :raises errors.BootFailed: it still runs that boot, or none, after
+            ``timeout`` seconds, as in wait_ready()
+        """
+        readiness.wait_reboot(self.guest, old, self._limit(timeout))
+
+    def _limit(self, timeout: float | None) -> float:
+        return timeout or readiness.limit(machine=self.guest.vm)
+
+    def evidence(self) -> str:
+        """Return the end of what the guest wrote to its console."""
+        return readiness.evidence(self.guest)
+
+    def stop(self, grace: float = STOP_GRACE) -> None:
+        """Ask the guest to shut down; kill it after ``grace`` seconds.
+
+        One that is down, or even gone, is no error.
+        """
+        try:
+            self._incus.stop(self.name, grace=grace)
+        except (errors.NotRunning, errors.NotFound):
+            return
+        except errors.TestbedError as error:
+            log.info(
+                "%s does not stop (%s): killing it", self.name, error.brief
+            )
+            try:
+                self._incus.kill(self.name)
+            except (errors.NotRunning, errors.NotFound):
+                return
+
+    def delete(self) -> None:
+        """Remove the instance; no error where it is gone already."""
+        deadline = time.monotonic() + _REMOVAL_LIMIT
+        while True:
+            try:
+                self._incus.delete(self.name)
+            except errors.NotFound:
+                return
+            except (
+                errors.Busy,
+                errors.NotRunning,
+                errors.CommandFailed,
+            ) as error:
+                # An ephemeral instance that stops, by itself or for somebody
+                # else, is being removed by Incus at this very moment.
+                log.debug("%s is not removed yet: %s", self.name, error)
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.25)
+            else:
+                return
+
+    def _discard(
+        self, launch: str, error: errors.TestbedError | None = None
+    ) -> bool:
+        """Remove what a failed launch left on the server; tell if it did.
+
+        Where the client was killed (no error, or TimedOut) the daemon goes on
+        creating, so that the instance may show up a moment later.  What
+        another launch made under this name is left alone.  The start's log
+        is added to the error.
+        """
+        killed = error is None or isinstance(error, errors.TimedOut)
+        for attempt in range(_LATE_TRIES if killed else 1):
+            try:
+                time.sleep(0.1 if attempt else 0)
+                record = self._incus.instance(self.name)
+                if record.config.get(_LAUNCH_KEY) != launch:
+                    return False
+                if error:
+                    self._add_start_log(error)
+                self.delete()
+            except errors.NotFound:
+                continue
+            except (errors.DaemonDown, errors.Denied):
+                return False  # it was most likely refused to the launch, too
+            except errors.TestbedError as problem:
+                log.warning(
+                    "%s may be left behind (%s); 'incus-testbed gc' removes"
+                    " it once this process has ended",
+                    self.name,
+                    problem.brief,
+                )
+            return True
+        return False
+
+    def _add_start_log(self, error: errors.TestbedError) -> None:
+        """Add why LXC refused, which incus itself keeps in a log."""
+        try:
+            said = self._incus.start_log(self.name)
+        except errors.TestbedError:
+            return
+        reasons = [line for line in said.splitlines() if " ERROR " in line]
+        error.details = "\n".join([error.details, *reasons[:5]]).strip()
+
+
+def _random_name() -> str:
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return "testbed-" + "".join(secrets.choice(alphabet) for _ in range(8))

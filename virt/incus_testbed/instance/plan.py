@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plan the launch of an image: its configuration and devices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from incus_testbed import errors
+from incus_testbed.customise import vm
+from incus_testbed.incus.client import Incus
+
+_MACHINE = "virtual-machine"
+#: The option of incus launch for a virtual machine.  It decides the kind if
+#: the image is on another server, so that we can't look it up.
+_MACHINE_OPTION = "--vm"
+
+#: Incus' own property of images that can get the agent in no other way.
+_CDROM = "requirements.cdrom_agent"
+_AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An instance's configuration and devices.
+
+    ``machine``: it is a virtual machine.  Limits are not here: an admin sets
+    them in the profile (host/profile.py).
+    """
+
+    machine: bool
+    config: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, incus: Incus, image: str, arguments: Sequence[str]) -> Self:
+        """Look the image up; ``arguments`` are for incus launch.
+
+        If the image is not found, incus launch decides what to do: the image
+        may be on another server.
+        """
+        try:
+            found = incus.image(image)
+        except errors.NotFound:
+            return cls(machine=_MACHINE_OPTION in arguments)
+        if found.kind != _MACHINE:
+            return cls(machine=False)
+        cdrom = found.properties.get(_CDROM) == "true"
+        return cls(
+            machine=True,
+            config=vm.configuration(found.properties),
+            devices=_AGENT_DRIVE if cdrom else {},
+        )

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until a guest has booted; if it fails, collect the evidence."""
+
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.firewall import obstruction
+from incus_testbed.instance import answer as instance_answer
+from incus_testbed.instance import scripts
+from incus_testbed.instance.command import SCRIPT_LIMIT, Guest
+
+log = logging.getLogger(__name__)
+
+#: Sets the seconds for a guest to boot, for containers and virtual machines.
+LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
+#: Seconds for a guest to boot, including its network.  A container uses the
+#: kernel of the host; a virtual machine first starts its firmware and kernel.
+_CONTAINER_LIMIT = 120.0
+_MACHINE_LIMIT = 600.0
+
+#: Seconds between two attempts to reach a virtual machine's agent, or this
+#: share of the time so far; and seconds between two log messages about it.
+_AGENT_PAUSE, _AGENT_SHARE = 0.2, 0.05
+_AGENT_NEWS = 30.0
+#: Seconds for the daemon to start a script in a guest, beyond the script's own.
+_MARGIN = 15.0
+_CONSOLE_LINES = 25
+#: What to do about a guest that did not come up.
+_RESOLUTION = (
+    "'incus-testbed doctor' checks whether guests can boot on this machine;"
+    " 'incus launch IMAGE' makes an instance that you can examine."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """A guest after its boot: systemd's state, failed units, network.
+
+    ``user`` is the first normal user in the guest, or empty.
+    """
+
+    state: str
+    failed_units: tuple[str, ...]
+    network: str
+    user: str
+
+
+def limit(*, machine: bool) -> float:
+    """Return the seconds that a container, or virtual machine, has to boot.
+
+    :raises errors.Unsupported: the variable is not a number of seconds
+    """
+    said = os.environ.get(LIMIT_VARIABLE)
+    if not said:
+        return _MACHINE_LIMIT if machine else _CONTAINER_LIMIT
+    if not said.isdecimal() or not int(said):
+        raise errors.Unsupported(
+            f"{LIMIT_VARIABLE}={said} is not a number of seconds"
+        )
+    return float(said)
+
+
+def wait_ready(guest: Guest, timeout: float) -> Readiness:
+    """Wait until a guest has booted and has a network.
+
+    :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
+        stopped; details hold the end of its console
+    """
+    try:
+        answer = _ask_when_up(guest, timeout)
+    except errors.AgentDown as error:
+        why = f"its agent has not answered for {timeout:.0f} s"
+        raise _failure(guest, why) from error
+    except errors.TestbedError as error:
+        raise _failure(guest, error.brief, error.details) from error
+    readiness = Readiness(
+        state=instance_answer.state(answer.get("state", "")),
+        failed_units=instance_answer.units(answer.get("failed", "")),
+        network=instance_answer.state(answer.get("network", "")),
+        user=instance_answer.user(answer.get("user", "")),
+    )
+    if answer["status"] != "0":
+        why = (
+            f"its state is {readiness.state!r} and its network"
+            f" {readiness.network!r}, after {timeout:.0f} s at most"
+        )
+        resolution = _RESOLUTION
+        if readiness.network == "offline":
+            resolution = f"{_firewalls(guest)}{resolution}"
+        raise _failure(guest, why, resolution=resolution)
+    if readiness.failed_units:
+        log.warning(
+            "%s is %s: failed units: %s",
+            guest.name,
+            readiness.state,
+            " ".join(readiness.failed_units),
+        )
+    if readiness.network == "nameless":
+        log.warning(
+            "%s can't resolve names: nothing in its image configures a name"
+            " server. Add systemd-resolved to the image, or import it with"
+            " 'incus-testbed import'",
+            guest.name,
+        )
+    return readiness
+
+
+def _ask_when_up(guest: Guest, timeout: float) -> dict[str, str]:
+    """Ask a guest whether it is ready, as soon as it can answer.
+
+    :raises errors.AgentDown: a virtual machine's agent has not answered in time
+    """
+    began = news = time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        left = max(timeout - waited, 1)
+        try:
+            return guest.ask(
+                "wait-ready.sh",
+                f"{left:.0f}",
+                then="probe.sh",
+                limit=left + _MARGIN,
+            )
+        except errors.AgentDown:
+            if waited > timeout:
+                raise
+        if time.monotonic() - news > _AGENT_NEWS:
+            news = time.monotonic()
+            log.info(
+                "%s: the agent has not answered for %.0f s", guest.name, waited
+            )
+        time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE))
+
+
+def probe(guest: Guest) -> dict[str, str]:
+    """Return a guest's shell, boot id and first normal user.
+
+    :raises errors.NotRunning: it is not running, or went down meanwhile
+    :raises errors.CommandFailed: its answer makes no sense
+    """
+    answer = guest.ask("probe.sh")
+    if not {"shell", "boot", "user"} <= answer.keys():
+        raise errors.NotRunning(
+            f"{guest.name} went away while it was asked about itself",
+            details=evidence(guest),
+        )
+    boot_id = instance_answer.boot(answer["boot"])
+    if not boot_id:
+        raise errors.CommandFailed(
+            f"{guest.name} gave no boot id when it was asked for it"
+        )
+    return {
+        "shell": instance_answer.shell(answer["shell"]),
+        "boot": boot_id,
+        "user": instance_answer.user(answer["user"]),
+    }
+
+
+def reboot(guest: Guest) -> None:
+    """Ask a guest's init to reboot, without waiting for it.
+
+    :raises errors.NotRunning: the instance is not running
+    """
+    guest.execute(scripts.command("reboot.sh"), timeout=SCRIPT_LIMIT)
+
+
+def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
+    """Wait until a guest has left the boot ``old`` and is ready in the next.
+
+    :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
+        no longer exists
+    """
+    began = time.monotonic()
+    while (left := began + timeout - time.monotonic()) > 0:
+        # In the old boot, the script sleeps until the guest shuts down, which
+        # ends the script.  So there is no need to poll.
+        try:
+            answer = guest.ask(
+                "wait-reboot.sh",
+                old,
+                f"{left:.0f}",
+                limit=left + _MARGIN,
+            )
+        except errors.NotFound as error:
+            raise errors.BootFailed(
+                f"{guest.name} no longer exists: it was powered off, not"
+                " rebooted"
+            ) from error
+        except errors.TestbedError as error:
+            log.debug("%s is between two boots: %s", guest.name, error.brief)
+            answer = {}
+            if isinstance(error, errors.AgentDown):
+                time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
+        if (instance_answer.boot(answer.get("boot", "")) or old) != old:
+            wait_ready(guest, max(left, 1))
+            return
+        time.sleep(0.05)
+    raise _failure(guest, f"it did not reboot within {timeout:.0f} s")
+
+
+def evidence(guest: Guest) -> str:
+    """Return what a guest wrote to its console, and what it reports now."""
+    parts = [_console(guest)]
+    with contextlib.suppress(errors.TestbedError):
+        answer = guest.execute(
+            scripts.command("evidence.sh"), timeout=SCRIPT_LIMIT
+        )
+        parts.append(answer.stdout.decode(errors="replace").strip())
+    return "\n".join(filter(None, parts))
+
+
+def _console(guest: Guest) -> str:
+    """Return the end of what a guest wrote to its console."""
+    try:
+        lines = guest.incus.console_log(guest.name).splitlines()
+    except errors.TestbedError as error:
+        return f"(no console log: {error.brief})"
+    shown = [line.rstrip() for line in lines if line.strip()]
+    return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
+
+
+def _firewalls(guest: Guest) -> str:
+    """Return the firewalls that block a guest's DHCP, and how to open them.
+
+    That is a line for each firewall and command.  It is empty if no firewall
+    is known to block DHCP.
+    """
+    if not guest.incus.is_local():
+        return ""
+    try:
+        networks = guest.incus.instance(guest.name).networks
+    except errors.TestbedError:
+        return ""
+    lines = [
+        line
+        for bridge in networks
+        if obstruction.is_bridge(bridge)
+        for found in obstruction.find(bridge)
+        if found.hides_dhcp
+        for line in (
+            f"The most likely cause: {found.detail}. Run as root:",
+            *found.remedy,
+        )
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _failure(
+    guest: Guest,
+    why: str,
+    details: str = "",
+    resolution: str = _RESOLUTION,
+) -> errors.BootFailed:
+    return errors.BootFailed(
+        f"{guest.name} did not become ready: {why}",
+        details=f"{details}\n{evidence(guest)}".strip(),
+        resolution=resolution,
+    )

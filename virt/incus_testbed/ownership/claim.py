@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claim an image: tell other processes that this one uses or removes it.
+
+A claim is an alias of the image, because the server makes and removes each
+alias on its own.  Image properties can't be used: the server writes all of an
+image's properties at once.  When several processes changed them at the same
+time, Incus 6.0.4 lost changes that it had reported as done.
+
+A process first makes its claim, and then looks for claims of the other kind.
+So when one process uses and another removes an image, at least one of them
+sees the other's claim.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import CLAIM, Image
+from incus_testbed.ownership.owner import Owner
+
+#: For this many seconds Incus may still carry out a killed process's request.
+GRACE = 10.0
+
+
+class Kind(StrEnum):
+    """The purpose of a claim."""
+
+    USE = "use"
+    REMOVAL = "removal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim on an image, by one process; ``made`` in seconds since 1970."""
+
+    name: str
+    kind: str
+    owner: Owner
+    made: int
+
+    def stands(self, *, local: bool) -> bool:
+        """Tell whether others have to respect it; ``local`` as for owners.
+
+        A claim's time is in the future if the clock was set back since.
+        """
+        age = abs(time.time() - self.made)
+        if self.kind == Kind.REMOVAL and age < GRACE:
+            return True
+        return not self.owner.is_gone(local=local)
+
+
+def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
+    """Make a claim for this process; return its name.
+
+    :raises errors.NotFound: there is no such image
+    """
+    name = f"{CLAIM}{kind}/{secrets.token_hex(8)}"
+    incus.create_alias(
+        name, fingerprint, description=f"{Owner.current()} {time.time():.0f}"
+    )
+    return name
+
+
+def drop(incus: Incus, name: str) -> None:
+    """Remove a claim; no error if it was removed together with its image."""
+    with contextlib.suppress(errors.NotFound):
+        incus.delete_alias(name)
+
+
+def on(image: Image) -> Iterator[Claim]:
+    """Yield the claims on an image, also those of processes that are gone."""
+    for name, text in image.claims.items():
+        process, _, made = text.partition(" ")
+        owner = Owner.parse(process)
+        if owner and made.isdigit():
+            kind = name.removeprefix(CLAIM).partition("/")[0]
+            yield Claim(name=name, kind=kind, owner=owner, made=int(made))
+
+
+def stands(image: Image, kind: Kind, *, local: bool) -> bool:
+    """Tell whether an image has such a claim; ``local`` as for owners."""
+    return any(
+        each.kind == kind and each.stands(local=local) for each in on(image)
+    )

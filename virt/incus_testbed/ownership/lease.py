@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lease an image: keep it while this process may launch instances of it."""
+
+import time
+from dataclasses import dataclass
+
+from incus_testbed import errors
+from incus_testbed.incus.client import INSTANCE_LIMIT, Incus
+from incus_testbed.incus.records import Image
+from incus_testbed.ownership import claim
+from incus_testbed.ownership.claim import Kind
+
+_POLL = 0.05
+_TRIES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """An image that is kept until ``release`` or the end of this process."""
+
+    incus: Incus
+    name: str
+    image: Image
+
+    def release(self) -> None:
+        """Allow the image to be removed."""
+        claim.drop(self.incus, self.name)
+
+
+def take(incus: Incus, alias: str) -> Lease:
+    """Keep the image that an alias names now.
+
+    :raises errors.NotFound: it names none
+    :raises errors.Busy: it named another image at each attempt
+    """
+    for _ in range(_TRIES):
+        image = _named(incus, alias)
+        try:
+            name = claim.stake(incus, image.fingerprint, Kind.USE)
+        except errors.NotFound:
+            continue
+        try:
+            image = _settled(incus, alias)
+        except BaseException:
+            claim.drop(incus, name)
+            raise
+        if name in image.claims:
+            return Lease(incus=incus, name=name, image=image)
+        claim.drop(incus, name)
+    raise errors.Busy(f"The image {alias} is replaced again and again")
+
+
+def _settled(incus: Incus, alias: str) -> Image:
+    """Return an alias's image, once no process claims to remove it."""
+    deadline = time.monotonic() + INSTANCE_LIMIT
+    while True:
+        image = _named(incus, alias)
+        if not claim.stands(image, Kind.REMOVAL, local=incus.is_local()):
+            return image
+        if time.monotonic() > deadline:
+            raise errors.TimedOut(
+                f"Another process has been removing {alias} for"
+                f" {INSTANCE_LIMIT:.0f} s"
+            )
+        time.sleep(_POLL)
+
+
+def _named(incus: Incus, alias: str) -> Image:
+    # This reads one list of all images: between two separate requests, the
+    # alias could move to another image.
+    for image in incus.images():
+        if alias in image.aliases:
+            return image
+    raise errors.NotFound(f"There is no image {alias}")

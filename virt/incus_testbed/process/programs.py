@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that starts a process on this machine."""
+
+import contextlib
+import io
+import logging
+import os
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import sh
+
+from incus_testbed import errors
+from incus_testbed.process import signals
+
+log = logging.getLogger(__name__)
+# sh tells of each command many times over, to whoever logs what we do.
+logging.getLogger("sh").setLevel(logging.WARNING)
+
+#: What lets a user name the incus to talk to, and programs find their files:
+#: a child of our own looks for locks where this process does (lock.py).
+_KEPT = (
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+)
+_KEPT_PREFIX = "INCUS_"
+#: The longest word that a shown command line has whole.
+_SHOWN_LENGTH = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A process that ended: its status (negative: a signal) and output."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment every child gets: little, and in English."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or name.startswith(_KEPT_PREFIX)
+    }
+    return {**kept, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(
+    argv: Sequence[str], *, timeout: float, stdin: bytes = b""
+) -> Completed:
+    """Run a program to its end and return what it said.
+
+    The program reads ``stdin`` and nothing else, has a session of its own (a
+    Ctrl-C at the terminal reaches this process only) and is killed after
+    ``timeout`` seconds or when the wait is interrupted.
+
+    :raises errors.MissingProgram: argv[0] is not on PATH
+    :raises errors.TimedOut: it was killed after ``timeout`` seconds
+    """
+    log.debug("%s", shown(argv))
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    try:
+        command = sh.Command(argv[0])
+    except sh.CommandNotFound:
+        raise missing_program(argv[0]) from None
+    # sh's own _timeout looks only ten times a second, also for the end of a
+    # program that took a millisecond.
+    expired = threading.Event()
+    running: Any = None
+    timer = None
+    try:
+        with signals.held():
+            running = _started(command, argv[1:], stdin, stdout, stderr)
+        timer = threading.Timer(timeout, _expire, (running, expired))
+        timer.daemon = True
+        timer.start()
+        running.wait()
+    except sh.ForkException:  # it was there a moment ago: an upgrade
+        raise missing_program(argv[0]) from None
+    except sh.ErrorReturnCode:  # died of a signal
+        pass
+    except BaseException:
+        _kill(running)
+        raise
+    finally:
+        if timer:
+            timer.cancel()
+    if expired.is_set():
+        raise timed_out(argv, timeout)
+    return Completed(
+        argv=tuple(argv),
+        status=running.process.exit_code,
+        stdout=stdout.getvalue(),
+        stderr=stderr.getvalue().decode(errors="replace"),
+    )
+
+
+# Typed from sh 2.4 on, and with types that change from then on.
+def _started(
+    command: Any,
+    arguments: Sequence[str],
+    stdin: bytes,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+) -> Any:
+    return command(
+        *arguments,
+        _in=io.BytesIO(stdin),
+        _out=stdout,
+        _err=stderr,
+        _env=environment(),
+        _tty_in=False,
+        _tty_out=False,
+        _new_session=True,
+        _ok_code=list(range(256)),
+        _bg=True,
+        _bg_exc=False,
+    )
+
+
+def _expire(running: Any, expired: threading.Event) -> None:
+    expired.set()
+    _kill(running)
+
+
+def _kill(running: Any) -> None:
+    if running is None:  # asked for its truth, it would be waited for
+        return
+    with contextlib.suppress(OSError):
+        running.kill_group()
+
+
+@contextlib.contextmanager
+def stream(
+    argv: Sequence[str],
+    *,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int = subprocess.DEVNULL,
+    stderr: IO[bytes] | int = subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program beside this one, for a pipeline; kill it on the way out.
+
+    A caller that wants the exit status waits for it inside the block.
+    ``pass_fds`` are descriptors that it gets beside the standard ones.
+
+    :raises errors.MissingProgram: argv[0] is not on PATH
+    """
+    log.debug("%s", shown(argv))
+    child = None
+    try:
+        with signals.held():
+            child = _popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        yield child
+    finally:
+        if child:
+            _end(child)
+
+
+def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    try:
+        return subprocess.Popen(argv, env=environment(), **options)
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    if child.poll() is None:
+        child.kill()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    child.wait()
+
+
+def call(
+    argv: Sequence[str], **options: Any
+) -> "subprocess.CompletedProcess[Any]":
+    """Run a caller's own command with subprocess.run's semantics.
+
+    ``options`` are subprocess.run's; its types are not repeated here.
+    """
+    log.debug("%s", shown(argv))
+    try:
+        return subprocess.run(argv, env=environment(), **options)  # noqa: PLW1510
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+
+
+def interact(
+    argv: Sequence[str],
+    *,
+    input: Any,  # noqa: A002 - subprocess.run's name
+    timeout: float | None,
+    grace: float,
+    **options: Any,
+) -> "subprocess.CompletedProcess[Any]":
+    """Run a caller's own command, which is asked to end before it is killed.
+
+    As subprocess.run, but where the wait is left, by ``timeout`` or an
+    exception, the command gets SIGTERM and ``grace`` seconds to clear up.
+    """
+    log.debug("%s", shown(argv))
+    child = None
+    try:
+        with signals.held():
+            child = _popen(argv, **options)
+        output, said = child.communicate(input, timeout=timeout)
+    except BaseException:
+        if child:
+            _ask_to_end(child, grace)
+        raise
+    return subprocess.CompletedProcess(argv, child.returncode, output, said)
+
+
+def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
+    with child:
+        child.terminate()
+        try:
+            # What it still writes must not keep it from ending.
+            child.communicate(timeout=grace)
+        except (subprocess.TimeoutExpired, ValueError):
+            child.kill()
+
+
+def detach(argv: Sequence[str]) -> None:
+    """Start a program that outlives this process; nothing is known of it.
+
+    :raises errors.MissingProgram: setsid is not on PATH
+    """
+    log.debug("%s", shown(argv))
+    try:
+        # --fork: so that it is not this process that has to wait for it.
+        subprocess.run(
+            ["setsid", "--fork", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            cwd="/",
+            check=True,
+        )
+    except FileNotFoundError:
+        raise missing_program("setsid") from None
+
+
+def shown(argv: Sequence[str]) -> str:
+    """Return a command line for people: quoted, with long scripts cut."""
+    return shlex.join(map(_short, argv))
+
+
+def _short(word: str) -> str:
+    if len(word) <= _SHOWN_LENGTH and "\n" not in word:
+        return word
+    begins = "".join(word.split(maxsplit=1)[:1])
+    return f"{begins[:_SHOWN_LENGTH]} ...".lstrip()
+
+
+def missing_program(name: str) -> errors.MissingProgram:
+    """Return the error for a program that is not there."""
+    package = {
+        "bwrap": "bubblewrap",
+        "incus": "incus-client",
+        "xz": "xz-utils",
+        "qemu-img": "qemu-utils",
+        "prlimit": "util-linux",
+        "setpriv": "util-linux",
+        "setsid": "util-linux",
+    }.get(Path(name).name, Path(name).name)
+    return errors.MissingProgram(
+        f"{name} is not installed",
+        resolution=f"Install it: apt install {package}",
+    )
+
+
+def timed_out(argv: Sequence[str], timeout: float) -> errors.TimedOut:
+    """Return the error for a program that used up its time."""
+    return errors.TimedOut(
+        f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
+    )
