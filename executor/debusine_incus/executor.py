@@ -20,7 +20,7 @@ from debusine.tasks.executors import (
 )
 from debusine.tasks.models import BackendType
 
-from debusine_incus import children
+from debusine_incus import children, images
 from debusine_incus.images import ImageCache
 from debusine_incus.instance import IncusInstance
 from debusine_incus.statistics import Monitor
@@ -112,7 +112,7 @@ class IncusExecutor:
 
     def image_name(self) -> str:
         """Return the alias of the image: artifact/ID."""
-        return f"artifact/{self.system_image.id}"
+        return images.alias(self.system_image.id)
 
     def create(self) -> IncusInstance:
         """Return a new instance of the image, not started yet."""

@@ -22,6 +22,7 @@ from debusine_incus.bounds import Bounds
 from debusine_incus.download import Download
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction
+from incus_testbed.image import alias as names
 from incus_testbed.image import properties
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
@@ -243,7 +244,7 @@ _SEPARATION = (
 
 def alias(artifact_id: int) -> str:
     """Return the alias that an artifact's image has."""
-    return f"artifact/{artifact_id}"
+    return names.of_artifact(artifact_id)
 
 
 def file(artifact: ArtifactResponse) -> FileResponse:

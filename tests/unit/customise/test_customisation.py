@@ -278,7 +278,7 @@ def test_every_directory_is_one_the_survey_knows(
     init: Any, networkd: Service, manager: Service, resolved: Service
 ) -> None:
     """Else one that the image has would get another mode."""
-    survey = Survey()
+    survey = Survey(directories=customisation.DIRECTORIES)
     facts = replace(
         WITH_IFUPDOWN,
         init=init,

@@ -51,7 +51,7 @@ DATE = 1_600_000_000
 class _AnySurvey:
     """Takes any archive for a system; the real one has tests of its own."""
 
-    def __init__(self, budget: object) -> None:
+    def __init__(self, budget: object, directories: object = ()) -> None:
         pass
 
     def wants_content(self, path: str) -> bool:

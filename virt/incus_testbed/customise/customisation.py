@@ -12,9 +12,20 @@ from incus_testbed.system.tree import parents
 #: The oldest systemd that knows the unified cgroup hierarchy.
 _FIRST_UNIFIED = 231
 
-#: The generator's path: systemd looks for it in this folder, and its name is
-#: from SPEC.md.
+#: systemd looks for generators in this folder; distrobuilder's has this name.
 GENERATOR = "etc/systemd/system-generators/lxc"
+
+#: Directories in which entries() creates files.
+DIRECTORIES = (
+    "etc/NetworkManager/conf.d",
+    "etc/default",
+    "etc/network",
+    "etc/systemd/system-generators",
+    "etc/systemd/system/network-online.target.wants",
+    "etc/systemd/system/sockets.target.wants",
+    "etc/systemd/system/systemd-networkd.service.wants",
+    "usr/local/lib/incus-testbed",
+)
 
 
 def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:

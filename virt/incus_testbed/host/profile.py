@@ -3,7 +3,7 @@
 
 One profile is for all testbeds, a second one adds the needs of virtual
 machines.  A device is recognised by its function, not by its name: Debusine's
-own script calls the network card host0, SPEC.md calls it eth0.  Additions and
+own script calls the network card host0, our setup calls it eth0.  Additions and
 settings of an admin, such as limits, networks and devices, are kept.
 """
 

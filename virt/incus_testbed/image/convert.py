@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 from incus_testbed import errors
+from incus_testbed.customise import customisation
 from incus_testbed.image.disk import shape
 from incus_testbed.image.disk.convert import Disk
 from incus_testbed.image.disk.convert import convert as convert_disk
@@ -250,7 +251,7 @@ def _surveyed(
     archive: Archive, confinement: Confinement, budget: Budget
 ) -> Facts:
     """Copy a whole archive; return the facts about its content."""
-    survey = Survey(budget)
+    survey = Survey(budget, customisation.DIRECTORIES)
     contents, disk = 0, ""
     for entry in archive.entries(survey.wants_content, survey.check_size):
         confinement.check(entry)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
+from incus_testbed.image import alias as names
 from incus_testbed.image import metadata, profiles, storage
 from incus_testbed.image import properties as image_properties
 from incus_testbed.image.converter import converter
@@ -139,8 +140,7 @@ class Import:
             or f"{' '.join(words)} ({self._alias})",
             vendor=vendor,
             codename=codename,
-            artifact_id=label.artifact_id
-            or self._alias.removeprefix("artifact/"),
+            artifact_id=label.artifact_id or names.artifact(self._alias),
             properties={
                 **image_properties.properties(
                     self._alias,

@@ -7,7 +7,7 @@ from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 
-#: The profile's name unless an admin has chosen another (SPEC.md).
+#: The profile's name unless an admin has chosen another.
 USUAL = "debusine"
 #: Key of the project's configuration: the name that the admin has chosen.
 KEY = "user.incus-testbed.profile"

@@ -3,11 +3,11 @@
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from incus_testbed import errors
+from incus_testbed.image import alias as names
 from incus_testbed.image import properties
 from incus_testbed.image.importing import Import
 from incus_testbed.image.properties import Labels
@@ -96,7 +96,7 @@ class Store:
         :raises errors.BadImage: the source can't become an image
         :raises errors.AlreadyExists: the alias names another image
         """
-        check_alias(alias)
+        names.check(alias)
         label = label or Labels()
         with self._locked(alias, progress):
             if present := self.find(alias):
@@ -136,26 +136,11 @@ class Store:
             yield
 
 
-def check_alias(alias: str) -> None:
-    """Refuse a name that Incus would not treat as an alias.
-
-    Incus 7.0 allows fewer characters than 6.0.
-
-    :raises errors.BadImage: it isn't a name such as artifact/42
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][\w./~-]*", alias, re.ASCII):
-        raise errors.BadImage(
-            f"{alias!r} can't be an alias",
-            resolution="Use one such as artifact/42: letters, digits and any"
-            " of . / ~ _ -",
-        )
-
-
 def content_alias(source: BinaryIO) -> str:
     """Return an alias made from a file's content; rewind the file."""
     digest = _digest(source, None)
     source.seek(0)
-    return f"tarball/{digest[:16]}"
+    return names.of_content(digest)
 
 
 def _check_same(image: Image, alias: str, digest: str) -> None:

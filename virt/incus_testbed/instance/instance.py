@@ -30,7 +30,7 @@ _LAUNCH_KEY = "user.incus-testbed.launch"
 #: keys.  Arguments of a launch come later, and win.
 _CLOSED = {"security.guestapi": "false"}
 
-#: Seconds between asking an instance to stop and killing it (SPEC.md).
+#: Seconds between asking an instance to stop and killing it.
 STOP_GRACE = 30.0
 _NAME_TRIES = 10
 #: Looks, a tenth of a second apart, for what a killed client left behind.

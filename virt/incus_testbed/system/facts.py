@@ -3,7 +3,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,18 +48,6 @@ MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
 #: With this text each boot counts as the first, and gets a new id
 #: (machine-id(5)).
 _UNINITIALIZED = "uninitialized"
-
-#: Directories in which customisation creates files.
-_DIRECTORIES = (
-    "etc/NetworkManager/conf.d",
-    "etc/default",
-    "etc/network",
-    "etc/systemd/system-generators",
-    "etc/systemd/system/network-online.target.wants",
-    "etc/systemd/system/sockets.target.wants",
-    "etc/systemd/system/systemd-networkd.service.wants",
-    "usr/local/lib/incus-testbed",
-)
 
 _WITH_CONTENT = re.compile(
     rf"""(?x) {"|".join(map(re.escape, _OS_RELEASE))}
@@ -132,11 +120,16 @@ class Facts:
 class Survey:
     """Collects the facts for customisation, in bounded memory."""
 
-    def __init__(self, budget: Budget | None = None) -> None:
-        """Start with nothing seen."""
+    def __init__(
+        self, budget: Budget | None = None, directories: Iterable[str] = ()
+    ) -> None:
+        """Start with nothing seen.
+
+        The facts say which of ``directories`` there are.
+        """
         self._budget = budget or Budget()
         self._tree = Tree(
-            paths=_watched(),
+            paths=(*_watched(), *directories),
             pattern=_WITH_CONTENT.pattern,
             budget=self._budget,
         )
@@ -344,7 +337,6 @@ def _watched() -> Iterator[str]:
             )
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
     yield from MACHINE_IDS
-    yield from _DIRECTORIES
 
 
 def _may_replace_a_machine_id(entry: Entry) -> bool:
