@@ -136,3 +136,36 @@ def test_command_line_for_people() -> None:
     words = ["sh", "a b", "set -e\nx", "\n", " " * 500, "x" * 500]
     cut = ["sh", "a b", "set ...", "...", "...", f"{'x' * 200} ..."]
     assert programs.shown(words) == shlex.join(cut)
+
+
+def test_call_is_as_subprocess_run() -> None:
+    argv = ["sh", "-c", "cat; echo no >&2; exit 3"]
+    done = programs.call(argv, input="data", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "data", "no\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        programs.call(argv, input=b"data", stdout=subprocess.PIPE, check=True)
+    assert failed.value.returncode == 3
+    assert failed.value.stdout == b"data"
+
+
+@pytest.mark.parametrize("grace", [0.0, 60.0])
+def test_call_that_takes_too_long(grace: float) -> None:
+    """It can clean up within the grace; and is killed after it."""
+    stubborn = "trap '' TERM; exec sleep 1234.8"
+    argv = ["sh", "-c", stubborn if not grace else "exec sleep 1234.8"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        programs.call(argv, timeout=0.3, grace=grace)
+    assert not _running("sleep 1234.8")
+
+
+def test_detached_program_is_not_waited_for(tmp_path: Path) -> None:
+    programs.detach(
+        ["sh", "-c", f"sleep 1; pwd >{tmp_path}/new; cd {tmp_path}; mv new cwd"]
+    )
+    said = tmp_path / "cwd"
+    assert not said.exists()
+    for _ in range(600):
+        if said.exists():
+            break
+        time.sleep(0.1)
+    assert said.read_text() == "/\n"

@@ -32,7 +32,7 @@ argv = ["sleep", sys.argv[1]]
 """
 _RUN = "process.run(argv, timeout=60)"
 _STREAM = "with process.stream(argv) as child: child.wait()"
-_INTERACT = "process.interact(argv, input=None, timeout=60, grace=5)"
+_CALL = "process.call(argv, timeout=60, grace=5)"
 
 
 def _python(
@@ -48,7 +48,7 @@ def _python(
     )
 
 
-@pytest.mark.parametrize("way", [_RUN, _STREAM, _INTERACT])
+@pytest.mark.parametrize("way", [_RUN, _STREAM, _CALL])
 def test_signal_is_not_lost_nor_is_the_process(way: str) -> None:
     nap = f"60.{secrets.randbelow(10**9)}"
     starter = _python(_START + way, nap)

@@ -80,7 +80,9 @@ class Guest:
         """Run a script of the overlay; return its answers and status.
 
         ``then`` is another that is asked in the same go.  They may run several
-        times: incus exec can lose what a short script says.
+        times on a remote server: only incus exec reaches that, and loses the
+        output of up to 10 % of short commands, with status 0.  By the socket
+        of a local server the first answer is whole, or an error is raised.
 
         :raises errors.NotRunning: the instance is not running
         :raises errors.TimedOut: it took more than ``limit`` seconds
@@ -207,23 +209,20 @@ class GuestCommand:
         """
         if foreign := sorted(_FOREIGN & options.keys()):
             raise TypeError(f"no such option for a guest: {foreign[0]}")
-        if capture_output:
-            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if input is not None:
-            if options.get("stdin") is not None:
-                raise ValueError("give a command stdin or input, not both")
-            options["stdin"] = subprocess.PIPE
+        if input is not None and options.get("stdin") is not None:
+            raise ValueError("give a command stdin or input, not both")
         key = secrets.token_hex(8)
-        streams = 1 if _is_one_place(options) else 2
+        streams = 2 if capture_output or not _is_one_place(options) else 1
         settings = self._settings()
         command = self._command(key, streams, len(settings))
         try:
             with self._handed_over(key, settings) as first:
-                done = programs.interact(
+                done = programs.call(
                     self.guest.incus.exec_argv(
                         self.guest.name, command, first=first
                     ),
                     input=input,
+                    capture_output=capture_output,
                     timeout=timeout,
                     grace=_KILL_LIMIT,
                     pass_fds=() if first is None else (first,),

@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one place that starts a process on this machine."""
+"""The one place that starts a process on this machine, in one of three ways.
+
+run() is for a short answer, and uses sh, as almost all of the product does.
+stream() is for data that passes while the program runs.  call() is for a
+command of our caller's, with our caller's streams and subprocess.run's
+semantics, as Debusine's InstanceInterface.run has them.  detach() is call()
+of setsid: testbeds close without waiting until an instance is deleted.
+"""
 
 import contextlib
 import io
@@ -194,33 +201,28 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def call(
-    argv: Sequence[str], **options: Any
+    argv: Sequence[str],
+    *,
+    input: Any = None,  # noqa: A002 - subprocess.run's name
+    capture_output: bool = False,
+    timeout: float | None = None,
+    grace: float = 0.0,
+    check: bool = False,
+    **options: Any,
 ) -> "subprocess.CompletedProcess[Any]":
     """Run a caller's own command with subprocess.run's semantics.
 
-    ``options`` are subprocess.run's; its types are not repeated here.
+    ``options`` are subprocess.run's; its types are not repeated here.  If the
+    wait is left, by ``timeout`` or an exception, the command gets SIGTERM and
+    ``grace`` seconds to clean up, and then is killed.
+
+    :raises errors.MissingProgram: argv[0] is not on PATH
     """
     log.debug("%s", shown(argv))
-    try:
-        return subprocess.run(argv, env=environment(), **options)  # noqa: PLW1510
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-
-
-def interact(
-    argv: Sequence[str],
-    *,
-    input: Any,  # noqa: A002 - subprocess.run's name
-    timeout: float | None,
-    grace: float,
-    **options: Any,
-) -> "subprocess.CompletedProcess[Any]":
-    """Run a caller's own command, which is asked to end before it is killed.
-
-    As subprocess.run, but where the wait is left, by ``timeout`` or an
-    exception, the command gets SIGTERM and ``grace`` seconds to clear up.
-    """
-    log.debug("%s", shown(argv))
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    if capture_output:
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child = None
     try:
         with signals.held():
@@ -230,7 +232,10 @@ def interact(
         if child:
             _ask_to_end(child, grace)
         raise
-    return subprocess.CompletedProcess(argv, child.returncode, output, said)
+    done = subprocess.CompletedProcess(argv, child.returncode, output, said)
+    if check:
+        done.check_returncode()
+    return done
 
 
 def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
@@ -248,20 +253,15 @@ def detach(argv: Sequence[str]) -> None:
 
     :raises errors.MissingProgram: setsid is not on PATH
     """
-    log.debug("%s", shown(argv))
-    try:
-        # --fork: so that it is not this process that has to wait for it.
-        subprocess.run(
-            ["setsid", "--fork", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            cwd="/",
-            check=True,
-        )
-    except FileNotFoundError:
-        raise missing_program("setsid") from None
+    # --fork: so that it is not this process that has to wait for it.
+    call(
+        ["setsid", "--fork", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        check=True,
+    )
 
 
 def shown(argv: Sequence[str]) -> str:
