@@ -5,7 +5,6 @@ import logging
 import re
 import time
 from http import HTTPStatus
-from types import TracebackType
 from typing import Self
 
 import requests
@@ -54,12 +53,7 @@ class Download:
         """Return the download."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection, if there is one.
 
         A read in another thread then fails.

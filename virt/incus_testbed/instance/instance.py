@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 from incus_testbed import errors
@@ -119,12 +118,7 @@ class Instance:
         """Return the instance."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the instance."""
         self.delete()
 
