@@ -3,6 +3,9 @@
 
 The format is described in Linux's Documentation/filesystems/ext4.  The journal
 is not replayed: files are read as they are on the disk.
+
+Debian 12's python3-libfsext can't open what Debian 13's mke2fs makes, with
+orphan_file and metadata_csum_seed; for python3-tsk see __init__.py.
 """
 
 import stat

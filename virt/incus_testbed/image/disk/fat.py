@@ -2,7 +2,8 @@
 """Read files with short names on a FAT16 or FAT32 file system.
 
 Firmware looks for boot loaders there.  The format is described in Microsoft's
-"FAT: General Overview of On-Disk Format".
+"FAT: General Overview of On-Disk Format".  Debian 12 and 13 have no Python
+binding of libfsfat; for python3-tsk and mtools see __init__.py.
 """
 
 import struct

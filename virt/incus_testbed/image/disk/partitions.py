@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read partition tables: GPT (UEFI specification 2.10, chapter 5), and MBR."""
+"""Read partition tables: GPT (UEFI specification 2.10, chapter 5), and MBR.
+
+python3-vsgpt is in Debian 13 only, and has no MBR; for python3-tsk and sfdisk
+see __init__.py.
+"""
 
 import struct
 import uuid

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a disk, at any place, from a qcow2 file."""
+"""Read a disk, at any place, from a qcow2 file.
+
+Debian's python3-libqcow (20201213) gives old or other data for clusters that
+``qemu-io -c "write -z"`` has made zero; qemu-nbd is another process, with a
+disk driver for every format, and needs a socket.
+"""
 
 import array
 import functools
