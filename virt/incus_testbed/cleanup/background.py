@@ -36,6 +36,11 @@ def suspects(incus: Incus) -> Suspects:
     Some of it may just be in removal: if several owners end at the same time,
     each would take the instances of the others for garbage.  It is garbage if
     it is still there when this process ends, and Incus is not working on it.
+
+    Two looks, because one makes each of many closing testbeds start Python,
+    with 0.09 s of processor time where incus takes 0.01.  With no look, the
+    instance of a killed server would run until the package's timer comes, for
+    up to an hour; in a checkout, until somebody calls gc.
     """
     try:
         return frozenset(garbage.find(incus).pieces())
