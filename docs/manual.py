@@ -6,6 +6,10 @@ r"""Make a manual page of its own text and of the parser of the command.
 A page's first line names the parser: .\" MODULE:FUNCTION.  The lines
 @SYNOPSIS@, @COMMANDS@ and @OPTIONS@ are replaced by what the parser knows,
 and @VERSION@ by the version.
+
+Debian 12's argparse-manpage (1.2.2) adds no text of ours, not even what the
+command is for; help2man prints no options of sub-commands.  argparse-manpage
+of Debian 13 has --include: it can take over when Debian 12 is left behind.
 """
 
 import argparse
