@@ -33,7 +33,10 @@ class _Parser(argparse.ArgumentParser):
 def program(
     name: str, description: str
 ) -> tuple[argparse.ArgumentParser, "_Commands[argparse.ArgumentParser]"]:
-    """Return the parser of a program that uses Incus, and of its commands."""
+    """Return the parser of a program that uses Incus, and of its commands.
+
+    The name of the command is in ``function``.
+    """
     result: argparse.ArgumentParser = _Parser(
         prog=name, description=description
     )
@@ -48,7 +51,7 @@ def program(
     result.add_argument("--remote", help="see: incus remote list")
     result.add_argument("--project", help="see: incus project list")
     commands = result.add_subparsers(
-        title="commands", metavar="COMMAND", required=True
+        title="commands", metavar="COMMAND", dest="function", required=True
     )
     return result, commands
 
@@ -75,7 +78,6 @@ def _add_image_commands(
         " containers, or of a disk (raw or qcow2), for virtual machines."
         " Values that are not given as options are read from the file.",
     )
-    command.set_defaults(function="import")
     command.add_argument(
         "file",
         metavar="FILE",
@@ -98,13 +100,11 @@ def _add_image_commands(
     )
 
     command = commands.add_parser("images", help="list the imported images")
-    command.set_defaults(function="images")
     command.add_argument(
         "-f", "--format", choices=("table", "json"), default="table"
     )
 
     command = commands.add_parser("remove", help="remove an imported image")
-    command.set_defaults(function="remove")
     completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
 
 
@@ -118,7 +118,6 @@ def _add_instance_commands(
         " afterwards. The exit status is the command's, or"
         f" {OWN_FAILURE} if it could not be run.",
     )
-    command.set_defaults(function="run")
     _add_launch_arguments(command)
     command.add_argument(
         "command",
@@ -130,7 +129,6 @@ def _add_instance_commands(
     command = commands.add_parser(
         "shell", help="open a shell in a throw-away instance"
     )
-    command.set_defaults(function="shell")
     _add_launch_arguments(command)
 
     command = commands.add_parser(
@@ -139,7 +137,6 @@ def _add_instance_commands(
         description="Remove what ended processes of this machine have left:"
         " instances, unfinished images, claims on images. Safe at any time.",
     )
-    command.set_defaults(function="gc")
     command.add_argument(
         "--dry-run", action="store_true", help="only say what would be removed"
     )
@@ -209,7 +206,6 @@ def _add_machine_commands(
         " storage pool and the profiles. If there is a Debusine worker, add its"
         " user to the group incus-admin. Can be run again at any time.",
     )
-    setup.set_defaults(function="setup")
     setup.add_argument(
         "--dry-run", action="store_true", help="only print the commands"
     )
@@ -220,7 +216,6 @@ def _add_machine_commands(
         " an admin should look at, and say how to repair it. The exit status is"
         " 1 if containers can't run.",
     )
-    doctor.set_defaults(function="doctor")
     usual = host_doctor.Names()
     for command in (setup, doctor):
         for name in ("network", "pool", "profile"):
