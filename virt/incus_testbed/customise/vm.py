@@ -23,9 +23,10 @@ SYSTEMD = "incus-testbed.systemd"
 DISK_SIZE = "incus-testbed.disk-size"
 # Incus' own image properties.
 _SECURE_BOOT = "requirements.secureboot"
-_CDROM = "requirements.cdrom_agent"
+#: Of images that can get the agent in no other way than by its drive.
+CDROM = "requirements.cdrom_agent"
 #: The properties of these that a virtual machine's image may have.
-KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, _CDROM})
+KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, CDROM})
 
 #: The first systemd that accepts lines for tmpfiles.d as a credential, and the
 #: first that accepts units and network configuration.
@@ -59,7 +60,7 @@ def properties(machine: "Machine") -> dict[str, str]:
         **({} if version is None else {SYSTEMD: str(version)}),
         **({} if machine.network else {NETWORK: "credentials"}),
         **({} if machine.boot_loader.signed else {_SECURE_BOOT: "false"}),
-        **({} if machine.has_9p else {_CDROM: "true"}),
+        **({} if machine.has_9p else {CDROM: "true"}),
     }
 
 

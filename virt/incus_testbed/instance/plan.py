@@ -14,8 +14,6 @@ _MACHINE = "virtual-machine"
 #: the image is on another server, so that we can't look it up.
 _MACHINE_OPTION = "--vm"
 
-#: Incus' own property of images that can get the agent in no other way.
-_CDROM = "requirements.cdrom_agent"
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
 
@@ -44,7 +42,7 @@ class Plan:
             return cls(machine=_MACHINE_OPTION in arguments)
         if found.kind != _MACHINE:
             return cls(machine=False)
-        cdrom = found.properties.get(_CDROM) == "true"
+        cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
             machine=True,
             config=vm.configuration(found.properties),

@@ -21,8 +21,8 @@ Init = Literal["systemd", "sysvinit", "other"]
 #: exist), or the program to whose file it is a link.
 Resolver = Literal["file", "resolved", "resolvconf", "networkmanager", "other"]
 
-_UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
-_ADMIN_UNITS = "etc/systemd/system"
+UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
+ADMIN_UNITS = "etc/systemd/system"
 _WANTS = ("basic", "multi-user", "network", "network-online", "sysinit")
 _NETWORKD = "systemd-networkd.service"
 _RESOLVED = "systemd-resolved.service"
@@ -266,12 +266,12 @@ class Survey:
 
     def _service(self, unit: str, *, script: str = "") -> Service:
         """Describe a unit; without it, the init script ``script``, if given."""
-        admin = self._tree.member(f"{_ADMIN_UNITS}/{unit}")
+        admin = self._tree.member(f"{ADMIN_UNITS}/{unit}")
         if admin and (admin.target == "/dev/null"):
             return Service()
         present = bool(admin) or any(
             self._tree.file(f"{directory}/{unit}")
-            for directory in _UNIT_DIRECTORIES
+            for directory in UNIT_DIRECTORIES
         )
         if not present:
             started = bool(script and self._tree.file(f"etc/init.d/{script}"))
@@ -280,7 +280,7 @@ class Survey:
             present=True,
             enabled=any(
                 self._tree.member(f"{directory}/{target}.target.wants/{unit}")
-                for directory in (_ADMIN_UNITS, *_UNIT_DIRECTORIES)
+                for directory in (ADMIN_UNITS, *UNIT_DIRECTORIES)
                 for target in _WANTS
             ),
         )
@@ -317,7 +317,7 @@ class Survey:
                 yield path
 
     def _units(self) -> Iterator[tuple[str, Install]]:
-        for directory in _UNIT_DIRECTORIES:
+        for directory in UNIT_DIRECTORIES:
             for name in self._tree.names(directory):
                 if text := self._tree.text(f"{directory}/{name}"):
                     yield name, install(text)
@@ -330,7 +330,7 @@ def _watched() -> Iterator[str]:
         yield from (f"{prefix}sbin/{name}" for prefix in ("", "usr/"))
         yield from (f"{prefix}bin/{name}" for prefix in ("", "usr/"))
     for unit in _SERVICES:
-        for directory in (_ADMIN_UNITS, *_UNIT_DIRECTORIES):
+        for directory in (ADMIN_UNITS, *UNIT_DIRECTORIES):
             yield f"{directory}/{unit}"
             yield from (
                 f"{directory}/{to}.target.wants/{unit}" for to in _WANTS

@@ -13,11 +13,16 @@ from incus_testbed.image.disk.reader import Reader
 from incus_testbed.limits.budget import Budget, Meter, Reads
 from incus_testbed.system.disk import BootLoader, Machine
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import Facts, Survey
+from incus_testbed.system.facts import (
+    ADMIN_UNITS,
+    UNIT_DIRECTORIES,
+    Facts,
+    Survey,
+)
 
 _ROOT_HAS = {"etc", "usr", "var"}
 _AGENTS = {"incus-agent.service", "lxd-agent.service"}
-_UNITS = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")
+_UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
 _MODULES = ("lib/modules", "usr/lib/modules")
 
 
