@@ -39,7 +39,7 @@ class Packed:
             assert member  # noqa: S101 - shape() has seen it
             self._parts = list(archive.parts(member))
         except NONSENSE as error:
-            raise self._damaged(str(error)) from None
+            raise archive.damaged(self._passage, str(error)) from None
         self._member = member
         self.size: int = member.size
 
@@ -65,8 +65,9 @@ class Packed:
                 self._passage.seek(place + done)
                 data = self._passage.read(wanted)
                 if len(data) < wanted:
-                    raise self._damaged(
-                        f"it ends at byte {place + done + len(data)}"
+                    raise archive.damaged(
+                        self._passage,
+                        f"it ends at byte {place + done + len(data)}",
                     )
                 yield offset + done, data
                 done += wanted
@@ -75,12 +76,14 @@ class Packed:
     def _check_end(self) -> None:
         end = self._tar.offset
         if end < self._passage.approved:
-            raise self._damaged("a header lies about its size")
+            raise archive.damaged(self._passage, "a header lies about its size")
         self._passage.seek(end)
         marker = self._passage.read(len(_END))
         if marker != _END:
             if len(marker) < len(_END):
-                raise self._damaged(f"it has no end marker at byte {end}")
+                raise archive.damaged(
+                    self._passage, f"it has no end marker at byte {end}"
+                )
             raise errors.BadImage(
                 "The archive holds more than a disk image",
                 details=f"There is something after '{self._member.name}'.",
@@ -88,11 +91,3 @@ class Packed:
             )
         for _ in self._passage.finish():
             pass
-
-    def _damaged(self, details: str) -> errors.BadImage:
-        cut = self._passage.exhausted
-        return errors.BadImage(
-            "The archive is cut short" if cut else "The archive is corrupt",
-            details=f"{details[:1].upper()}{details[1:]}.",
-            resolution="Download the file again, or build it again.",
-        )

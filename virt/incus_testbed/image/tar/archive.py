@@ -214,7 +214,7 @@ class Archive:
         try:
             yield
         except NONSENSE as problem:
-            raise self._damaged(str(problem)) from None
+            raise damaged(self._passage, str(problem)) from None
 
     def _put(self, data: bytes) -> None:
         self._write(data)
@@ -226,7 +226,7 @@ class Archive:
             raise errors.BadImage("The archive is empty", resolution=_ANEW)
         self._passage.seek(position)
         if self._passage.read(len(_END)) != _END:
-            raise self._damaged(f"no end marker at byte {position}")
+            raise damaged(self._passage, f"no end marker at byte {position}")
         for chunk in self._passage.finish():
             if chunk.strip(b"\0"):
                 raise errors.BadImage(
@@ -236,13 +236,15 @@ class Archive:
                     resolution="Join archives with tar --concatenate.",
                 )
 
-    def _damaged(self, details: str) -> errors.BadImage:
-        cut = self._passage.exhausted
-        return errors.BadImage(
-            "The archive is cut short" if cut else "The archive is corrupt",
-            details=f"{details} (read up to byte {self._passage.tell()})",
-            resolution=_ANEW,
-        )
+
+def damaged(passage: Passage, details: str) -> errors.BadImage:
+    """Return the error for an archive that can't be read any further."""
+    cut = passage.exhausted
+    return errors.BadImage(
+        "The archive is cut short" if cut else "The archive is corrupt",
+        details=f"{details} (read up to byte {passage.tell()})",
+        resolution=_ANEW,
+    )
 
 
 def parts(member: tarfile.TarInfo) -> Iterator[tuple[int, int, int]]:
