@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from incus_testbed import errors
 from incus_testbed.firewall import rules
 from incus_testbed.process import programs
 
@@ -159,9 +158,11 @@ def _owner(table: rules.Table, chain: str) -> str:
 
 def _rules(bridge: str) -> list[rules.Table] | None:
     """Return the kernel's rules, or None if they can't be read."""
-    listed = _output("nft", "--json", "list", "ruleset")
+    listed = programs.output(
+        ["nft", "--json", "list", "ruleset"], timeout=_LIMIT
+    )
     saved = (
-        _output("iptables-legacy", "--list-rules")
+        programs.output(["iptables-legacy", "--list-rules"], timeout=_LIMIT)
         if _has_legacy_rules()
         else None
     )
@@ -169,12 +170,11 @@ def _rules(bridge: str) -> list[rules.Table] | None:
     if listed is not None:
         found += rules.of_nft(_decoded(listed), bridge)
     if saved is not None:
-        text = saved.decode(errors="replace")
-        found.append(rules.of_iptables(text, bridge))
+        found.append(rules.of_iptables(saved, bridge))
     return found if listed is not None or saved is not None else None
 
 
-def _decoded(text: bytes) -> object:
+def _decoded(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -197,13 +197,5 @@ def _ufw_is_on(settings: Path) -> bool:
 
 
 def _is_active(unit: str) -> bool:
-    return _output("systemctl", "is-active", unit) is not None
-
-
-def _output(*argv: str) -> bytes | None:
-    """Return the output of a program, or None if it fails."""
-    try:
-        done = programs.run(argv, timeout=_LIMIT)
-    except (errors.MissingProgram, errors.TimedOut):
-        return None
-    return done.stdout if done.status == 0 else None
+    argv = ["systemctl", "is-active", unit]
+    return programs.output(argv, timeout=_LIMIT) is not None

@@ -3,7 +3,6 @@
 
 import re
 
-from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, State, good
 from incus_testbed.process import programs
 
@@ -78,7 +77,7 @@ def _installed() -> str:
         *("dpkg-query", "--show"),
         *("--showformat=${db:Status-Status} ${Version}", _PACKAGE),
     )
-    state, _, version = (said or "").partition(" ")
+    state, _, version = (said or "").strip().partition(" ")
     return version if state == "installed" else ""
 
 
@@ -90,11 +89,4 @@ def _candidate() -> str:
 
 
 def _said(*argv: str) -> str | None:
-    """Return the output of a program, or None if it fails."""
-    try:
-        done = programs.run(argv, timeout=_LIMIT)
-    except (errors.MissingProgram, errors.TimedOut):
-        return None
-    if done.status != 0:
-        return None
-    return done.stdout.decode(errors="replace").strip()
+    return programs.output(argv, timeout=_LIMIT)

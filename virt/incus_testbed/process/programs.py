@@ -114,6 +114,15 @@ def run(
     )
 
 
+def output(argv: Sequence[str], *, timeout: float) -> str | None:
+    """Return what a program prints; None if it fails, or is not there."""
+    try:
+        done = run(argv, timeout=timeout)
+    except (errors.MissingProgram, errors.TimedOut):
+        return None
+    return done.stdout.decode(errors="replace") if done.status == 0 else None
+
+
 # Typed from sh 2.4 on, and with types that change from then on.
 def _started(
     command: Any,
