@@ -134,13 +134,11 @@ class Incus:
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
-        networks: list[dict[str, Any]] = self._list("networks")
-        return networks
+        return self._list("networks")
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the storage pools."""
-        pools: list[dict[str, Any]] = self._list("storage-pools")
-        return pools
+        return self._list("storage-pools")
 
     def pool_space(self, name: str) -> tuple[int, int] | None:
         """Return how many bytes a storage pool has, and how many are free.
@@ -169,8 +167,7 @@ class Incus:
 
     def images(self) -> list[Image]:
         """Return all images of the project."""
-        found = self._list("images")
-        return [records.image(record) for record in found]
+        return [records.image(record) for record in self._list("images")]
 
     def image(self, name: str) -> Image:
         """Return the image that an alias or a fingerprint stands for.
@@ -263,8 +260,7 @@ class Incus:
 
     def instances(self) -> list[InstanceRecord]:
         """Return all instances of the project."""
-        found = self._list("instances")
-        return [records.instance(record) for record in found]
+        return [records.instance(record) for record in self._list("instances")]
 
     def instance(self, name: str) -> InstanceRecord:
         """Return one instance.

@@ -15,7 +15,7 @@ import os
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,14 +54,14 @@ class Completed:
     stderr: str
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment every child gets: little, and in English."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name in _KEPT or name.startswith(_KEPT_PREFIX)
     }
-    return {**kept, "LC_ALL": "C.UTF-8", **(extra or {})}
+    return {**kept, "LC_ALL": "C.UTF-8"}
 
 
 def run(
