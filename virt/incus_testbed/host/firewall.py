@@ -6,7 +6,7 @@ import shutil
 
 from incus_testbed.firewall import obstruction
 from incus_testbed.firewall.obstruction import Obstruction
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, State, failed, good
 from incus_testbed.incus.client import Incus
 
 #: The first version of Incus that does not use iptables.
@@ -52,8 +52,7 @@ def check_program(incus: Incus) -> Finding:
         return good("nft")
     if not major.isdecimal() or int(major) < _NEEDS_NFT:
         return good(f"Incus {version} does not need nft")
-    return Finding(
-        state=State.FAILED,
-        detail=f"nft is not installed: Incus {version} can't make a network",
+    return failed(
+        f"nft is not installed: Incus {version} can't make a network",
         advice="apt install nftables && systemctl restart incus",
     )

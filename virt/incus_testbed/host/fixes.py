@@ -3,7 +3,7 @@
 
 import re
 
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, State, good, warning
 from incus_testbed.process import programs
 
 _PACKAGE = "incus-base"
@@ -33,9 +33,8 @@ def check() -> Finding:
         )
     if not _lacks_fixes(version):
         return good(f"{_PACKAGE} {version} has them")
-    return Finding(
-        state=State.WARNING,
-        detail=f"{_PACKAGE} {version} lacks those of {_FLAWS}: a malicious"
+    return warning(
+        f"{_PACKAGE} {version} lacks those of {_FLAWS}: a malicious"
         " image can make it read and write files of this machine",
         advice=_advice(_candidate()),
     )

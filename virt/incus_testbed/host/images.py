@@ -4,7 +4,7 @@
 import json
 from urllib.parse import quote
 
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, failed, good
 from incus_testbed.image import profiles, properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
@@ -15,10 +15,8 @@ def check_choice(incus: Incus, profile: str) -> Finding:
     if profiles.chosen(incus) == profile:
         return good(f"new images get the profile {profile}")
     setting = f"{profiles.KEY}={profile}"
-    return Finding(
-        state=State.FAILED,
-        detail=f"new images get the profile {profiles.chosen(incus)}, not"
-        f" {profile}",
+    return failed(
+        f"new images get the profile {profiles.chosen(incus)}, not {profile}",
         fix=(
             (
                 *("incus", "project", "set"),
@@ -42,9 +40,8 @@ def check(incus: Incus, profile: str) -> Finding:
     if not lacking:
         return good("each has a profile")
     project = quote(incus.current_project())
-    return Finding(
-        state=State.FAILED,
-        detail="without a profile: "
+    return failed(
+        "without a profile: "
         + " ".join(alias for image in lacking for alias in image.aliases),
         fix=tuple(
             (

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.process import sandbox
 
 #: Programs that we or incusd call, and the Debian package of each.
@@ -57,9 +57,8 @@ def check_programs() -> Finding:
     ]
     if absent:
         packages = " ".join(_PROGRAMS[name] for name in absent)
-        return Finding(
-            state=State.FAILED,
-            detail=f"not installed: {', '.join(absent)}",
+        return failed(
+            f"not installed: {', '.join(absent)}",
             advice=f"apt install {packages}",
         )
     return good(", ".join(_PROGRAMS))
@@ -70,9 +69,8 @@ def check_sandbox() -> Finding:
     obstacle = sandbox.obstacle()
     if obstacle is None:
         return good("files are converted in a sandbox")
-    return Finding(
-        state=State.WARNING,
-        detail="files are converted without a sandbox, with only limits of"
+    return warning(
+        "files are converted without a sandbox, with only limits of"
         f" memory and time: {obstacle}",
         advice="apt install bubblewrap, and allow users to make namespaces:"
         " sysctl user.max_user_namespaces kernel.unprivileged_userns_clone",
@@ -90,9 +88,8 @@ def check_limits(root: Path = Path("/proc/sys")) -> Finding:
         return good("enough for many testbeds at once")
     settings = "".join(rf"{name}={wanted}\n" for name, wanted, _ in low)
     effects = "; ".join(f"{name}: {effect}" for name, _, effect in low)
-    return Finding(
-        state=State.WARNING,
-        detail=f"too low for many testbeds at once ({effects})",
+    return warning(
+        f"too low for many testbeds at once ({effects})",
         advice=f"printf '{settings}' >>{_SYSCTL_FILE}"
         f" && sysctl -p {_SYSCTL_FILE}",
     )
@@ -113,9 +110,8 @@ def check_ids(root: Path = Path("/etc")) -> Finding:
         return good("root has a range for containers")
     first, last = 1_000_000, 1_000_999_999
     options = " ".join(f"--add-{name}s {first}-{last}" for name in lacking)
-    return Finding(
-        state=State.FAILED,
-        detail=f"root has no range of {_IDS} in /etc/{lacking[0]}",
+    return failed(
+        f"root has no range of {_IDS} in /etc/{lacking[0]}",
         advice=f"usermod {options} root && systemctl restart incus",
     )
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from incus_testbed.host import subnet
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, State, failed, good
 from incus_testbed.incus.client import Incus
 
 
@@ -26,9 +26,8 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
                 " their addresses from elsewhere",
             )
         if network["name"] == name:
-            return Finding(
-                state=State.FAILED,
-                detail="an interface that this Incus does not manage",
+            return failed(
+                "an interface that this Incus does not manage",
                 advice="Choose another name: incus-testbed setup --network"
                 f" NAME. If nothing uses it: ip link delete {name}",
             )
@@ -40,9 +39,8 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
         settings["ipv6.address"] = subnet.unique_local(name)
         settings["ipv6.nat"] = "true"
     words = ("incus", "network", "create", incus.target(name))
-    return Finding(
-        state=State.FAILED,
-        detail="it does not exist",
+    return failed(
+        "it does not exist",
         fix=((*words, *(f"{key}={value}" for key, value in settings.items())),),
     )
 
@@ -64,9 +62,8 @@ def _addresses(name: str, taken: list[IPv4Network]) -> dict[str, str]:
 def _of_managed(incus: Incus, network: Mapping[str, Any]) -> Finding:
     name, config = network["name"], network["config"]
     if network["status"] != "Created":
-        return Finding(
-            state=State.FAILED,
-            detail=f"its state is {network['status']}",
+        return failed(
+            f"its state is {network['status']}",
             advice=f"See why: incus network info {incus.target(name)}",
         )
     addresses = [
@@ -75,9 +72,8 @@ def _of_managed(incus: Incus, network: Mapping[str, Any]) -> Finding:
         if config.get(key, "none") != "none"
     ]
     if network["type"] == "bridge" and not addresses:
-        return Finding(
-            state=State.FAILED,
-            detail="it has no address, so guests get none",
+        return failed(
+            "it has no address, so guests get none",
             advice=f"Give it one: incus network set {incus.target(name)}"
             " ipv4.address=A.B.C.1/24 ipv4.nat=true",
         )

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from incus_testbed import errors
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
@@ -58,9 +58,8 @@ def _cloning_here(incus: Incus, name: str, driver: str) -> Finding:
         return _absent(incus, name, "dir")
     free = shutil.disk_usage(state).free // _GIB
     if free < _SMALLEST:
-        return Finding(
-            state=State.FAILED,
-            detail=f"it does not exist, and only {free} GiB are free for it",
+        return failed(
+            f"it does not exist, and only {free} GiB are free for it",
             advice=f"Free {_SMALLEST} GiB in {state}, or give it a disk:"
             f" incus storage create {name} {driver} source=/dev/DISK",
         )
@@ -93,9 +92,8 @@ def _file_system(directory: Path) -> str:
 
 
 def _absent(incus: Incus, name: str, *words: str) -> Finding:
-    return Finding(
-        state=State.FAILED,
-        detail="it does not exist",
+    return failed(
+        "it does not exist",
         fix=(("incus", "storage", "create", incus.target(name), *words),),
     )
 
@@ -109,9 +107,8 @@ def _short(incus: Incus, name: str) -> Finding | None:
     if space is None or (free := space[1]) >= _ROOM:
         return None
     taken = sum(map(properties.disk_use, incus.images()))
-    return Finding(
-        state=State.WARNING,
-        detail=f"only {free / _GIB:.1f} GiB are free in it; the images take"
+    return warning(
+        f"only {free / _GIB:.1f} GiB are free in it; the images take"
         f" up to {taken / _GIB:.1f} GiB",
         advice="'incus-testbed images' lists the images, 'incus-testbed gc'"
         " removes everything that has no owner",
@@ -120,9 +117,8 @@ def _short(incus: Incus, name: str) -> Finding | None:
 
 def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
     if status != "Created":
-        return Finding(
-            state=State.FAILED,
-            detail=f"its state is {status}",
+        return failed(
+            f"its state is {status}",
             advice="See why: journalctl --unit incus",
         )
     if driver in _CLONING:
@@ -138,8 +134,7 @@ def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
             f"Make one that clones: incus storage create testbeds {better}"
             " [source=/dev/DISK]; then incus-testbed setup --pool testbeds"
         )
-    return Finding(
-        state=State.WARNING,
-        detail=f"{driver}: each launch unpacks the whole image",
+    return warning(
+        f"{driver}: each launch unpacks the whole image",
         advice=advice,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, failed, good
 from incus_testbed.image.profiles import root_disks
 from incus_testbed.incus.client import Incus
 
@@ -73,9 +73,8 @@ def check_nesting(incus: Incus, name: str) -> Finding:
     if NESTING in config:
         return good(f"{NESTING} is {config[NESTING]}")
     target = incus.target(name)
-    return Finding(
-        state=State.FAILED,
-        detail="tests can't make their own containers",
+    return failed(
+        "tests can't make their own containers",
         fix=(("incus", "profile", "set", target, f"{NESTING}=true"),),
     )
 
@@ -168,25 +167,22 @@ def _compare(
         profile = incus.profile(name)
     except errors.NotFound:
         create = ("incus", "profile", "create", incus.target(name))
-        return Finding(
-            state=State.FAILED,
-            detail="it does not exist",
+        return failed(
+            "it does not exist",
             fix=(create, *changes({}, {})),
         )
     try:
         fix = tuple(changes(profile["config"], profile["devices"]))
     except Ambiguous as several:
-        return Finding(
-            state=State.FAILED,
-            detail=f"launches fail: {several}",
+        return failed(
+            f"launches fail: {several}",
             advice="Remove all but one:"
             f" incus profile device remove {incus.target(name)} DEVICE",
         )
     if fix:
         verbs = {command[3] for command in fix}
-        return Finding(
-            state=State.FAILED,
-            detail="launches fail: two of its devices do the same"
+        return failed(
+            "launches fail: two of its devices do the same"
             if verbs == {"remove"}
             else "its settings are not those that testbeds need",
             fix=fix,

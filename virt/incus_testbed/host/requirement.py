@@ -54,3 +54,15 @@ class Requirement:
 def good(detail: str) -> Finding:
     """Return the finding that a requirement is met."""
     return Finding(state=State.GOOD, detail=detail)
+
+
+def failed(
+    detail: str, advice: str = "", *, fix: tuple[tuple[str, ...], ...] = ()
+) -> Finding:
+    """Return the finding that a requirement is not met."""
+    return Finding(state=State.FAILED, detail=detail, fix=fix, advice=advice)
+
+
+def warning(detail: str, advice: str) -> Finding:
+    """Return the finding that testbeds work, with a drawback."""
+    return Finding(state=State.WARNING, detail=detail, advice=advice)

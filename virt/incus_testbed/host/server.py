@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from incus_testbed import errors
-from incus_testbed.host.requirement import Finding, State, good
+from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
@@ -24,17 +24,17 @@ def check(incus: Incus) -> Finding:
     try:
         server = incus.server()
     except errors.DaemonDown as error:
-        return _failed(error.brief, _start_advice())
+        return failed(error.brief, _start_advice())
     except errors.Denied as error:
         user = os.environ.get("USER", "USER")
-        return _failed(
+        return failed(
             error.brief,
             f"As root: adduser {user} incus-admin; then log in again",
         )
     except errors.TestbedError as error:
-        return _failed(error.brief, error.resolution)
+        return failed(error.brief, error.resolution)
     if server["auth"] != "trusted":
-        return _failed(
+        return failed(
             "it does not trust this client",
             "incus config trust add NAME there, then incus remote add here",
         )
@@ -50,19 +50,13 @@ def drivers(incus: Incus) -> list[str]:
 def _of_version(text: str) -> Finding:
     version = tuple(int(number) for number in re.findall(r"\d+", text))
     if version < _NEEDED:
-        return _failed(f"version {text} is too old", _INSTALL)
+        return failed(f"version {text} is too old", _INSTALL)
     if version < _SOUND:
-        return Finding(
-            state=State.WARNING,
-            detail=f"version {text} drops a command that prints nothing for"
-            " long",
+        return warning(
+            f"version {text} drops a command that prints nothing for long",
             advice=_INSTALL,
         )
     return good(f"version {text}")
-
-
-def _failed(detail: str, advice: str) -> Finding:
-    return Finding(state=State.FAILED, detail=detail, advice=advice)
 
 
 def _start_advice() -> str:

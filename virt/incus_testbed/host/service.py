@@ -7,7 +7,7 @@ import pwd
 from functools import partial
 from pathlib import Path
 
-from incus_testbed.host.requirement import Finding, Requirement, State, good
+from incus_testbed.host.requirement import Finding, Requirement, failed, good
 
 #: The user of each service that may be on a machine, and its unit.
 _SERVICES = {"debusine-worker": "debusine-worker.service"}
@@ -40,9 +40,8 @@ def check(user: pwd.struct_passwd, unit: str) -> Finding:
     if Path("/run/systemd/system").exists():
         # A running service does not get its user's new groups.
         fix.append(("systemctl", "try-restart", unit))
-    return Finding(
-        state=State.FAILED,
-        detail=f"is not in the group {_GROUP}: Incus refuses it",
+    return failed(
+        f"is not in the group {_GROUP}: Incus refuses it",
         fix=tuple(fix),
     )
 
