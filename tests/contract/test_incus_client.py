@@ -288,6 +288,23 @@ def test_a_launch_makes_what_was_asked_for(
     assert record.name not in incus.busy_instances()
 
 
+def test_a_launch_adds_devices_to_those_of_the_profile(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/1")
+    device = incus.profile(profiles.USUAL)["devices"]["eth0"]
+
+    incus.launch(
+        "contract/1",
+        "contract-1",
+        config={},
+        ephemeral=False,
+        devices={"second": {**device, "name": "second0"}},
+    )
+
+    assert incus.instance("contract-1").networks == (device["network"],) * 2
+
+
 @pytest.mark.parametrize("verb", ["launch", "init"])
 def test_an_instance_is_a_use_of_its_image(
     incus: Incus, add: Callable[[str], Image], verb: str
