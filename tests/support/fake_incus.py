@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An Incus server in memory, behind the same command lines.
 
-It knows networks, pools and profiles, what host setup works on; no images.
-tests/contract runs one suite on it and on a real Incus.
+It knows networks, pools, profiles, images and instances; what runs in an
+instance it does not know.  tests/contract runs its suites on it and on a real
+Incus (test_host.py, test_incus_client.py).
 """
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
+from urllib.parse import unquote
 
 from incus_testbed import errors
+from incus_testbed.image import profiles
 from incus_testbed.incus.client import REQUEST_LIMIT, Incus
-from incus_testbed.incus.records import Image
+from tests.support.fake_images import Images
+from tests.support.fake_instances import Devices, Instances
 
 
 class FakeIncus(Incus):
@@ -30,12 +34,35 @@ class FakeIncus(Incus):
             "profile": {"default": _profile("default")},
         }
         self.objects["network"]["eth0"]["managed"] = False
+        self._images = Images(self.objects["profile"].__contains__)
+        self._instances = Instances(self._images, self._devices_of)
+
+    @classmethod
+    def set_up(cls) -> Self:
+        """Return one that can launch: with a network, a pool, the profile."""
+        incus = cls()
+        incus.run("network", "create", "bridge")
+        incus.run("storage", "create", "pool", "dir")
+        for profile in (
+            profiles.USUAL,
+            profiles.for_machines(profiles.USUAL),
+        ):
+            incus.run("profile", "create", profile)
+        device = ("profile", "device", "add", profiles.USUAL)
+        incus.run(*device, "eth0", "nic", "network=bridge", "name=host0")
+        incus.run(*device, "root", "disk", "pool=pool", "path=/")
+        return incus
+
+    def is_local(self) -> bool:
+        """Be on this machine."""
+        return True
 
     def server(self) -> dict[str, Any]:
         """Return what a server says of itself."""
         return {
             "auth": "trusted",
             "environment": {
+                "architectures": ["x86_64", "i686"],
                 "server_version": self.version,
                 "driver": "lxc",
                 "storage_supported_drivers": [
@@ -61,14 +88,17 @@ class FakeIncus(Incus):
         """Return what the server's machine has."""
         return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
 
-    def images(self) -> list[Image]:
-        """Return no images."""
-        return []
-
     def get(self, path: str, *, recursion: int = 0) -> Any:
-        """Answer what is asked of networks, pools and profiles."""
+        """Answer with the objects of a kind, or the one that is named."""
         del recursion
-        kind, _, name = path.partition("/")
+        kind, _, rest = path.partition("/")
+        name = unquote(rest)
+        if kind == "images":
+            return copy.deepcopy(self._images.get(name))
+        if kind == "instances":
+            return copy.deepcopy(self._instances.get(name))
+        if kind == "operations":
+            return self._instances.operations()
         objects = self.objects[
             {
                 "networks": "network",
@@ -87,8 +117,12 @@ class FakeIncus(Incus):
         timeout: float = REQUEST_LIMIT,
     ) -> bytes:
         """Do what the incus command would."""
-        del stdin, timeout
+        del timeout
         kind, verb, *rest = words
+        if kind == "image":
+            return self._images.run(verb, *rest, stdin=stdin)
+        if kind in {"launch", "init", "start", "stop", "delete"}:
+            return self._instances.run(*words, stdin=stdin)
         if kind == "project":
             self.settings.update(_settings(rest[1:]))
             return b""
@@ -123,6 +157,14 @@ class FakeIncus(Incus):
             return self.objects["profile"][name]
         except KeyError:
             raise errors.NotFound(f"profile {name} not found") from None
+
+    def _devices_of(self, names: Sequence[str]) -> Devices:
+        """Return the devices of some profiles together; the last one wins."""
+        return {
+            name: device
+            for profile in names
+            for name, device in self._profile(profile)["devices"].items()
+        }
 
     def _device(
         self,

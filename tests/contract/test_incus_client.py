@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images and instances: the same on a fake and on a real Incus.
+
+What fast tests expect of the fake is stated here.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from incus_testbed import errors
+from incus_testbed.image import profiles
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import CLAIM, Image
+from tests.support import tiny_guest
+from tests.support.fake_incus import FakeIncus
+
+_ABSENT = "f" * 64
+#: Seconds after which something hangs.
+_LIMIT = 60
+
+
+@pytest.fixture(params=["fake", "real"])
+def incus(request: pytest.FixtureRequest) -> Iterator[Incus]:
+    """Give an Incus that is set up; remove what the test makes in it."""
+    if request.param == "fake":
+        yield FakeIncus.set_up()
+        return
+    request.getfixturevalue("incus_environment")
+    client = Incus()
+    images = {image.fingerprint for image in client.images()}
+    instances = {record.name for record in client.instances()}
+    yield client
+    for record in client.instances():
+        if record.name not in instances:
+            client.delete(record.name)
+    for image in client.images():
+        if image.fingerprint not in images:
+            client.delete_image(image.fingerprint)
+
+
+@pytest.fixture
+def add(incus: Incus, tmp_path: Path) -> Callable[[str], Image]:
+    """Import an image that can be launched, under an alias."""
+
+    def make(alias: str) -> Image:
+        fingerprint = incus.import_image(*tiny_guest.write(tmp_path, alias))
+        image = incus.image(fingerprint)
+        incus.set_image_profiles(image, [profiles.USUAL])
+        incus.create_alias(alias, fingerprint)
+        return incus.image(alias)
+
+    return make
+
+
+def _launch(
+    incus: Incus, image: str, name: str, *settings: str, ephemeral: bool = False
+) -> None:
+    incus.launch(
+        image,
+        name,
+        config={},
+        ephemeral=ephemeral,
+        arguments=[f"--config={setting}" for setting in settings],
+    )
+
+
+def _names(incus: Incus) -> set[str]:
+    return {record.name for record in incus.instances()}
+
+
+# -- images
+
+
+def test_it_is_on_this_machine(incus: Incus) -> None:
+    assert incus.is_local()
+
+
+def test_an_import_keeps_what_the_files_say(
+    incus: Incus, tmp_path: Path
+) -> None:
+    start = datetime.now(UTC)
+    files = tiny_guest.write(tmp_path, properties={"a.b": "c"}, date=86400)
+
+    fingerprint = incus.import_image(*files)
+
+    content = b"".join(Path(file).read_bytes() for file in files)
+    assert fingerprint == hashlib.sha256(content).hexdigest()
+    image = incus.image(fingerprint)
+    assert image.fingerprint == fingerprint
+    assert image.aliases == ()
+    assert image.claims == {}
+    assert image.properties == {
+        "description": "guest",
+        "os": "debian",
+        "release": "trixie",
+        "artifact_id": "guest",
+        "a.b": "c",
+    }
+    assert image.profiles == ("default",)
+    assert image.kind == "container"
+    assert image.size == len(content)
+    assert image.created == datetime.fromtimestamp(86400, UTC)
+    assert start <= image.uploaded <= datetime.now(UTC)
+    assert image.last_used is None
+    assert incus.images().count(image) == 1
+
+
+def test_a_disk_becomes_an_image_for_virtual_machines(
+    incus: Incus, tmp_path: Path
+) -> None:
+    fingerprint = incus.import_image(*tiny_guest.write(tmp_path, disk=True))
+
+    assert incus.image(fingerprint).kind == "virtual-machine"
+
+
+def test_the_same_image_again_is_refused(incus: Incus, tmp_path: Path) -> None:
+    files = tiny_guest.write(tmp_path, "same")
+    fingerprint = incus.import_image(*files)
+
+    with pytest.raises(errors.AlreadyExists):
+        incus.import_image(*files)
+
+    assert incus.image(fingerprint)
+
+
+def test_a_later_import_is_uploaded_later(
+    add: Callable[[str], Image],
+) -> None:
+    assert add("contract/1").uploaded < add("contract/2").uploaded
+
+
+def test_an_image_is_found_by_alias_and_by_fingerprint(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/a b")
+    add("contract/other")
+
+    assert image.aliases == ("contract/a b",)
+    for word in (*image.aliases, image.fingerprint, image.fingerprint[:20]):
+        assert incus.image(word) == image
+
+
+@pytest.mark.parametrize("word", ["contract/absent", _ABSENT])
+def test_an_image_that_is_not_there(incus: Incus, word: str) -> None:
+    with pytest.raises(errors.NotFound, match="not found"):
+        incus.image(word)
+    with pytest.raises(errors.NotFound):
+        incus.delete_image(word)
+    with pytest.raises(errors.NotFound):
+        incus.unset_image_property(word, "os")
+    with pytest.raises(errors.NotFound):
+        incus.delete_alias(word)
+
+
+def test_profiles_are_set_and_properties_stay(
+    incus: Incus, tmp_path: Path
+) -> None:
+    fingerprint = incus.import_image(*tiny_guest.write(tmp_path))
+    image = incus.image(fingerprint)
+
+    incus.set_image_profiles(image, ["debusine"])
+
+    assert incus.image(fingerprint).profiles == ("debusine",)
+    assert incus.image(fingerprint).properties == image.properties
+
+
+def test_a_profile_of_an_image_has_to_exist(
+    incus: Incus, tmp_path: Path
+) -> None:
+    fingerprint = incus.import_image(*tiny_guest.write(tmp_path))
+
+    with pytest.raises(errors.NotFound, match="absent"):
+        incus.set_image_profiles(incus.image(fingerprint), ["absent"])
+
+    assert incus.image(fingerprint).profiles == ("default",)
+
+
+def test_a_property_is_unset_alone(incus: Incus, tmp_path: Path) -> None:
+    files = tiny_guest.write(tmp_path, properties={"key": "value"})
+    fingerprint = incus.import_image(*files)
+    before = incus.image(fingerprint).properties
+
+    for _ in range(2):
+        incus.unset_image_property(fingerprint, "key")
+
+        left = incus.image(fingerprint).properties
+        assert {**left, "key": "value"} == before
+        assert "key" not in left
+
+
+def test_aliases_come_and_go_and_the_image_stays(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+
+    incus.create_alias("contract/2", image.fingerprint)
+    names = incus.image("contract/2").aliases
+    incus.delete_alias("contract/1")
+
+    assert set(names) == {"contract/1", "contract/2"}
+    assert incus.image("contract/2").aliases == ("contract/2",)
+    with pytest.raises(errors.NotFound):
+        incus.image("contract/1")
+
+
+def test_an_alias_is_given_once(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image, other = add("contract/1"), add("contract/2")
+
+    for fingerprint in (image.fingerprint, other.fingerprint):
+        with pytest.raises(errors.AlreadyExists):
+            incus.create_alias("contract/1", fingerprint)
+    with pytest.raises(errors.NotFound):
+        incus.create_alias("contract/3", _ABSENT)
+
+    assert incus.image("contract/1").fingerprint == image.fingerprint
+
+
+def test_a_claim_is_told_from_the_names_by_its_own(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+    claim = f"{CLAIM}use/1"
+
+    incus.create_alias(claim, image.fingerprint, description="who when")
+
+    (found,) = (
+        each for each in incus.images() if each.fingerprint == image.fingerprint
+    )
+    assert found.aliases == ("contract/1",)
+    assert found.claims == {claim: "who when"}
+
+
+def test_a_removed_image_takes_its_names_along(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+    incus.create_alias("contract/2", image.fingerprint)
+
+    incus.delete_image(image.fingerprint)
+
+    for word in ("contract/1", "contract/2", image.fingerprint):
+        with pytest.raises(errors.NotFound):
+            incus.image(word)
+    assert image.fingerprint not in {
+        each.fingerprint for each in incus.images()
+    }
+    assert add("contract/1").fingerprint
+
+
+# -- instances
+
+
+def test_a_launch_makes_what_was_asked_for(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+    start = datetime.now(UTC) - timedelta(seconds=1)
+    config = {"user.key": "a=b", "user.other": ""}
+
+    incus.launch(
+        "contract/1",
+        "contract-1",
+        config=config,
+        ephemeral=True,
+        arguments=["--config=user.key=wins"],
+    )
+
+    record = incus.instance("contract-1")
+    assert record.name == "contract-1"
+    assert record.kind == "container"
+    assert record.status == "Running"
+    assert record.ephemeral
+    assert record.config["user.key"] == "wins"
+    assert record.config["volatile.base_image"] == image.fingerprint
+    assert start <= record.created
+    (network,) = record.networks
+    assert network in {each["name"] for each in incus.networks()}
+    assert record.name in _names(incus)
+    assert record.name not in incus.busy_instances()
+
+
+def test_a_launch_adds_devices_to_those_of_the_profile(
+    incus: Incus, tmp_path: Path
+) -> None:
+    fingerprint = incus.import_image(*tiny_guest.write(tmp_path))
+    disk = incus.profile(profiles.USUAL)["devices"]["root"]
+
+    # The image's own profile has no disk.
+    incus.launch(
+        fingerprint,
+        "contract-1",
+        config={},
+        ephemeral=False,
+        devices={"disk": disk},
+    )
+
+    assert incus.instance("contract-1").status == "Running"
+
+
+@pytest.mark.parametrize("verb", ["launch", "init"])
+def test_an_instance_is_a_use_of_its_image(
+    incus: Incus, add: Callable[[str], Image], verb: str
+) -> None:
+    image = add("contract/1")
+
+    incus.run(verb, image.fingerprint, "contract-1", "--config=user.key=a")
+
+    used = incus.image("contract/1").last_used
+    assert used
+    assert used > image.uploaded
+    record = incus.instance("contract-1")
+    assert record.status == ("Running" if verb == "launch" else "Stopped")
+    assert record.config["user.key"] == "a"
+    assert not record.ephemeral
+
+
+def test_a_launch_of_a_taken_name(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1", "user.key=first")
+
+    with pytest.raises(errors.AlreadyExists):
+        _launch(incus, "contract/1", "contract-1", "user.key=second")
+
+    assert incus.instance("contract-1").config["user.key"] == "first"
+
+
+def test_a_launch_of_no_image(incus: Incus) -> None:
+    with pytest.raises(errors.NotFound) as caught:
+        _launch(incus, "contract/absent", "contract-1")
+
+    assert "incus-testbed images" in caught.value.resolution
+    assert "contract-1" not in _names(incus)
+
+
+def test_a_launch_without_a_disk(incus: Incus, tmp_path: Path) -> None:
+    incus.create_alias(
+        "contract/1", incus.import_image(*tiny_guest.write(tmp_path))
+    )
+
+    with pytest.raises(errors.NotFound, match="No root device"):
+        _launch(incus, "contract/1", "contract-1")
+
+    assert "contract-1" not in _names(incus)
+    incus.launch(
+        "contract/1",
+        "contract-1",
+        config={},
+        ephemeral=False,
+        arguments=["--profile=debusine"],
+    )
+    assert incus.instance("contract-1").status == "Running"
+
+
+def test_a_start_that_fails_leaves_the_instance(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/1")
+
+    with pytest.raises(errors.CommandFailed):
+        _launch(
+            incus,
+            "contract/1",
+            "contract-1",
+            "user.key=a",
+            tiny_guest.BROKEN,
+            ephemeral=True,
+        )
+
+    record = incus.instance("contract-1")
+    assert record.status == "Stopped"
+    assert record.config["user.key"] == "a"
+    incus.delete("contract-1")
+    assert "contract-1" not in _names(incus)
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_an_instance_stops_and_starts(
+    incus: Incus, add: Callable[[str], Image], verb: str
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1")
+
+    def stop() -> None:
+        if verb == "stop":
+            incus.stop("contract-1", grace=_LIMIT)
+        else:
+            incus.kill("contract-1")
+
+    stop()
+    assert incus.instance("contract-1").status == "Stopped"
+    with pytest.raises(errors.NotRunning):
+        stop()
+    incus.start("contract-1")
+    assert incus.instance("contract-1").status == "Running"
+    with pytest.raises(errors.CommandFailed):
+        incus.start("contract-1")
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_an_ephemeral_instance_goes_when_it_stops(
+    incus: Incus, add: Callable[[str], Image], verb: str
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1", ephemeral=True)
+
+    if verb == "stop":
+        incus.stop("contract-1", grace=_LIMIT)
+    else:
+        incus.kill("contract-1")
+
+    with pytest.raises(errors.NotFound):
+        incus.instance("contract-1")
+
+
+def test_a_guest_that_does_not_listen_is_killed(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1", tiny_guest.DEAF)
+
+    with pytest.raises(errors.CommandFailed):
+        incus.stop("contract-1", grace=1)
+
+    assert incus.instance("contract-1").status == "Running"
+    incus.kill("contract-1")
+    assert incus.instance("contract-1").status == "Stopped"
+
+
+def test_an_instance_is_busy_while_it_stops(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1", tiny_guest.DEAF)
+    _launch(incus, "contract/1", "contract-2")
+
+    with ThreadPoolExecutor() as pool:
+        stop = pool.submit(incus.stop, "contract-1", grace=_LIMIT)
+        deadline = time.monotonic() + _LIMIT
+        while "contract-1" not in incus.busy_instances():
+            assert time.monotonic() < deadline
+        assert "contract-2" not in incus.busy_instances()
+        with pytest.raises(errors.Busy):
+            _launch(incus, "contract/1", "contract-1")
+        incus.delete("contract-1")
+        # Whether the stop that was overtaken is an error does not matter here.
+        with contextlib.suppress(errors.TestbedError):
+            stop.result()
+
+    assert "contract-1" not in incus.busy_instances()
+    assert "contract-1" not in _names(incus)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_an_instance_is_deleted_running_or_not(
+    incus: Incus, add: Callable[[str], Image], running: bool
+) -> None:
+    add("contract/1")
+    _launch(incus, "contract/1", "contract-1")
+    if not running:
+        incus.kill("contract-1")
+
+    incus.delete("contract-1")
+
+    assert "contract-1" not in _names(incus)
+    _launch(incus, "contract/1", "contract-1")
+
+
+def test_what_is_not_there(incus: Incus) -> None:
+    for ask in (
+        incus.instance,
+        incus.start,
+        incus.kill,
+        incus.delete,
+        lambda name: incus.stop(name, grace=1),
+    ):
+        with pytest.raises(errors.NotFound):
+            ask("contract-absent")
+
+
+def test_an_image_goes_and_its_instance_stays(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+    _launch(incus, "contract/1", "contract-1")
+
+    incus.delete_image(image.fingerprint)
+
+    assert incus.instance("contract-1").status == "Running"
+    with pytest.raises(errors.NotFound):
+        _launch(incus, image.fingerprint, "contract-2")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of a fake Incus, as the API describes them."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from incus_testbed.image.disk import qcow2
+from incus_testbed.incus import messages
+
+#: Go's zero time: it has not happened.
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def refusal(said: str) -> Exception:
+    """Return the error that a message of Incus stands for."""
+    return messages.of_message(said, "the fake Incus")
+
+
+def now() -> str:
+    """Return the time as Incus writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+class Images:
+    """Split images of files, and their aliases, by the words of incus image.
+
+    ``profile_exists`` tells whether a profile of this name does.
+    """
+
+    def __init__(self, profile_exists: Callable[[str], object]) -> None:
+        """Have no images."""
+        self._profile_exists = profile_exists
+        self._records: dict[str, dict[str, Any]] = {}
+
+    def get(self, path: str) -> Any:
+        """Answer what is asked of all images, of one, or of an alias."""
+        if not path:
+            return [*self._records.values()]
+        if not path.startswith("aliases/"):
+            return self._of_fingerprint(path)
+        alias = path.removeprefix("aliases/")
+        for record in self._records.values():
+            if any(each["name"] == alias for each in record["aliases"]):
+                return {"name": alias, "target": record["fingerprint"]}
+        raise refusal("Image alias not found")
+
+    def run(self, verb: str, *words: str, stdin: bytes = b"") -> bytes:
+        """Do what incus image would; return what it prints."""
+        match verb, *words:
+            case "import", metadata, rootfs:
+                made = self._import(Path(metadata), Path(rootfs))
+                return f"Image imported with fingerprint: {made}\n".encode()
+            case "edit", word:
+                self._edit(self.named(word), json.loads(stdin))
+            case "unset-property", word, key:
+                self.named(word)["properties"].pop(key, None)
+            case "delete", word:
+                del self._records[self.named(word)["fingerprint"]]
+            case "alias", "create", alias, word, option:
+                self._create_alias(alias, word, option)
+            case "alias", "delete", alias:
+                self._delete_alias(alias)
+            case _:
+                raise NotImplementedError(f"incus image {verb} {words}")
+        return b""
+
+    def named(self, word: str) -> dict[str, Any]:
+        """Return the image that an alias or a fingerprint stands for."""
+        for record in self._records.values():
+            if any(each["name"] == word for each in record["aliases"]):
+                return record
+        return self._of_fingerprint(word)
+
+    def use(self, word: str) -> dict[str, Any]:
+        """Return an image of which an instance is made now."""
+        record = self.named(word)
+        record["last_used_at"] = now()
+        return record
+
+    def _of_fingerprint(self, word: str) -> dict[str, Any]:
+        """Return the image whose fingerprint begins like this."""
+        found = [name for name in self._records if name.startswith(word)]
+        if len(found) != 1:
+            raise refusal(f'Image "{word}" not found')
+        return self._records[found[0]]
+
+    def _import(self, metadata: Path, rootfs: Path) -> str:
+        head, content = metadata.read_bytes(), rootfs.read_bytes()
+        fingerprint = hashlib.sha256(head + content).hexdigest()
+        if fingerprint in self._records:
+            raise refusal("Image with same fingerprint already exists")
+        facts = _facts(metadata)
+        is_disk = content.startswith(qcow2.MAGIC)
+        self._records[fingerprint] = {
+            "fingerprint": fingerprint,
+            "aliases": [],
+            "properties": facts["properties"],
+            "profiles": ["default"],
+            "type": "virtual-machine" if is_disk else "container",
+            "architecture": facts["architecture"],
+            "size": len(head) + len(content),
+            "created_at": datetime.fromtimestamp(
+                facts["creation_date"], UTC
+            ).isoformat(),
+            "uploaded_at": now(),
+            "last_used_at": _NEVER,
+        }
+        return fingerprint
+
+    def _edit(self, record: dict[str, Any], document: dict[str, Any]) -> None:
+        for profile in document["profiles"]:
+            if not self._profile_exists(profile):
+                raise refusal(f"Profile '{profile}' doesn't exist")
+        record.update(document)
+
+    def _create_alias(self, alias: str, word: str, option: str) -> None:
+        record = self._of_fingerprint(word)
+        if alias in self._aliases():
+            raise refusal(f'Alias "{alias}" already exists')
+        description = option.removeprefix("--description=")
+        record["aliases"].append({"name": alias, "description": description})
+
+    def _delete_alias(self, alias: str) -> None:
+        if alias not in self._aliases():
+            raise refusal("Image alias not found")
+        for record in self._records.values():
+            record["aliases"] = [
+                each for each in record["aliases"] if each["name"] != alias
+            ]
+
+    def _aliases(self) -> Sequence[str]:
+        return [
+            each["name"]
+            for record in self._records.values()
+            for each in record["aliases"]
+        ]
+
+
+def _facts(metadata: Path) -> Any:
+    with tarfile.open(metadata) as tar:
+        file = tar.extractfile("metadata.yaml")
+        assert file
+        return yaml.safe_load(file)
