@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one place that starts a process on this machine, in one of three ways.
 
-run() is for a short answer, and uses sh, as almost all of the product does.
-stream() is for data that passes while the program runs.  call() is for a
-command of our caller's, with our caller's streams and subprocess.run's
-semantics, as Debusine's InstanceInterface.run has them.  detach() is call()
-of setsid: testbeds close without waiting until an instance is deleted.
+run() is for a short answer, which is what most callers want; it uses sh.
+stream() is for data that passes while the program runs: its readers decide when
+to read, where sh would call them from a thread.  call() is for a command of our
+caller's, with our caller's streams and subprocess.run's semantics, as
+Debusine's InstanceInterface.run has them.  detach() is call() of setsid:
+testbeds close without waiting until an instance is deleted.
 """
 
 import contextlib
