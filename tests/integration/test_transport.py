@@ -43,7 +43,7 @@ _QUESTIONS: dict[str, Callable[[Incus, str, str], Any]] = {
         incus.pool_space(incus.pools()[0]["name"]) or [None]
     )[0],
     "profile": lambda incus, *_: incus.profile("debusine")["devices"],
-    "images": lambda incus, *_: [image.fingerprint for image in incus.images()],
+    "images": lambda incus, *_: {image.fingerprint for image in incus.images()},
     "alias": lambda incus, alias, _: incus.image(alias).fingerprint,
     "fingerprint": lambda incus, alias, _: (
         incus.image(incus.image(alias).fingerprint[:20]).aliases
