@@ -6,6 +6,7 @@ What fast tests expect of the fake is stated here.
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,18 @@ def add(incus: Incus, tmp_path: Path) -> Callable[[str], Image]:
         return incus.image(alias)
 
     return make
+
+
+@pytest.fixture
+def beside(incus: Incus) -> Iterator[Incus]:
+    """Make another project of the same server; remove what is in it."""
+    name = f"contract-{os.getpid()}"
+    incus.run("project", "create", name)
+    if isinstance(incus, FakeIncus):
+        yield incus.aimed(project=name)
+        return
+    yield Incus(project=name)
+    incus.run("project", "delete", name, "--force", stdin=b"yes\n")
 
 
 def _launch(
@@ -499,3 +512,38 @@ def test_an_image_goes_and_its_instance_stays(
     assert incus.instance("contract-1").status == "Running"
     with pytest.raises(errors.NotFound):
         _launch(incus, image.fingerprint, "contract-2")
+
+
+def test_projects_know_nothing_of_each_other(
+    incus: Incus,
+    beside: Incus,
+    add: Callable[[str], Image],
+    tmp_path: Path,
+) -> None:
+    image = add("contract/1")
+    disk = incus.profile(profiles.USUAL)["devices"]["root"]
+
+    assert beside.project in incus.projects()
+    assert incus.current_project() in incus.projects()
+    assert incus.current_project() != beside.project
+    assert beside.images() == []
+    assert beside.instances() == []
+    with pytest.raises(errors.NotFound):
+        beside.profile(profiles.USUAL)
+
+    fingerprint = beside.import_image(*tiny_guest.write(tmp_path))
+    beside.create_alias("contract/1", fingerprint)
+    for client, devices in ((incus, {}), (beside, {"root": disk})):
+        client.launch(
+            "contract/1",
+            "contract-1",
+            config={},
+            ephemeral=False,
+            devices=devices,
+        )
+
+    assert incus.image("contract/1").fingerprint == image.fingerprint
+    assert beside.image("contract/1").fingerprint == fingerprint
+    assert _names(beside) == {"contract-1"}
+    beside.delete("contract-1")
+    assert "contract-1" in _names(incus)

@@ -42,7 +42,8 @@ class Images:
     def get(self, path: str) -> Any:
         """Answer what is asked of all images, of one, or of an alias."""
         if not path:
-            return [*self._records.values()]
+            # The order means nothing: it is not that of the imports.
+            return [self._records[name] for name in sorted(self._records)]
         if not path.startswith("aliases/"):
             return self._of_fingerprint(path)
         alias = path.removeprefix("aliases/")

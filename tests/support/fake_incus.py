@@ -36,6 +36,8 @@ class FakeIncus(Incus):
         self.objects["network"]["eth0"]["managed"] = False
         self._images = Images(self.objects["profile"].__contains__)
         self._instances = Instances(self._images, self._devices_of)
+        #: The clients of all projects, by the project's name.
+        self._clients = {"default": self}
 
     @classmethod
     def set_up(cls) -> Self:
@@ -52,6 +54,13 @@ class FakeIncus(Incus):
         incus.run(*device, "eth0", "nic", "network=bridge", "name=host0")
         incus.run(*device, "root", "disk", "pool=pool", "path=/")
         return incus
+
+    def aimed(
+        self, *, project: str | None = None, remote: str | None = None
+    ) -> "FakeIncus":
+        """Return a client of the same server, as Incus() would."""
+        assert remote is None
+        return self._clients[project or "default"]
 
     def is_local(self) -> bool:
         """Be on this machine."""
@@ -77,11 +86,11 @@ class FakeIncus(Incus):
         return self.total, self.free
 
     def current_project(self) -> str:
-        """Return the name of the only project."""
-        return "default"
+        """Return the name of the project that this is aimed at."""
+        return self.project or "default"
 
     def project_config(self) -> dict[str, str]:
-        """Return the only project's configuration."""
+        """Return that project's configuration."""
         return self.settings
 
     def resources(self) -> dict[str, Any]:
@@ -99,6 +108,8 @@ class FakeIncus(Incus):
             return copy.deepcopy(self._instances.get(name))
         if kind == "operations":
             return self._instances.operations()
+        if kind == "projects":
+            return [{"name": project} for project in self._clients]
         objects = self.objects[
             {
                 "networks": "network",
@@ -124,7 +135,7 @@ class FakeIncus(Incus):
         if kind in {"launch", "init", "start", "stop", "delete"}:
             return self._instances.run(*words, stdin=stdin)
         if kind == "project":
-            self.settings.update(_settings(rest[1:]))
+            self._project(verb, *rest)
             return b""
         if verb == "create":
             self._create(kind, *rest)
@@ -138,6 +149,18 @@ class FakeIncus(Incus):
         else:
             self._device(profile["devices"], rest[0], *rest[2:])
         return b""
+
+    def _project(self, verb: str, name: str, *settings: str) -> None:
+        """Configure a project, or make one, with networks and pools of all."""
+        if verb == "set":
+            self._clients[name].settings.update(_settings(settings))
+            return
+        made = FakeIncus(drivers=self.drivers)
+        made.project = name
+        for kind in ("network", "storage"):
+            made.objects[kind] = self.objects[kind]
+        self._clients[name] = made
+        made._clients = self._clients
 
     def _create(self, kind: str, name: str, *rest: str) -> None:
         if name in self.objects[kind]:

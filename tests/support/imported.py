@@ -46,9 +46,9 @@ def unnamed(
             properties=facts,
             date=date if ours else date - 1,
         )
-        image = incus.image(incus.import_image(*files))
-    incus.set_image_profiles(image, [profiles.USUAL])
-    return image
+        fingerprint = incus.import_image(*files)
+    incus.set_image_profiles(incus.image(fingerprint), [profiles.USUAL])
+    return incus.image(fingerprint)
 
 
 def named(
