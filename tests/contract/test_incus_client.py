@@ -459,13 +459,15 @@ def test_an_instance_is_busy_while_it_stops(
 
     with ThreadPoolExecutor() as pool:
         stop = pool.submit(incus.stop, "contract-1", grace=_LIMIT)
-        deadline = time.monotonic() + _LIMIT
-        while "contract-1" not in incus.busy_instances():
-            assert time.monotonic() < deadline
-        assert "contract-2" not in incus.busy_instances()
-        with pytest.raises(errors.Busy):
-            _launch(incus, "contract/1", "contract-1")
-        incus.delete("contract-1")
+        try:
+            deadline = time.monotonic() + _LIMIT
+            while "contract-1" not in incus.busy_instances():
+                assert time.monotonic() < deadline
+            assert "contract-2" not in incus.busy_instances()
+            with pytest.raises(errors.Busy):
+                _launch(incus, "contract/1", "contract-1")
+        finally:
+            incus.delete("contract-1")
         # Whether the stop that was overtaken is an error does not matter here.
         with contextlib.suppress(errors.TestbedError):
             stop.result()
