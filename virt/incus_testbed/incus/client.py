@@ -73,10 +73,8 @@ class Incus:
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
-        where: Transport
-        if local := self._endpoint():
-            where = Socket(local.socket, local.project, REQUEST_LIMIT)
-        else:
+        where: Transport | None = self._socket()
+        if where is None:
             choice = self.choice()
             where = Query(self.run, choice.remote, choice.project)
         return where.get(path, recursion=recursion)
@@ -400,16 +398,18 @@ class Incus:
             daemon's message stands for
         :raises errors.TimedOut: it took more than ``timeout`` seconds
         """
-        if local := self._endpoint():
+        if local := self._socket():
             log.debug("in %s: %s", name, programs.shown(command))
-            return Socket(local.socket, local.project, REQUEST_LIMIT).execute(
-                name, command, stdin=stdin, timeout=timeout
-            )
+            return local.execute(name, command, stdin=stdin, timeout=timeout)
         argv = self.exec_argv(name, command)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if messages.is_own_failure(completed):
             raise messages.error(["incus", "exec", name], completed)
         return completed
+
+    def _socket(self) -> Socket | None:
+        local = self._endpoint()
+        return local and Socket(local.socket, local.project, REQUEST_LIMIT)
 
     def _endpoint(self) -> location.Endpoint | None:
         return location.find(

@@ -27,11 +27,11 @@ from incus_testbed import errors
 from incus_testbed.process import signals
 
 log = logging.getLogger(__name__)
-# sh tells of each command many times over, to whoever logs what we do.
+# sh writes several log messages for each command.
 logging.getLogger("sh").setLevel(logging.WARNING)
 
-#: What lets a user name the incus to talk to, and programs find their files:
-#: a child of our own looks for locks where this process does (lock.py).
+#: With these, a user chooses the Incus server, and programs find their files.
+#: A child of ours must look for locks where this process does (lock.py).
 _KEPT = (
     "HOME",
     "PATH",
@@ -56,7 +56,7 @@ class Completed:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment every child gets: little, and in English."""
+    """Return the environment of each child: few variables, and in English."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
 def run(
     argv: Sequence[str], *, timeout: float, stdin: bytes = b""
 ) -> Completed:
-    """Run a program to its end and return what it said.
+    """Run a program to its end; return its status and output.
 
     The program reads ``stdin`` and nothing else, has a session of its own (a
     Ctrl-C at the terminal reaches this process only) and is killed after
@@ -83,8 +83,8 @@ def run(
         command = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
-    # sh's own _timeout looks only ten times a second, also for the end of a
-    # program that took a millisecond.
+    # With sh's own _timeout, sh looks only ten times a second whether the
+    # program has ended.
     expired = threading.Event()
     running: Any = None
     timer = None
@@ -153,7 +153,7 @@ def _expire(running: Any, expired: threading.Event) -> None:
 
 
 def _kill(running: Any) -> None:
-    if running is None:  # asked for its truth, it would be waited for
+    if running is None:  # bool(running) would block until the command ends
         return
     with contextlib.suppress(OSError):
         running.kill_group()
@@ -259,11 +259,11 @@ def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
 
 
 def detach(argv: Sequence[str]) -> None:
-    """Start a program that outlives this process; nothing is known of it.
+    """Start a program that outlives this process, and do not wait for it.
 
     :raises errors.MissingProgram: setsid is not on PATH
     """
-    # --fork: so that it is not this process that has to wait for it.
+    # With --fork, this process need not wait for the program's end.
     call(
         ["setsid", "--fork", *argv],
         stdin=subprocess.DEVNULL,

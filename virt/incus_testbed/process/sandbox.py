@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command lines of programs that read what strangers made.
+"""Make the command lines of programs that read the files of strangers.
 
-Such a program gets the files that its caller has opened for it.  Bubblewrap
-takes everything else from it: it sees /usr and our own modules, read-only, and
-no other file, process or network, so neither Incus nor a token.  It needs no
-root, and works on Debian 12 to 14 as it is: setpriv of Debian 12 knows no
-Landlock, which up to Linux 6.18 does not keep a process from a socket anyway,
-and systemd sandboxes a user's services only where that user has a session.
+Such a program can use the files that its caller has opened for it.  In the
+sandbox of bubblewrap it sees /usr and our own modules, which are read-only.  It
+reaches no other file, no process and no network, so neither Incus nor a token.
 
-Where the kernel gives this user no namespaces, the program runs without: then
-only the limits that it sets itself hold it.
+Bubblewrap needs no root and no set-up on Debian 12, 13 and sid.  The setpriv of
+Debian 12 does not know Landlock; up to Linux 6.18, Landlock does not keep a
+process from connecting to a socket.  systemd can sandbox a user's programs only
+if that user has a session.
+
+If the kernel does not let this user make namespaces, the program runs without
+a sandbox.  Then only the limits hold that it sets for itself.
 """
 
 import functools
@@ -24,13 +26,13 @@ from incus_testbed.process import programs
 #: Seconds for an empty sandbox.
 _LIMIT = 10.0
 
-#: What the loader reads, and where Debian's alternatives are.
+#: The cache of the dynamic loader, and Debian's alternatives.
 _ETC = ("/etc/ld.so.cache", "/etc/alternatives")
 
-#: What a system with merged /usr has as links.
+#: On a system with merged /usr these are links.
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
-#: In place of bubblewrap: nothing gains rights, and dies with this process.
+#: Without bubblewrap: the program gains no rights, and ends with this process.
 _PLAIN = ("setpriv", "--no-new-privs", "--pdeathsig=KILL")
 
 
@@ -49,7 +51,7 @@ def python(code: str, *arguments: str) -> list[str]:
 
 
 def obstacle() -> str | None:
-    """Say what keeps programs from being confined here; None if nothing."""
+    """Return why no sandbox works here; None if it works."""
     try:
         done = programs.run([*_bubblewrap(()), "true"], timeout=_LIMIT)
     except errors.TestbedError as error:
@@ -68,6 +70,7 @@ def _confined(paths: Iterable[str]) -> Sequence[str]:
 
 def _bubblewrap(paths: Iterable[str]) -> Iterator[str]:
     yield from ("bwrap", "--unshare-all", "--die-with-parent", "--new-session")
+    yield "--as-pid-1"  # the kernel ends all others before it
     yield from ("--cap-drop", "ALL", "--clearenv", "--chdir", "/")
     yield from ("--setenv", "PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
     yield from ("--setenv", "LC_ALL", "C.UTF-8")
@@ -87,5 +90,5 @@ def _bubblewrap(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _import_paths() -> list[str]:
-    """Return where modules are, that there are, by their absolute paths."""
+    """Return the absolute ones of the paths that modules are imported from."""
     return [path for path in sys.path if path and Path(path).is_absolute()]

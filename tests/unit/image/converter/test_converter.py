@@ -333,6 +333,39 @@ def test_two_messages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.used_size == 77
 
 
+def test_a_process_that_stays_after_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It could change the result after it was checked."""
+    monkeypatch.setattr(converter, "_GRACE", 0.5)
+    said = success()
+    saying(
+        f"import os, time; os.write(1, {said!r}); time.sleep(600)", monkeypatch
+    )
+    with pytest.raises(errors.BadImage, match="has not ended"):
+        convert(io.BytesIO(b""))
+
+
+_FORKING = """
+import os, time
+if not os.fork():
+    os.setsid()
+    for descriptor in range(3):
+        os.close(descriptor)
+    while True:
+        os.getpid()
+"""
+
+
+def test_what_it_has_started_ends_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)  # names them on the command line
+    for _ in range(10):
+        subprocess.run(sandbox.python(f"exec({_FORKING!r})"), check=True)
+        assert not _naming(tmp_path)
+
+
 def test_an_architecture_that_there_is_not() -> None:
     with pytest.raises(errors.BadImage):
         answer.parse(success(architecture="vax"))

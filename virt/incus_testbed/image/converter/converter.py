@@ -24,7 +24,7 @@ from incus_testbed.process import programs, sandbox
 #: Seconds between two checks whether the import is still wanted.
 _PACE = 0.2
 
-#: Seconds for a process to end after it has closed its output.
+#: Seconds for a process to end after its answer, or the end of its output.
 _GRACE = 5.0
 
 #: Bytes of one message, and of the part of standard error that is shown.
@@ -134,6 +134,7 @@ class Converter:
                 said = self._feeder.vouched(said)
             if progress:
                 progress(said.source_size)
+            self._await_end()
             return said
 
     def _next(self) -> bytes | None:
@@ -172,6 +173,20 @@ class Converter:
             poll = select.poll()
             poll.register(self._answers, select.POLLIN)
             poll.poll(_GRACE * 1000)
+
+    def _await_end(self) -> None:
+        """Wait until nothing is left that could still change the result.
+
+        In a sandbox, the process that answers ends last.  If it were killed
+        from outside, another one could run a moment longer.
+        """
+        try:
+            self._child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            raise errors.BadImage(
+                "The converting process has not ended after its answer",
+                resolution="Do not use this file unless you know who made it.",
+            ) from None
 
     def _hear(self, descriptor: int, data: bytes) -> None:
         self._heard[descriptor] = (self._heard[descriptor] + data)[
