@@ -17,9 +17,9 @@ from incus_testbed import errors
 from incus_testbed.incus import records
 from incus_testbed.incus.exec import api, websocket
 from incus_testbed.instance import readiness
-from incus_testbed.instance.command import Guest
 from incus_testbed.instance.copyup import copy
 from incus_testbed.instance.copyup.limits import Limits
+from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 from tests.fuzz import mutation

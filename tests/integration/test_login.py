@@ -10,7 +10,7 @@ import pytest
 
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
-from incus_testbed.instance.command import Guest
+from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 from incus_testbed.virt_server import command

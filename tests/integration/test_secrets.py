@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance.command import Guest
+from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
 
 #: What every process of the guest was started with, and is told.

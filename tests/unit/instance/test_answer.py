@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import answer, readiness
-from incus_testbed.instance.command import Guest, GuestCommand
+from incus_testbed.instance.command import GuestCommand
+from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 

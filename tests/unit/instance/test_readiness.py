@@ -8,7 +8,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import readiness, scripts
-from incus_testbed.instance.command import Guest
+from incus_testbed.instance.guest import Guest
 from incus_testbed.process import programs
 
 

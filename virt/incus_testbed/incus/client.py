@@ -409,7 +409,9 @@ class Incus:
 
     def _socket(self) -> Socket | None:
         local = self._endpoint()
-        return local and Socket(local.socket, local.project, REQUEST_LIMIT)
+        if local is None:
+            return None
+        return Socket(local.socket, local.project, REQUEST_LIMIT)
 
     def _endpoint(self) -> location.Endpoint | None:
         return location.find(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs inside an instance: commands with subprocess.run's semantics."""
+"""Run a command inside an instance with the semantics of subprocess.run."""
 
 import contextlib
 import errno
@@ -10,26 +10,21 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
-from incus_testbed.incus.client import Incus
 from incus_testbed.incus.messages import OWN_FAILURE
 from incus_testbed.instance import answer, scripts
-from incus_testbed.instance.files import GuestFiles
 from incus_testbed.process import programs
+
+if TYPE_CHECKING:
+    from incus_testbed.instance.guest import Guest
 
 log = logging.getLogger(__name__)
 
 #: A word of a command line, as subprocess takes it.
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-#: Seconds for a small script of our own in a guest.
-SCRIPT_LIMIT = 60.0
-#: Seconds for making a user, which may install passwd.
-_USER_LIMIT = 300.0
-#: Times that a script is run until its answer has come.
-_ATTEMPTS = 5
 #: Where relative working directories begin (Debusine 0.16).
 _RELATIVE_TO = "/root"
 #: Seconds that what came of an interrupted command has to be ended in.
@@ -49,128 +44,6 @@ _FOREIGN = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Guest:
-    """The system inside an instance; ``vm``: a virtual machine's."""
-
-    incus: Incus
-    name: str
-    vm: bool = False
-
-    @property
-    def files(self) -> GuestFiles:
-        """Its files."""
-        return GuestFiles(self)
-
-    def execute(
-        self, command: Sequence[str], *, timeout: float, stdin: bytes = b""
-    ) -> programs.Completed:
-        """Run a command without a login; raises what Incus.execute() does."""
-        return self.incus.execute(
-            self.name, command, timeout=timeout, stdin=stdin
-        )
-
-    def ask(
-        self,
-        question: str,
-        *arguments: str,
-        then: str | None = None,
-        limit: float = SCRIPT_LIMIT,
-    ) -> dict[str, str]:
-        """Run a script of the overlay; return its answers and status.
-
-        ``then`` is another that is asked in the same go.  They may run several
-        times on a remote server: only incus exec reaches that, and loses the
-        output of up to 10 % of short commands, with status 0.  By the socket
-        of a local server the first answer is whole, or an error is raised.
-
-        :raises errors.NotRunning: the instance is not running
-        :raises errors.TimedOut: it took more than ``limit`` seconds
-        """
-        command = scripts.question(question, *arguments, then=then)
-        for _ in range(_ATTEMPTS):
-            completed = self.execute(command, timeout=limit)
-            output = completed.stdout.decode(errors="replace")
-            if scripts.is_whole(output):
-                break
-            log.debug("%s has not answered %s in full", self.name, question)
-            if completed.status:  # something ended it: no use to ask that again
-                break
-        return {**scripts.answers(output), "status": str(completed.status)}
-
-    def make_user(self, name: str) -> int:
-        """Return a user's uid, after making one with a home if need be.
-
-        :raises errors.CommandFailed: that can't be done
-        """
-        uid = self.ask("make-user.sh", name, limit=_USER_LIMIT).get("uid")
-        if not uid:
-            raise errors.CommandFailed(
-                f"The user {name} can't be made in {self.name}"
-            )
-        return answer.number(uid, answer.LARGEST_UID, f"the uid of {name}")
-
-    def exec_argv(
-        self,
-        command: Sequence[str],
-        *,
-        interactive: bool = False,
-        program: Sequence[str] = (),
-    ) -> list[str]:
-        """Return the host's command line that runs a command in the guest.
-
-        The command runs as root in /root, with the environment of a login as
-        in run().  Its exit status comes through, death by signal N as 128 + N.
-        See Incus.exec_argv() for the status where it could not be run, and
-        for ``program``.
-        """
-        wrapped = scripts.for_autopkgtest(
-            scripts.logged_in("exec.pl", *command)
-        )
-        if self.vm and not interactive:
-            wrapped = scripts.relayed(wrapped)
-        return self.incus.exec_argv(
-            self.name, wrapped, interactive=interactive, program=program
-        )
-
-    def exec(
-        self,
-        command: Sequence[str],
-        *,
-        interactive: bool = False,
-        **options: Any,
-    ) -> "subprocess.CompletedProcess[Any]":
-        """Run a command in the guest; ``options`` are subprocess.run's."""
-        return programs.call(
-            self.exec_argv(command, interactive=interactive), **options
-        )
-
-    def run(
-        self,
-        command: Sequence[Word],
-        *,
-        user: str = "root",
-        cwd: Word | None = None,
-        env: Mapping[str, Word] | None = None,
-        **options: Any,
-    ) -> "subprocess.CompletedProcess[Any]":
-        """Run a command in the guest as subprocess.run does on a host.
-
-        See GuestCommand, whose ``run`` says what is raised.
-        """
-        return GuestCommand(
-            guest=self, words=command, user=user, cwd=cwd, env=env
-        ).run(**options)
-
-    def leave_settings(self, key: str, settings: bytes) -> None:
-        """Keep variables for the next command or shell of this key."""
-        self.execute(
-            scripts.command("settings.sh", key),
-            stdin=settings,
-            timeout=SCRIPT_LIMIT,
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class GuestCommand:
     """What to run in which guest, as whom, where and with which environment.
@@ -180,7 +53,7 @@ class GuestCommand:
     line and in no log.
     """
 
-    guest: Guest
+    guest: "Guest"
     words: Sequence[Word]
     user: str = "root"
     cwd: Word | None = None

@@ -20,7 +20,7 @@ from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.process import programs
 
 if TYPE_CHECKING:
-    from incus_testbed.instance.command import Guest
+    from incus_testbed.instance.guest import Guest
 
 #: A path in a guest.  It is glued to the guest's name for Incus, which takes
 #: UTF-8 only.

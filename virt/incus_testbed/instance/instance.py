@@ -11,7 +11,7 @@ from typing import Self
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import readiness
-from incus_testbed.instance.command import Guest
+from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
 from incus_testbed.ownership.owner import Owner
 

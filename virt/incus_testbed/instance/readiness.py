@@ -11,7 +11,7 @@ from incus_testbed import errors
 from incus_testbed.firewall import obstruction
 from incus_testbed.instance import answer as instance_answer
 from incus_testbed.instance import scripts
-from incus_testbed.instance.command import SCRIPT_LIMIT, Guest
+from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
 
