@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to the Incus daemon, over its unix socket."""
 
-import _socket
+import json
 import os
+import socket
 import time
-
-from . import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ LARGEST_ANSWER = 256 << 20
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
 #: Of a send(): SIGPIPE is for output that nobody reads, not for a daemon's end.
-NO_SIGNAL = _socket.MSG_NOSIGNAL
+NO_SIGNAL = socket.MSG_NOSIGNAL
 
 #: What needs no quoting in a URL (RFC 3986, 2.3).
 _URL_SAFE = frozenset(
@@ -87,14 +86,14 @@ def quoted(word: str) -> str:
     )
 
 
-def connect(path: str, limit: float) -> _socket.socket:
+def connect(path: str, limit: float) -> socket.socket:
     """Return a connection to the daemon, within ``limit`` seconds.
 
     So many seconds are then the limit of each read and write.
 
     :raises Failure: nobody answers there, or not to us, or not in time
     """
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(limit)
     deadline = time.monotonic() + limit
     while not _connected(connection, path):
@@ -104,7 +103,7 @@ def connect(path: str, limit: float) -> _socket.socket:
     return connection
 
 
-def _connected(connection: _socket.socket, path: str) -> bool:
+def _connected(connection: socket.socket, path: str) -> bool:
     """Connect; return False where the daemon's queue is full.
 
     The kernel has no time limit for that wait: connect(2) either waits for
@@ -129,7 +128,7 @@ def _connected(connection: _socket.socket, path: str) -> bool:
 
 def ask(
     path: str, target: str, limit: float, body: str | None = None
-) -> _socket.socket:
+) -> socket.socket:
     """Send a request; the answer is what can be read until the end.
 
     HTTP/1.0 is what has the server close the connection after its answer.
@@ -166,7 +165,7 @@ def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
         raise Lost(f"lost the Incus daemon: {error}") from None
 
 
-def receive_all(connection: _socket.socket) -> bytes:
+def receive_all(connection: socket.socket) -> bytes:
     """Return what a peer sends until it closes the connection.
 
     :raises Lost: it does not come to an end
@@ -189,10 +188,10 @@ def metadata(answer: bytes) -> "Any":
     :raises Failure: it is an error, or not an answer of Incus
     """
     try:
-        answered = document.decode(answer.partition(b"\r\n\r\n")[2].decode())
+        answered = json.loads(answer.partition(b"\r\n\r\n")[2].decode())
         if answered["type"] != "error":
             return answered["metadata"]
         message = str(answered["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Lost("the Incus daemon did not answer, or not whole") from None
     raise refusal(message)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command that the daemon runs, from its start to its status."""
 
+import json
 import os
 import select
 import time
 
-from . import document
 from .api import (
     CHUNK,
     LARGEST_ANSWER,
@@ -58,7 +58,7 @@ def request(
     command: "Sequence[str]", environment: "dict[str, str] | None" = None
 ) -> str:
     """Return the request that starts a command: InstanceExecPost."""
-    return document.encode(
+    return json.dumps(
         {
             "command": [_utf8(word) for word in command],
             "environment": {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line of a session."""
 
-import _signal  # type: ignore[import-not-found]
 import os
+import signal
 import sys
 
 from .api import Failure
@@ -48,8 +48,8 @@ def outcome(argv: "Sequence[str]") -> int | None:
     None, and a line on standard error, where it was not run, or not to its end
     as far as is known.
     """
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     occupy_standard_streams()
     options, (instance, *command) = split(argv)
     first = b""

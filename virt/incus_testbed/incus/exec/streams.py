@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command's streams and signals, between websockets and this process."""
 
-import _signal  # type: ignore[import-not-found]
 import errno
+import json
 import os
 import select
+import signal
+import stat
 
-from . import document
 from .api import CHUNK, Failure
 from .websocket import BINARY, TEXT, Websocket
 
@@ -28,22 +29,19 @@ _KEPT = 1 << 20
 #: take only what goes at once.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
 
-#: The parts of st_mode (inode(7)) that tell a regular file.
-_FILE_TYPE, _REGULAR_FILE = 0o170000, 0o100000
-
 _FORWARDED = (
-    _signal.SIGHUP,
-    _signal.SIGINT,
-    _signal.SIGQUIT,
-    _signal.SIGTERM,
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
 )
 
 
 def is_regular_file(fd: int) -> bool:
     """Tell whether a descriptor is of a regular file."""
-    return os.fstat(fd).st_mode & _FILE_TYPE == _REGULAR_FILE
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def put_file(fd: int, data: memoryview) -> int:
@@ -216,8 +214,8 @@ class Input:
 def on_signals(handle: "Callable[[int, Any], None]") -> None:
     """Handle the signals that are for the command, but those ignored."""
     for number in _FORWARDED:
-        if _signal.getsignal(number) != _signal.SIG_IGN:
-            _signal.signal(number, handle)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
 
 
 class Control:
@@ -248,7 +246,7 @@ class Signals(Control):
         super().__init__(websocket)
         self._signals, alarm = os.pipe()
         os.set_blocking(alarm, False)
-        _signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
         on_signals(lambda *_: None)
 
     def interests(self) -> "Interests":
@@ -260,7 +258,7 @@ class Signals(Control):
         for number in os.read(self._signals, CHUNK):
             if not self._websocket.open:  # the command has ended: it is for us
                 die(number)
-            message = document.encode({"command": "signal", "signal": number})
+            message = json.dumps({"command": "signal", "signal": number})
             self._websocket.send(TEXT, message.encode())
 
 
@@ -275,5 +273,5 @@ def complain(message: str) -> None:
 
 def die(number: int) -> None:
     """End as this signal ends a process."""
-    _signal.signal(number, _signal.SIG_DFL)
+    signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

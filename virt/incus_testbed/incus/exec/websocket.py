@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Websockets (RFC 6455), the client's side of them, without blocking."""
 
-import _socket
+import socket
 
 from .api import CHUNK, NO_SIGNAL, Failure, Lost, connect
 
@@ -98,7 +98,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 class Websocket:
     """One of a session's websockets; nothing here blocks."""
 
-    def __init__(self, connection: _socket.socket, received: bytes) -> None:
+    def __init__(self, connection: socket.socket, received: bytes) -> None:
         """Take over a connection after the handshake, and what came with it."""
         connection.setblocking(False)
         self._connection = connection
