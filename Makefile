@@ -43,7 +43,7 @@ lint: linters
 	shellcheck $(SCRIPTS)
 
 unit:
-	$(PYTHON) -m pytest -m "not slow" tests/unit
+	$(PYTHON) -m pytest --numprocesses=auto -m "not slow" tests/unit
 
 test: packages
 	$(PYTHON) -m pytest

@@ -71,6 +71,10 @@ def test_claims_are_no_names() -> None:
     assert found.owner == ALIVE
 
 
-@pytest.mark.parametrize("text", ["", "1", str(ALIVE), f"{ALIVE} soon", "x 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "1", str(ALIVE), f"{ALIVE} soon", "x 1"],
+    ids=["empty", "only a time", "only an owner", "no time", "no owner"],
+)
 def test_what_nobody_can_have_claimed_is_left_out(text: str) -> None:
     assert not list(claim.on(image(**{f"{CLAIM}use/ab": text})))
