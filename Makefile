@@ -45,8 +45,10 @@ lint: linters
 unit:
 	$(PYTHON) -m pytest --numprocesses=auto -m "not slow" tests/unit
 
+# Tests that share an Incus run one after the other.
 test: packages
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses=auto tests/unit
+	$(PYTHON) -m pytest tests/contract tests/integration
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
