@@ -150,7 +150,7 @@ def _made_by_debusine(incus: Incus, *more: str) -> None:
 def _network_and_pool(incus: Incus) -> None:
     """Have a network and a pool, and no profile."""
     _setup(incus)
-    for name in (_NAMES.profile, _NAMES.machine_profile):
+    for name in (_NAMES.profile, _NAMES.vm_profile):
         incus.run("profile", "delete", name)
 
 
@@ -231,7 +231,7 @@ def test_an_admins_devices_and_choices_stay(incus: Incus) -> None:
     assert profile["config"]["security.nesting"] == "false"
     assert profile["config"]["limits.memory"] == "2GiB"
     # Two root disks would not go together.
-    machines = incus.profile(_NAMES.machine_profile)["devices"]
+    machines = incus.profile(_NAMES.vm_profile)["devices"]
     assert machines.keys() == {"system"}
     assert _setup(incus) == []
 
@@ -269,11 +269,11 @@ def test_images_get_the_profile_that_was_set_up(incus: Incus) -> None:
 
 def test_virtual_machines_are_no_matter_to_containers(incus: Incus) -> None:
     _setup(incus)
-    incus.run("profile", "delete", _NAMES.machine_profile)
+    incus.run("profile", "delete", _NAMES.vm_profile)
 
     assert doctor.obstacles(incus, driver="lxc") == []
     (first, *_) = doctor.obstacles(incus, driver="qemu")
-    assert _NAMES.machine_profile in first
+    assert _NAMES.vm_profile in first
 
 
 def test_an_unmanaged_interface_is_left_alone(incus: Incus) -> None:

@@ -59,7 +59,7 @@ def _unpacked(packed: Path, plain: Path) -> Path:
 def test_every_byte_is_there(converted: Converted) -> None:
     before, after = converted.source.read_bytes(), converted.rootfs.read_bytes()
     assert after.startswith(before.rstrip(b"\0"))
-    assert converted.conversion.rootfs_size == len(after)
+    assert converted.conversion.unpacked_size == len(after)
 
 
 def test_tar_lists_the_same_members(converted: Converted) -> None:

@@ -35,8 +35,8 @@ def test_boot(suite: str, credential: str, tmp_path: Path) -> None:
             image.open("w+b") as result,
         ):
             made = convert(source, result, additions=lambda _: (), date=0)
-        assert made.machine
-        told = vm.configuration(vm.properties(made.machine))
+        assert made.disk
+        told = vm.configuration(vm.properties(made.disk))
         assert any(key.endswith(f":{credential}") for key in told)
         with emulation.booted(image, told) as console:
             console.wait(emulation.STARTED, "login:", timeout=_LIMIT)

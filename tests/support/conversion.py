@@ -10,7 +10,7 @@ from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import Readable
 from incus_testbed.limits.budget import Budget
-from incus_testbed.system.disk import Machine
+from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts
 
@@ -25,7 +25,7 @@ def convert(
     rootfs: IO[bytes],
     *,
     additions: Callable[[Facts], Iterable[Entry]],
-    admit: Callable[[Machine], None] = lambda _: None,
+    admit: Callable[[DiskSystem], None] = lambda _: None,
     place: Place | None = None,
     date: int,
     progress: Callable[[int], None] | None = None,
@@ -48,8 +48,8 @@ def convert(
     ):
         system = convertible.survey()
         entries: Iterable[Entry] = ()
-        if system.machine:
-            admit(system.machine)
+        if system.disk:
+            admit(system.disk)
         elif system.facts:
             entries = additions(system.facts)
         made = convertible.write(entries, date=date)

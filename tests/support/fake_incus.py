@@ -47,7 +47,7 @@ class FakeIncus(Incus):
         incus.run("storage", "create", "pool", "dir")
         for profile in (
             profiles.USUAL,
-            profiles.for_machines(profiles.USUAL),
+            profiles.for_vms(profiles.USUAL),
         ):
             incus.run("profile", "create", profile)
         device = ("profile", "device", "add", profiles.USUAL)

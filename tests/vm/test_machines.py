@@ -68,7 +68,7 @@ def _says(instance: Instance, script: str) -> str:
 
 
 def test_image_without_agent(plain: Instance) -> None:
-    assert plain.is_machine
+    assert plain.guest.vm
     assert _says(plain, "systemd-detect-virt") == "kvm"
     assert _says(plain, "systemctl is-active incus-agent") == "active"
 

@@ -11,11 +11,11 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.customise import vm
-from incus_testbed.system.disk import BootLoader, Machine
+from incus_testbed.system.disk import BootLoader, DiskSystem
 from incus_testbed.system.facts import Facts
 
 KEY = "smbios11.io.systemd.credential.binary:"
-MODERN = Machine(
+MODERN = DiskSystem(
     size=1 << 30,
     boot_loader=BootLoader(architectures=frozenset({"amd64"}), signed=True),
     facts=Facts(architecture="amd64", systemd_version=257, units={}),
@@ -24,7 +24,7 @@ MODERN = Machine(
 MOST_BYTES = 8192
 
 
-def credentials(found: Machine) -> dict[str, str]:
+def credentials(found: DiskSystem) -> dict[str, str]:
     told = vm.configuration(vm.properties(found))
     assert sum(map(len, told.values())) < MOST_BYTES
     return {
@@ -34,7 +34,7 @@ def credentials(found: Machine) -> dict[str, str]:
     }
 
 
-def of(version: int, *, agent: bool = True, network: bool = True) -> Machine:
+def of(version: int, *, agent: bool = True, network: bool = True) -> DiskSystem:
     assert MODERN.facts
     facts = dataclasses.replace(MODERN.facts, systemd_version=version)
     return dataclasses.replace(

@@ -231,7 +231,7 @@ def test_limits_of_virtual_machines(
 def test_limits_that_an_admin_has_set_stay() -> None:
     incus = FakeIncus()
     list(doctor.setup(incus))
-    name = doctor.Names().machine_profile
+    name = doctor.Names().vm_profile
     incus.run("profile", "set", name, "limits.memory=3GiB")
     incus.run("profile", "device", "set", name, "root", "size=9GiB")
 

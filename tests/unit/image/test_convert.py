@@ -177,7 +177,7 @@ def test_a_tarball_of_any_packing(packer: str) -> None:
         assert (added.mode, added.mtime, added.uid) == (0o640, DATE, 0)
     assert conversion.sha256 == hashlib.sha256(source).hexdigest()
     assert conversion.source_size == len(source)
-    assert conversion.rootfs_size == len(out)
+    assert conversion.unpacked_size == len(out)
 
 
 @packed

@@ -73,7 +73,7 @@ def test_a_launch_says_whose_it_is(incus: _Failing) -> None:
     launched = _launch(incus)
 
     assert re.fullmatch(r"testbed-[a-z0-9]{8}", launched.name)
-    assert not launched.is_machine
+    assert not launched.guest.vm
     record = incus.instance(launched.name)
     assert record.status == "Running"
     assert record.ephemeral
@@ -98,7 +98,7 @@ def test_arguments_win(incus: _Failing) -> None:
     assert record.config["security.guestapi"] == "true"
 
 
-def test_a_machine_gets_what_its_image_needs(
+def test_a_vm_gets_what_its_image_needs(
     incus: _Failing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     needs = {
@@ -114,7 +114,7 @@ def test_a_machine_gets_what_its_image_needs(
 
     launched = Instance.launch(incus, fingerprint, purpose="test")
 
-    assert launched.is_machine
+    assert launched.guest.vm
     assert asked["config"]["security.secureboot"] == "false"
     assert OWNER_KEY in asked["config"]
     assert asked["devices"] == {

@@ -47,17 +47,17 @@ def _plan(kind: str, **properties: str) -> Plan:
 
 def test_a_container_takes_nothing() -> None:
     plan = _plan("container", **{"requirements.secureboot": "false"})
-    assert plan == Plan(machine=False)
+    assert plan == Plan(vm=False)
 
 
-def test_a_machine_without_a_signed_boot_loader() -> None:
+def test_a_vm_without_a_signed_boot_loader() -> None:
     plan = _plan("virtual-machine", **{"requirements.secureboot": "false"})
-    assert plan.machine
+    assert plan.vm
     assert plan.config == {"security.secureboot": "false"}
     assert plan.devices == {}
 
 
-def test_a_machine_that_is_told_how_to_start_the_agent() -> None:
+def test_a_vm_that_is_told_how_to_start_the_agent() -> None:
     plan = _plan(
         "virtual-machine",
         **{
@@ -69,16 +69,16 @@ def test_a_machine_that_is_told_how_to_start_the_agent() -> None:
     assert all(key.startswith("smbios11.") for key in plan.config)
 
 
-def test_a_machine_that_takes_the_agent_from_a_cdrom() -> None:
+def test_a_vm_that_takes_the_agent_from_a_cdrom() -> None:
     plan = _plan("virtual-machine", **{"requirements.cdrom_agent": "true"})
     assert plan.devices == {"agent": {"type": "disk", "source": "agent:config"}}
 
 
-@pytest.mark.parametrize("machine", [True, False])
-def test_an_image_of_another_server(machine: bool) -> None:
-    arguments = ["--vm"] if machine else []
+@pytest.mark.parametrize("vm", [True, False])
+def test_an_image_of_another_server(vm: bool) -> None:
+    arguments = ["--vm"] if vm else []
     plan = Plan.of(_Incus(None), "images:debian/12", arguments)
-    assert plan == Plan(machine=machine)
+    assert plan == Plan(vm=vm)
 
 
 def test_profiles_of_images() -> None:

@@ -140,11 +140,9 @@ def test_an_agent_that_never_comes() -> None:
 
 
 def test_limit_of_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert readiness.limit(machine=True) > readiness.limit(machine=False)
+    assert readiness.limit(vm=True) > readiness.limit(vm=False)
     monkeypatch.setenv(readiness.LIMIT_VARIABLE, "1200")
-    assert (
-        readiness.limit(machine=True) == readiness.limit(machine=False) == 1200
-    )
+    assert readiness.limit(vm=True) == readiness.limit(vm=False) == 1200
     monkeypatch.setenv(readiness.LIMIT_VARIABLE, "soon")
     with pytest.raises(errors.Unsupported, match="soon"):
-        readiness.limit(machine=True)
+        readiness.limit(vm=True)

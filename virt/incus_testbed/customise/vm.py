@@ -14,7 +14,7 @@ from incus_testbed import errors
 from incus_testbed.customise import overlay
 
 if TYPE_CHECKING:
-    from incus_testbed.system.disk import Machine
+    from incus_testbed.system.disk import DiskSystem
 
 #: Our image properties.
 AGENT = "incus-testbed.agent"
@@ -40,13 +40,13 @@ _RUN_UNITS = "/run/systemd/system"
 _PORT = r"dev-virtio\x2dports-org.linuxcontainers.incus.device"
 
 
-def properties(machine: "Machine") -> dict[str, str]:
+def properties(disk: "DiskSystem") -> dict[str, str]:
     """Return the properties of a virtual machine's image.
 
     :raises errors.BadImage: nothing would start Incus' agent in the machine
     """
-    version = machine.facts.systemd_version if machine.facts else None
-    if not machine.agent and (version is None or version < _FIRST_TMPFILES):
+    version = disk.facts.systemd_version if disk.facts else None
+    if not disk.agent and (version is None or version < _FIRST_TMPFILES):
         raise errors.BadImage(
             "Nothing in the disk starts Incus' agent",
             details=f"Credentials can make systemd {_FIRST_TMPFILES} or later"
@@ -55,12 +55,12 @@ def properties(machine: "Machine") -> dict[str, str]:
             " units of distrobuilder's generator incus-agent.",
         )
     return {
-        DISK_SIZE: str(machine.size),
-        AGENT: "image" if machine.agent else "credentials",
+        DISK_SIZE: str(disk.size),
+        AGENT: "image" if disk.agent else "credentials",
         **({} if version is None else {SYSTEMD: str(version)}),
-        **({} if machine.network else {NETWORK: "credentials"}),
-        **({} if machine.boot_loader.signed else {_SECURE_BOOT: "false"}),
-        **({} if machine.has_9p else {CDROM: "true"}),
+        **({} if disk.network else {NETWORK: "credentials"}),
+        **({} if disk.boot_loader.signed else {_SECURE_BOOT: "false"}),
+        **({} if disk.has_9p else {CDROM: "true"}),
     }
 
 

@@ -63,9 +63,9 @@ class Names:
     profile: str = profiles.USUAL
 
     @property
-    def machine_profile(self) -> str:
+    def vm_profile(self) -> str:
         """The second profile of virtual machines."""
-        return profiles.for_machines(self.profile)
+        return profiles.for_vms(self.profile)
 
 
 @dataclass(frozen=True)
@@ -275,11 +275,11 @@ def _of_incus(
         partial(profile.check_nesting, incus, names.profile),
     )
     yield need(
-        f"profile {names.machine_profile}",
+        f"profile {names.vm_profile}",
         partial(
-            profile.check_for_machines,
+            profile.check_for_vms,
             incus,
-            names.machine_profile,
+            names.vm_profile,
             beside=names.profile,
             pool=names.pool,
         ),

@@ -79,7 +79,7 @@ def check_nesting(incus: Incus, name: str) -> Finding:
     )
 
 
-def check_for_machines(
+def check_for_vms(
     incus: Incus, name: str, *, beside: str, pool: str
 ) -> Finding:
     """Check the profile that virtual machines have in addition to ``beside``.

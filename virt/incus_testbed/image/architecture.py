@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from incus_testbed import errors
 from incus_testbed.image.properties import Labels
-from incus_testbed.system.disk import Machine
+from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.facts import Facts
 
 # dpkg's names, and those of Incus, which are the kernel's.  Incus does not
@@ -42,7 +42,7 @@ def incus_name(dpkg_name: str) -> str:
         ) from None
 
 
-def of(facts: Facts | None, machine: Machine | None, label: Labels) -> str:
+def of(facts: Facts | None, disk: DiskSystem | None, label: Labels) -> str:
     """Return Debian's name of an image's architecture.
 
     The system in the image decides, then its boot loaders, then the label.
@@ -51,7 +51,7 @@ def of(facts: Facts | None, machine: Machine | None, label: Labels) -> str:
     """
     if facts:
         return facts.architecture
-    bootable = machine.boot_loader.architectures if machine else frozenset()
+    bootable = disk.boot_loader.architectures if disk else frozenset()
     if label.architecture in bootable or len(bootable) == 1:
         return label.architecture or next(iter(bootable))
     raise errors.BadImage(

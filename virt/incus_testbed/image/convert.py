@@ -30,7 +30,7 @@ from incus_testbed.image.stream.source import (
 from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
 from incus_testbed.limits.budget import Budget, Meter
-from incus_testbed.system.disk import Machine
+from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts, Survey
 
@@ -59,12 +59,12 @@ _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 class System:
     """The system in a source.
 
-    ``facts`` is None for a disk with an unknown file system, ``machine`` is
+    ``facts`` is None for a disk with an unknown file system, ``disk`` is
     None for a tarball.
     """
 
     facts: Facts | None
-    machine: Machine | None = None
+    disk: DiskSystem | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +73,15 @@ class Conversion:
 
     ``rootfs`` is the file for Incus: the file that was written, or the source
     itself if it is a disk image that needed no conversion.  ``sha256``
-    (hexadecimal) and ``source_size`` describe the source, ``rootfs_size`` is
-    the unpacked size of the result.  ``used_size`` is the number of bytes that
-    it takes in a storage pool; zeros in a disk take none.
+    (hexadecimal) and ``source_size`` describe the source.
+    ``unpacked_size`` is the number of bytes that the result takes in a storage
+    pool; zeros in a disk take none.
     """
 
     rootfs: IO[bytes]
     sha256: str
     source_size: int
-    rootfs_size: int
-    used_size: int
+    unpacked_size: int
 
 
 class Convertible(Protocol):
@@ -185,8 +184,7 @@ class _Tarball:
             rootfs=self._rootfs,
             sha256=self._source.sha256,
             source_size=self._source.size,
-            rootfs_size=self._output.size,
-            used_size=self._output.size,
+            unpacked_size=self._output.size,
         )
 
 
@@ -199,8 +197,8 @@ class _Image:
         self._meter = meter
 
     def survey(self) -> System:
-        machine = survey(self._disk.reader, self._meter)
-        return System(facts=machine.facts, machine=machine)
+        system = survey(self._disk.reader, self._meter)
+        return System(facts=system.facts, disk=system)
 
     def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
         del entries, date
@@ -208,8 +206,7 @@ class _Image:
             rootfs=self._disk.file,
             sha256=self._source.sha256,
             source_size=self._source.size,
-            rootfs_size=self._disk.reader.size,
-            used_size=self._disk.used,
+            unpacked_size=self._disk.used,
         )
 
 

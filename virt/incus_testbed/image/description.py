@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from incus_testbed.customise import vm
 from incus_testbed.image import architecture
 from incus_testbed.image.properties import Labels
-from incus_testbed.system.disk import Machine
+from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.facts import Facts
 
 
@@ -16,8 +16,8 @@ class Description:
     """The facts about an image's system that Incus is told.
 
     ``architecture`` is Debian's name.  ``machine_ids`` are the files that
-    give each copy of the system the same id.  ``machine`` holds the properties
-    of a virtual machine's image; None for a container's.  ``is_read``: the
+    give each copy of the system the same id.  ``vm`` holds the properties of a
+    virtual machine's image; None for a container's.  ``is_read``: the
     root file system could be read.
     """
 
@@ -25,7 +25,7 @@ class Description:
     vendor: str = ""
     codename: str = ""
     machine_ids: tuple[str, ...] = ()
-    machine: Mapping[str, str] | None = None
+    vm: Mapping[str, str] | None = None
     is_read: bool = True
 
     @property
@@ -35,11 +35,11 @@ class Description:
         None for a virtual machine: there the agent would empty them, which is
         too late.
         """
-        return () if self.machine is not None else self.machine_ids
+        return () if self.vm is not None else self.machine_ids
 
 
 def describe(
-    facts: Facts | None, machine: Machine | None, label: Labels
+    facts: Facts | None, disk: DiskSystem | None, label: Labels
 ) -> Description:
     """Return the description of a surveyed system.
 
@@ -47,10 +47,10 @@ def describe(
         start Incus' agent in a virtual machine
     """
     return Description(
-        architecture=architecture.of(facts, machine, label),
+        architecture=architecture.of(facts, disk, label),
         vendor=facts.vendor if facts else "",
         codename=facts.codename if facts else "",
         machine_ids=facts.machine_ids if facts else (),
-        machine=vm.properties(machine) if machine else None,
+        vm=vm.properties(disk) if disk else None,
         is_read=facts is not None,
     )

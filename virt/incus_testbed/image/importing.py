@@ -147,9 +147,9 @@ class Import:
                     source=result.sha256,
                     date=self._date,
                     evictable=label.evictable,
-                    unpacked=result.used_size,
+                    unpacked=result.unpacked_size,
                 ),
-                **(found.machine or {}),
+                **(found.vm or {}),
             },
             emptied=found.emptied,
         )
@@ -190,7 +190,7 @@ def check_form(rootfs: IO[bytes], found: Description) -> None:
     The source may have taken over the converting process to make such a disk.
     """
     head = os.pread(rootfs.fileno(), qcow2.HEADER, 0)
-    if found.machine is None:
+    if found.vm is None:
         fits = head.startswith(compression.ZSTD)
     else:
         fits = head.startswith(qcow2.MAGIC) and qcow2.header(head).plain
@@ -204,7 +204,7 @@ def check_form(rootfs: IO[bytes], found: Description) -> None:
 
 def _tell(alias: str, found: Description) -> None:
     """Log what was found on a disk, and what will be done about it."""
-    if found.machine is None:
+    if found.vm is None:
         return
     if not found.is_read:
         log.warning(
@@ -220,5 +220,5 @@ def _tell(alias: str, found: Description) -> None:
             ", /".join(found.machine_ids),
             alias,
         )
-    properties = sorted(found.machine.items())
+    properties = sorted(found.vm.items())
     log.info("%s: %s", alias, " ".join(map("=".join, properties)))

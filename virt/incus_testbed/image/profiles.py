@@ -25,15 +25,15 @@ def chosen(incus: Incus) -> str:
         return USUAL
 
 
-def for_machines(profile: str) -> str:
+def for_vms(profile: str) -> str:
     """Return the second profile of virtual machines, which has their limits."""
     return f"{profile}-vm"
 
 
 def of(image: Image, profile: str) -> list[str]:
     """Return the profiles of instances of an image; the last one wins."""
-    is_machine = image.kind == "virtual-machine"
-    return [profile, *([for_machines(profile)] if is_machine else [])]
+    is_vm = image.kind == "virtual-machine"
+    return [profile, *([for_vms(profile)] if is_vm else [])]
 
 
 def root_disks(devices: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -26,7 +26,7 @@ def place(incus: Incus, usual: str) -> Place:
     reports it.
     """
     # Of a virtual machine's profiles, the last one with a root device counts.
-    for name in (profiles.for_machines(usual), usual):
+    for name in (profiles.for_vms(usual), usual):
         with contextlib.suppress(errors.NotFound):
             devices = incus.profile(name)["devices"]
             for device in profiles.root_disks(devices):

@@ -41,23 +41,16 @@ _REMOVAL_LIMIT = 30.0
 class Instance:
     """One instance; as a context manager, removed on the way out."""
 
-    def __init__(
-        self, incus: Incus, name: str, *, machine: bool = False
-    ) -> None:
-        """Stand for an instance that exists; ``machine``: a virtual one."""
+    def __init__(self, incus: Incus, name: str, *, vm: bool = False) -> None:
+        """Stand for an instance that exists; ``vm``: a virtual machine."""
         self._incus = incus
         #: What is inside: commands, questions, files.
-        self.guest = Guest(incus, name, machine)
+        self.guest = Guest(incus, name, vm)
 
     @property
     def name(self) -> str:
         """The instance's name, which is also its host name."""
         return self.guest.name
-
-    @property
-    def is_machine(self) -> bool:
-        """Whether it is a virtual machine, with a kernel of its own."""
-        return self.guest.vm
 
     @classmethod
     def launch(
@@ -89,7 +82,7 @@ class Instance:
             _LAUNCH_KEY: secrets.token_hex(8),
         }
         for _ in range(_NAME_TRIES):
-            instance = cls(incus, name or _random_name(), machine=plan.machine)
+            instance = cls(incus, name or _random_name(), vm=plan.vm)
             try:
                 incus.launch(
                     image,
@@ -163,7 +156,7 @@ class Instance:
         readiness.wait_reboot(self.guest, old, self._limit(timeout))
 
     def _limit(self, timeout: float | None) -> float:
-        return timeout or readiness.limit(machine=self.guest.vm)
+        return timeout or readiness.limit(vm=self.guest.vm)
 
     def evidence(self) -> str:
         """Return the end of what the guest wrote to its console."""

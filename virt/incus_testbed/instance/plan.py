@@ -9,10 +9,10 @@ from incus_testbed import errors
 from incus_testbed.customise import vm
 from incus_testbed.incus.client import Incus
 
-_MACHINE = "virtual-machine"
+_VM = "virtual-machine"
 #: The option of incus launch for a virtual machine.  It decides the kind if
 #: the image is on another server, so that we can't look it up.
-_MACHINE_OPTION = "--vm"
+_VM_OPTION = "--vm"
 
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
@@ -21,11 +21,11 @@ _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 class Plan:
     """An instance's configuration and devices.
 
-    ``machine``: it is a virtual machine.  Limits are not here: an admin sets
+    ``vm``: it is a virtual machine.  Limits are not here: an admin sets
     them in the profile (host/profile.py).
     """
 
-    machine: bool
+    vm: bool
     config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -39,12 +39,12 @@ class Plan:
         try:
             found = incus.image(image)
         except errors.NotFound:
-            return cls(machine=_MACHINE_OPTION in arguments)
-        if found.kind != _MACHINE:
-            return cls(machine=False)
+            return cls(vm=_VM_OPTION in arguments)
+        if found.kind != _VM:
+            return cls(vm=False)
         cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
-            machine=True,
+            vm=True,
             config=vm.configuration(found.properties),
             devices=_AGENT_DRIVE if cdrom else {},
         )

@@ -20,7 +20,7 @@ LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
 #: Seconds for a guest to boot, including its network.  A container uses the
 #: kernel of the host; a virtual machine first starts its firmware and kernel.
 _CONTAINER_LIMIT = 120.0
-_MACHINE_LIMIT = 600.0
+_VM_LIMIT = 600.0
 
 #: Seconds between two attempts to reach a virtual machine's agent, or this
 #: share of the time so far; and seconds between two log messages about it.
@@ -49,14 +49,14 @@ class Readiness:
     user: str
 
 
-def limit(*, machine: bool) -> float:
+def limit(*, vm: bool) -> float:
     """Return the seconds that a container, or virtual machine, has to boot.
 
     :raises errors.Unsupported: the variable is not a number of seconds
     """
     said = os.environ.get(LIMIT_VARIABLE)
     if not said:
-        return _MACHINE_LIMIT if machine else _CONTAINER_LIMIT
+        return _VM_LIMIT if vm else _CONTAINER_LIMIT
     if not said.isdecimal() or not int(said):
         raise errors.Unsupported(
             f"{LIMIT_VARIABLE}={said} is not a number of seconds"

@@ -19,7 +19,7 @@ class BootLoader:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class DiskSystem:
     """A disk's system.
 
     ``size`` is the disk's, in bytes.  ``facts`` is None if its root file

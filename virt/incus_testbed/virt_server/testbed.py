@@ -46,9 +46,9 @@ class Testbed:
 
     def hook_capabilities(self) -> list[str]:
         """Return what the testbed can do."""
-        machine = self._instance is not None and self._instance.is_machine
+        vm = self._instance is not None and self._instance.guest.vm
         capabilities = [
-            "isolation-machine" if machine else "isolation-container",
+            "isolation-machine" if vm else "isolation-container",
             "reboot",
             "revert",
             "revert-full-system",

@@ -282,7 +282,7 @@ def success(**changes: Any) -> bytes:
         is_source=False,
         sha256="0" * 64,
         source_size=1,
-        used_size=1,
+        unpacked_size=1,
         description=Description(architecture="amd64"),
     )
     message = json.loads(answer.success(made))
@@ -293,9 +293,9 @@ def success(**changes: Any) -> bytes:
 
 
 def test_what_is_said_is_understood() -> None:
-    result = answer.parse(success(machine={"incus-testbed.agent": "image"}))
+    result = answer.parse(success(vm={"incus-testbed.agent": "image"}))
     assert isinstance(result, Result)
-    assert result.description.machine == {"incus-testbed.agent": "image"}
+    assert result.description.vm == {"incus-testbed.agent": "image"}
     assert answer.parse(answer.progress(5)) == 5
 
 
@@ -312,13 +312,13 @@ def test_what_is_said_is_understood() -> None:
         b'{"done": {}}',
         b'{"failed": {"kind": "SystemExit"}}',
         b'{"failed": 3}',
-        success(used_size=1 << 63),
+        success(unpacked_size=1 << 63),
         success(sha256="A" * 64),
         success(vendor="x" * 65),
         success(machine_ids=["etc/passwd"]),
-        success(machine={"incus-testbed.owner": "x"}),
-        success(machine={"incus-testbed.agent": "{{ config }}"}),
-        success(machine=[]),
+        success(vm={"incus-testbed.owner": "x"}),
+        success(vm={"incus-testbed.agent": "{{ config }}"}),
+        success(vm=[]),
     ],
 )
 def test_what_makes_no_sense_is_refused(line: bytes) -> None:
@@ -327,10 +327,10 @@ def test_what_makes_no_sense_is_refused(line: bytes) -> None:
 
 
 def test_two_messages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = answer.progress(1) + success(used_size=77)
+    said = answer.progress(1) + success(unpacked_size=77)
     saying(f"import os; os.write(1, {said!r})", monkeypatch)
     result, _ = convert(io.BytesIO(b""))
-    assert result.used_size == 77
+    assert result.unpacked_size == 77
 
 
 def test_a_process_that_stays_after_its_answer(
@@ -416,7 +416,7 @@ _BACKED = "qemu-img create -q -u -f qcow2 -b /etc/shadow -F raw rootfs 1M"
 
 
 @pytest.mark.parametrize(
-    ("command", "machine"),
+    ("command", "vm"),
     [
         ("touch rootfs", None),
         (_BACKED, None),
@@ -426,11 +426,11 @@ _BACKED = "qemu-img create -q -u -f qcow2 -b /etc/shadow -F raw rootfs 1M"
     ],
 )
 def test_what_incus_would_take_for_something_else(
-    command: str, machine: dict[str, str] | None, tmp_path: Path
+    command: str, vm: dict[str, str] | None, tmp_path: Path
 ) -> None:
     """A process that was taken over could write it."""
     subprocess.run(command.split(), cwd=tmp_path, check=True)
-    found = Description(architecture="amd64", machine=machine)
+    found = Description(architecture="amd64", vm=vm)
     with (
         (tmp_path / "rootfs").open("rb") as file,
         pytest.raises(errors.BadImage),

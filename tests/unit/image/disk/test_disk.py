@@ -25,7 +25,7 @@ from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
 from incus_testbed.image.stream import scratch
 from incus_testbed.limits.budget import Meter
-from incus_testbed.system.disk import Machine
+from incus_testbed.system.disk import DiskSystem
 from tests.support import disks, small_disks
 from tests.support.conversion import Converted as Conversion
 from tests.support.conversion import convert
@@ -139,7 +139,8 @@ def test_same_bits_whatever_the_shape(
     assert same_bits(disk, tmp_path / "result.qcow2")
     assert made.sha256 == hashlib.sha256(packed.read_bytes()).hexdigest()
     assert made.source_size == packed.stat().st_size
-    assert made.rootfs_size == small_disks.SIZE
+    assert made.disk
+    assert made.disk.size == small_disks.SIZE
     assert made.facts
     assert made.facts.codename == "trixie"
     # holes stay holes
@@ -170,15 +171,15 @@ def test_a_whole_qcow2_is_taken_as_it_is(disk: Path, tmp_path: Path) -> None:
 # -- what is read of a system
 
 
-def surveyed(files: dict[str, str], **options: object) -> Machine:
+def surveyed(files: dict[str, str], **options: object) -> DiskSystem:
     with (
         small_disks.made(files, **options) as disk,
         disk.open("rb") as source,
         scratch.file() as result,
     ):
         made = convert(source, result, additions=lambda _: (), date=0)
-        assert made.machine
-        return made.machine
+        assert made.disk
+        return made.disk
 
 
 @pytest.mark.parametrize(

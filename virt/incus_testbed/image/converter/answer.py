@@ -37,13 +37,13 @@ class Result:
 
     ``is_source``: the source is a disk image that needs no conversion.
     ``sha256`` (hexadecimal) and ``source_size`` describe the source,
-    ``used_size`` is how many bytes the result takes in a storage pool.
+    ``unpacked_size`` is how many bytes the result takes in a storage pool.
     """
 
     is_source: bool
     sha256: str
     source_size: int
-    used_size: int
+    unpacked_size: int
     description: Description
 
 
@@ -109,7 +109,7 @@ def _result(done: dict[str, Any]) -> Result:
         is_source=done["is_source"] is True,
         sha256=_match(r"[0-9a-f]{64}", done["sha256"]),
         source_size=_number(done["source_size"]),
-        used_size=_number(done["used_size"]),
+        unpacked_size=_number(done["unpacked_size"]),
         description=_description(done["description"]),
     )
 
@@ -119,13 +119,13 @@ def _description(found: dict[str, Any]) -> Description:
     ids = tuple(found["machine_ids"])
     if not set(ids) <= set(MACHINE_IDS):
         raise ValueError(f"unknown files: {ids!r}")
-    machine = found["machine"]
+    properties = found["vm"]
     return Description(
         architecture=found["architecture"],
         vendor=_label(found["vendor"]),
         codename=_label(found["codename"]),
         machine_ids=ids,
-        machine=None if machine is None else _properties(machine),
+        vm=None if properties is None else _properties(properties),
         is_read=found["is_read"] is True,
     )
 

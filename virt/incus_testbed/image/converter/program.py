@@ -95,7 +95,7 @@ def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
         is_source=conversion.rootfs is source,
         sha256=conversion.sha256,
         source_size=conversion.source_size,
-        used_size=conversion.used_size,
+        unpacked_size=conversion.unpacked_size,
         description=description,
     )
 
@@ -105,10 +105,10 @@ def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
 
     :raises errors.BadImage: the system can't run properly here
     """
-    facts, machine = system.facts, system.machine
-    description = describe(facts, machine, order.label)
+    facts, disk = system.facts, system.disk
+    description = describe(facts, disk, order.label)
     architecture.check(description.architecture, order.label, order.supported)
-    if machine or not facts:
+    if disk or not facts:
         return description, []
     customisation.check(facts)
     entries = customisation.entries(facts, generator=order.generator)

@@ -11,7 +11,7 @@ from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.partitions import Partition, partitions
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.limits.budget import Budget, Meter, Reads
-from incus_testbed.system.disk import BootLoader, Machine
+from incus_testbed.system.disk import BootLoader, DiskSystem
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import (
     ADMIN_UNITS,
@@ -26,7 +26,7 @@ _UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
 _MODULES = ("lib/modules", "usr/lib/modules")
 
 
-def survey(disk: Reader, meter: Meter) -> Machine:
+def survey(disk: Reader, meter: Meter) -> DiskSystem:
     """Describe the system on a disk.
 
     :raises errors.BadImage: it does not boot by EFI, is damaged, or would need
@@ -40,7 +40,7 @@ def survey(disk: Reader, meter: Meter) -> Machine:
             root = Ext4(disk.read, part)
             if root.names("").keys() >= _ROOT_HAS:
                 return _described(disk.size, loader, root, meter.budget)
-    return Machine(size=disk.size, boot_loader=loader)
+    return DiskSystem(size=disk.size, boot_loader=loader)
 
 
 def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
@@ -56,12 +56,12 @@ def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
 
 def _described(
     size: int, loader: BootLoader, root: Ext4, budget: Budget
-) -> Machine:
+) -> DiskSystem:
     seen = Survey(budget)
     for entry in _entries(root, seen, budget.name_bytes):
         seen.visit(entry)
     facts = seen.facts()
-    return Machine(
+    return DiskSystem(
         size=size,
         boot_loader=loader,
         facts=facts,
