@@ -27,9 +27,9 @@ Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 #: Where relative working directories begin (Debusine 0.16).
 _RELATIVE_TO = "/root"
-#: Seconds that what came of an interrupted command has to be ended in.
+#: Seconds to end all processes of an interrupted command.
 _KILL_LIMIT = 15.0
-#: Options of subprocess.run about the process itself, which is a guest's here.
+#: Options of subprocess.run that are about a process of this host.
 _FOREIGN = frozenset(
     {
         "executable",
@@ -46,11 +46,11 @@ _FOREIGN = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class GuestCommand:
-    """What to run in which guest, as whom, where and with which environment.
+    """A command for a guest, with its user, directory and environment.
 
-    ``cwd`` is the guest's, relative to /root; None is the user's home.
-    ``env`` adds to what a login of the user has; its values are on no command
-    line and in no log.
+    ``cwd`` is a path in the guest, relative to /root; None means the user's
+    home.  ``env`` adds variables to those of a login.  Their values appear on no
+    command line and in no log.
     """
 
     guest: "Guest"
@@ -68,14 +68,14 @@ class GuestCommand:
         check: bool = False,
         **options: Any,
     ) -> "subprocess.CompletedProcess[Any]":
-        """Run it to its end; the arguments are subprocess.run's.
+        """Run the command to its end; the arguments are subprocess.run's.
 
-        However this is left before the command's end, by ``timeout`` or an
-        interruption, nothing that came of the command remains in the guest.
+        After ``timeout`` or an interruption, no process of the command remains
+        in the guest.
 
-        :raises OSError: the command, or ``cwd``, cannot be used by that user
+        :raises OSError: the user can't use the command, or ``cwd``
         :raises KeyError: the guest has no such user
-        :raises errors.NotRunning: the guest is not running, or went down
+        :raises errors.NotRunning: the guest is not running, or stopped
         :raises subprocess.TimeoutExpired: it took more than ``timeout`` seconds
         :raises subprocess.CalledProcessError: ``check``, and it failed
         :raises ValueError: a word is not UTF-8, or holds a NUL
@@ -125,12 +125,12 @@ class GuestCommand:
 
     @contextlib.contextmanager
     def _handed_over(self, key: str, settings: bytes) -> Iterator[int | None]:
-        """Have run.pl get the variables; yield what has them, if that has to.
+        """Give the variables to run.pl; yield a descriptor for it to read.
 
-        Incus' own ways for them are command lines, the daemon's too: it starts
-        a process for each command, with the request's environment as words.
-        incus exec has no place for them before the input: they get there in a
-        command of their own.
+        Incus itself would put them on command lines: the daemon starts a
+        process for each command, with the environment as arguments.  With
+        incus exec nothing can be sent before the input, so a separate command
+        stores them, and no descriptor is yielded.
         """
         if not settings:
             yield None
@@ -150,16 +150,16 @@ class GuestCommand:
             cwd = str(PurePosixPath(_RELATIVE_TO, os.fsdecode(self.cwd)))
         words = [*map(os.fsdecode, self.words)]
         for word in words:
-            word.encode()  # Incus can pass on UTF-8 only
+            word.encode()  # Incus accepts only UTF-8
         command = scripts.logged_in(
             "run.pl", key, self.user, cwd, str(streams), str(size), *words
         )
         return scripts.relayed(command) if self.guest.vm else command
 
     def _status(self, key: str) -> int:
-        """Return the status that subprocess would, once more is known.
+        """Ask the guest how the command ended; return subprocess' status.
 
-        The session's exit status is all that travels with the command.
+        A command's exit status alone does not tell a signal from an exit.
         """
         kind, _, number = self._outcome(key).partition(" ")
         match kind:
@@ -176,15 +176,15 @@ class GuestCommand:
             case "command":
                 raise _os_error(number, self.words[0])
         raise errors.CommandFailed(
-            f"How '{os.fsdecode(self.words[0])}' ended in {self.guest.name} is"
-            " not known",
+            f"It is not known how '{os.fsdecode(self.words[0])}' ended in"
+            f" {self.guest.name}",
             details="The guest restarted, or the connection to it was lost.",
         )
 
     def _outcome(self, key: str) -> str:
-        """Return what the guest knows of the end, and have it forget that.
+        """Ask the guest how the command ended, and delete its record of it.
 
-        Two steps, because an answer that was lost is asked for again.
+        These are two steps, because a lost answer is asked for again.
         """
         try:
             said = self.guest.ask("outcome.sh", key)
@@ -199,9 +199,9 @@ class GuestCommand:
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:
-    """Tell whether output and errors go to one place.
+    """Tell whether output and errors go to the same place.
 
-    There they would arrive by two ways, and in no order.
+    As two streams they would arrive there in the wrong order.
     """
     output, errors_ = options.get("stdout"), options.get("stderr")
     if errors_ == subprocess.STDOUT:
@@ -213,7 +213,7 @@ def _is_one_place(options: Mapping[str, Any]) -> bool:
 
 
 def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
-    """Return device and inode of an output stream; None for none."""
+    """Return device and inode of an output stream, if there is one."""
     if stream == subprocess.DEVNULL:
         return None
     descriptor = stream

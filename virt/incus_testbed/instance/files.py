@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and directories of a guest: made, copied in, copied out."""
+"""Make a guest's directories; copy files into and out of a guest."""
 
 import contextlib
 import errno
@@ -22,12 +22,11 @@ from incus_testbed.process import programs
 if TYPE_CHECKING:
     from incus_testbed.instance.guest import Guest
 
-#: A path in a guest.  It is glued to the guest's name for Incus, which takes
-#: UTF-8 only.
+#: A path in a guest.  Incus gets it joined to the guest's name, as UTF-8.
 _PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4095}", re.DOTALL)
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
-#: The longest part of a name that a temporary one is made of.
+#: A temporary name begins with at most this many characters of the target's.
 _NAME_LENGTH = 100
 
 
@@ -35,8 +34,8 @@ _NAME_LENGTH = 100
 class GuestFiles:
     """The files of a guest; its paths are absolute.
 
-    All methods raise OSError, of the kind that the same on this machine would
-    raise, and errors.NotRunning where there is no guest any more.
+    All methods raise the OSError that the same action on this machine would
+    raise, and errors.NotRunning if the guest is gone.
     """
 
     guest: "Guest"
@@ -52,10 +51,10 @@ class GuestFiles:
     ) -> None:
         """Make a directory, owned by uid and gid.
 
-        With ``parents`` those that are missing above it are made too, for the
-        same owner and with mode 0755.
+        With ``parents``, missing directories above it are made too, with the
+        same owner and mode 0755.
 
-        :raises FileExistsError: there is something at the path
+        :raises FileExistsError: the path exists
         """
         self._run_script(
             "make-directory.sh",
@@ -86,14 +85,16 @@ class GuestFiles:
         with self._incus_says_of(target):
             self.guest.incus.push(
                 self.guest.name,
-                str(Path(source).absolute()),  # a lone - is standard input
+                str(
+                    Path(source).absolute()
+                ),  # incus takes a single - for standard input
                 target,
                 uid=uid,
                 gid=gid,
                 mode=mode,
             )
         if mode is not None and mode & _SPECIAL:
-            # Incus sets the owner after the mode, which clears these.
+            # Incus sets the owner after the mode, and that clears these bits.
             self._run_script("set-mode.sh", f"{mode:o}", target, about=target)
 
     def push_tree(
@@ -101,8 +102,8 @@ class GuestFiles:
     ) -> None:
         """Copy a directory of this machine into one of the guest.
 
-        It keeps its name, modes and symbolic links, and is owned by uid and
-        gid throughout.  Where the guest has one of that name they are merged.
+        It keeps its name, modes and symbolic links; uid and gid own all of it.
+        It is merged into a directory of that name, if the guest has one.
 
         :raises FileNotFoundError: one of the two does not exist
         """
@@ -134,16 +135,16 @@ class GuestFiles:
             if tar.wait(REQUEST_LIMIT):
                 said.seek(0)
                 raise errors.CommandFailed(
-                    f"{source} could not be copied whole",
+                    f"{source} could not be copied completely",
                     details=said.read().decode(errors="replace"),
                 )
 
     def pull(self, source: str, target: str) -> None:
         """Copy a regular file of the guest to a path on this machine.
 
-        A symbolic link is followed, in the guest.  What is at the target is
-        replaced once the copy is whole.  It is as large as copyup.limits
-        allow one copy to be, and leaves some of the disk free.
+        A symbolic link is followed, within the guest.  An existing target is
+        replaced when the copy is complete.  The limits of one copy are those of
+        copyup.limits; some of the disk stays free.
 
         :raises FileNotFoundError: the source, or the target's directory, does
             not exist
@@ -155,7 +156,9 @@ class GuestFiles:
         room = limits.room(place.parent)
         located = self._run_script("locate-file.sh", source, about=source)
         if not _PATH.fullmatch(located):
-            raise _os_error(errno.EINVAL, source, "its guest gives no path")
+            raise _os_error(
+                errno.EINVAL, source, "the guest does not say where it is"
+            )
         with tempfile.TemporaryDirectory(
             prefix=f".{place.name[:_NAME_LENGTH]}.", dir=place.parent
         ) as folder:
@@ -174,7 +177,7 @@ class GuestFiles:
                 if copy.is_file() and copy.stat().st_size >= limit:
                     raise limits.too_large(limit) from None
                 raise
-            # Whoever is root in the guest may have put a link there meanwhile.
+            # Root in the guest may have put a link there meanwhile.
             if copy.is_symlink() or not copy.is_file():
                 raise _os_error(errno.EINVAL, source)
             copy.replace(place)
@@ -198,7 +201,7 @@ class GuestFiles:
             )
         except subprocess.TimeoutExpired:
             raise errors.TimedOut(
-                f"{self.guest.name} did not deal with {about} within"
+                f"{self.guest.name} did not answer about {about} within"
                 f" {timeout:.0f} s"
             ) from None
         if done.returncode:
@@ -208,7 +211,7 @@ class GuestFiles:
 
     @contextlib.contextmanager
     def _incus_says_of(self, path: str) -> Iterator[None]:
-        """Tell an absent file from an absent guest."""
+        """Raise NotRunning if the guest is absent, not FileNotFoundError."""
         try:
             yield
         except errors.NotFound as error:
@@ -220,7 +223,7 @@ class GuestFiles:
 
 
 def _trouble(path: str, otherwise: int) -> int:
-    """Return the errno for a path of this machine that is of no use."""
+    """Return the errno for an unsuitable path on this machine."""
     if not Path(path).exists():
         return errno.ENOENT
     return errno.EISDIR if Path(path).is_dir() else otherwise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The system inside an instance: ask it, run commands, reach its files."""
+"""Reach the system inside an instance: questions, commands, files."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Guest:
-    """The system inside an instance; ``vm``: a virtual machine's."""
+    """The system inside an instance; ``vm``: a virtual machine."""
 
     incus: Incus
     name: str
@@ -56,10 +56,11 @@ class Guest:
     ) -> dict[str, str]:
         """Run a script of the overlay; return its answers and status.
 
-        ``then`` is another that is asked in the same go.  They may run several
-        times on a remote server: only incus exec reaches that, and loses the
-        output of up to 10 % of short commands, with status 0.  By the socket
-        of a local server the first answer is whole, or an error is raised.
+        ``then`` is a second script to run directly after it.  On a remote
+        server the scripts may run several times: there only incus exec works,
+        and it loses the output of up to 10 % of short commands, with status 0.
+        With the socket of a local server, the first answer is complete, or an
+        error is raised.
 
         :raises errors.NotRunning: the instance is not running
         :raises errors.TimedOut: it took more than ``limit`` seconds
@@ -71,19 +72,19 @@ class Guest:
             if scripts.is_whole(output):
                 break
             log.debug("%s has not answered %s in full", self.name, question)
-            if completed.status:  # something ended it: no use to ask that again
+            if completed.status:  # it was ended: the next attempt would be, too
                 break
         return {**scripts.answers(output), "status": str(completed.status)}
 
     def make_user(self, name: str) -> int:
-        """Return a user's uid, after making one with a home if need be.
+        """Return a user's uid; create the user, with a home, if needed.
 
-        :raises errors.CommandFailed: that can't be done
+        :raises errors.CommandFailed: the user can't be created
         """
         uid = self.ask("make-user.sh", name, limit=_USER_LIMIT).get("uid")
         if not uid:
             raise errors.CommandFailed(
-                f"The user {name} can't be made in {self.name}"
+                f"The user {name} can't be created in {self.name}"
             )
         return answer.number(uid, answer.LARGEST_UID, f"the uid of {name}")
 
@@ -97,9 +98,9 @@ class Guest:
         """Return the host's command line that runs a command in the guest.
 
         The command runs as root in /root, with the environment of a login as
-        in run().  Its exit status comes through, death by signal N as 128 + N.
-        See Incus.exec_argv() for the status where it could not be run, and
-        for ``program``.
+        in run().  Its exit status is passed on; 128 + N means signal N.  See
+        Incus.exec_argv() for ``program``, and for the status if it could not be
+        run.
         """
         wrapped = scripts.for_autopkgtest(
             scripts.logged_in("exec.pl", *command)
@@ -140,7 +141,7 @@ class Guest:
         ).run(**options)
 
     def leave_settings(self, key: str, settings: bytes) -> None:
-        """Keep variables for the next command or shell of this key."""
+        """Store variables for the next command or shell with this key."""
         self.execute(
             scripts.command("settings.sh", key),
             stdin=settings,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Throw-away instances: made, owned, used and removed without a trace."""
+"""Launch, start, stop and delete throw-away instances."""
 
 import logging
 import secrets
@@ -17,34 +17,34 @@ from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
 
-#: Keys of an instance's configuration that say whose it is, since when and
-#: what for.  Garbage collection reads the first and nothing else.
+#: Keys of an instance's configuration: its owner, time of creation and purpose.
+#: Garbage collection reads only the first.
 OWNER_KEY = "user.incus-testbed.owner"
 CREATED_KEY = "user.incus-testbed.created"
 PURPOSE_KEY = "user.incus-testbed.purpose"
-#: Tells one launch from all others, this process's own too.
+#: Identifies one launch, also among those of this process.
 _LAUNCH_KEY = "user.incus-testbed.launch"
 
-#: /dev/incus tells a guest the name of its host, and the instance's user.*
-#: keys.  Arguments of a launch come later, and win.
+#: /dev/incus would tell a guest the name of its host, and the instance's user.*
+#: keys.  Arguments of a launch come later, and can change this.
 _CLOSED = {"security.guestapi": "false"}
 
 #: Seconds between asking an instance to stop and killing it.
 STOP_GRACE = 30.0
 _NAME_TRIES = 10
-#: Looks, a tenth of a second apart, for what a killed client left behind.
+#: Attempts, 0.1 s apart, to find the instance of a killed client.
 _LATE_TRIES = 5
-#: Seconds for an instance that is going by itself to be gone.
+#: Seconds for Incus to remove an instance that is stopping.
 _REMOVAL_LIMIT = 30.0
 
 
 class Instance:
-    """One instance; as a context manager, removed on the way out."""
+    """One instance; as a context manager, it is deleted at the end."""
 
     def __init__(self, incus: Incus, name: str, *, vm: bool = False) -> None:
-        """Stand for an instance that exists; ``vm``: a virtual machine."""
+        """Represent an existing instance; ``vm``: it is a virtual machine."""
         self._incus = incus
-        #: What is inside: commands, questions, files.
+        #: The system inside it.
         self.guest = Guest(incus, name, vm)
 
     @property
@@ -93,8 +93,8 @@ class Instance:
                     arguments=arguments,
                 )
             except errors.TestbedError as error:
-                # Whatever it says: it may be about the start of an instance
-                # that was made.
+                # Any error may mean that the instance was created, but not
+                # started.
                 made = instance._discard(config[_LAUNCH_KEY], error)
                 if made or name or not isinstance(error, errors.AlreadyExists):
                     raise
@@ -118,15 +118,15 @@ class Instance:
     def wait_ready(self, timeout: float | None = None) -> readiness.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
-        Without ``timeout`` it has the seconds that readiness.limit() says.
+        The default ``timeout`` is readiness.limit(), in seconds.
 
-        :raises errors.BootFailed: it has not after that time, or stopped;
-            details hold what its console said
+        :raises errors.BootFailed: it is not ready after that time, or it
+            stopped; details hold the end of its console
         """
         return readiness.wait_ready(self.guest, self._limit(timeout))
 
     def probe(self) -> dict[str, str]:
-        """Return what readiness.probe() does: shell, boot id, a user."""
+        """Return the guest's shell, boot id and first normal user."""
         return readiness.probe(self.guest)
 
     def start(self) -> None:
@@ -141,17 +141,17 @@ class Instance:
         self.wait_reboot(old)
 
     def reboot(self) -> None:
-        """Have the guest reboot, without waiting for it.
+        """Ask the guest to reboot, without waiting for it.
 
         :raises errors.NotRunning: it is not running
         """
         readiness.reboot(self.guest)
 
     def wait_reboot(self, old: str, timeout: float | None = None) -> None:
-        """Wait until the guest has left a boot and is ready in the next.
+        """Wait until the guest has left the boot ``old`` and is ready again.
 
-        :raises errors.BootFailed: it still runs that boot, or none, after
-            ``timeout`` seconds, as in wait_ready()
+        :raises errors.BootFailed: it is not ready after ``timeout`` seconds, of
+            which the default is that of wait_ready()
         """
         readiness.wait_reboot(self.guest, old, self._limit(timeout))
 
@@ -165,7 +165,7 @@ class Instance:
     def stop(self, grace: float = STOP_GRACE) -> None:
         """Ask the guest to shut down; kill it after ``grace`` seconds.
 
-        One that is down, or even gone, is no error.
+        It is not an error if the instance is stopped or gone.
         """
         try:
             self._incus.stop(self.name, grace=grace)
@@ -181,7 +181,7 @@ class Instance:
                 return
 
     def delete(self) -> None:
-        """Remove the instance; no error where it is gone already."""
+        """Delete the instance; it is not an error if it is gone."""
         deadline = time.monotonic() + _REMOVAL_LIMIT
         while True:
             try:
@@ -193,8 +193,8 @@ class Instance:
                 errors.NotRunning,
                 errors.CommandFailed,
             ) as error:
-                # An ephemeral instance that stops, by itself or for somebody
-                # else, is being removed by Incus at this very moment.
+                # Incus is just removing an ephemeral instance that stops, by
+                # itself or because another process stops it.
                 log.debug("%s is not removed yet: %s", self.name, error)
                 if time.monotonic() > deadline:
                     raise
@@ -205,12 +205,12 @@ class Instance:
     def _discard(
         self, launch: str, error: errors.TestbedError | None = None
     ) -> bool:
-        """Remove what a failed launch left on the server; tell if it did.
+        """Delete the instance of a failed launch; tell whether there was one.
 
-        Where the client was killed (no error, or TimedOut) the daemon goes on
-        creating, so that the instance may show up a moment later.  What
-        another launch made under this name is left alone.  The start's log
-        is added to the error.
+        If the client was killed (no error, or TimedOut), the daemon goes on
+        creating, so the instance may appear a moment later.  An instance of
+        another launch with this name is left alone.  The log of the failed
+        start is added to the error.
         """
         killed = error is None or isinstance(error, errors.TimedOut)
         for attempt in range(_LATE_TRIES if killed else 1):
@@ -225,7 +225,9 @@ class Instance:
             except errors.NotFound:
                 continue
             except (errors.DaemonDown, errors.Denied):
-                return False  # it was most likely refused to the launch, too
+                return (
+                    False  # the launch most likely failed for the same reason
+                )
             except errors.TestbedError as problem:
                 log.warning(
                     "%s may be left behind (%s); 'incus-testbed gc' removes"
@@ -237,7 +239,7 @@ class Instance:
         return False
 
     def _add_start_log(self, error: errors.TestbedError) -> None:
-        """Add why LXC refused, which incus itself keeps in a log."""
+        """Add LXC's own error messages, which Incus keeps in a log."""
         try:
             said = self._incus.start_log(self.name)
         except errors.TestbedError:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and folders on their way out of a guest, which may mean harm."""
+"""Copy files and folders out of a guest, without trusting the guest."""

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tar archive that a guest was asked for, read with distrust.
+"""Read the tar archive that a guest sends, without trusting it.
 
-It is GNU tar's own format, because the guest's tar was told so.  Of that
-format it can only hold what is known here; everything else is damage.  The
-format is described in "Basic Tar Format" of the manual of GNU tar.
+The guest's tar is told to use GNU tar's own format ("Basic Tar Format" in the
+manual of GNU tar).  Its options allow only the kinds of members that are known
+here, so everything else is damage.
 
-Python's tarfile reads it as well, and much more.  It keeps names, sparse maps
-and PAX headers of any size in memory, and takes longer for small files than
-GNU tar takes to unpack them.
+Python's tarfile is not used: it keeps names, sparse maps and PAX headers of any
+size in memory, and for small files it is slower than GNU tar in the guest.
 """
 
 import struct
@@ -42,15 +41,15 @@ _LONG_PATH, _LONG_TARGET = b"L", b"K"
 _END = bytes(_BLOCK)
 #: The first byte of a number that is binary.
 _POSITIVE, _NEGATIVE = 0x80, 0xFF
-#: Blocks of a record, which is what tar writes at once.  With tar's own 20, all
-#: that hand it on, from the guest's tar to this process, have more to do.
+#: The number of blocks that tar writes at once, a record.  tar's default is 20;
+#: a larger record means fewer reads and writes on the way to this process.
 RECORD = 128
-#: The end marker is two blocks, and what fills a record: of the two the first
-#: one may be the last of a record.
+#: The end marker is two blocks, and more of them until a record is full.  The
+#: first of the two may be the last block of a record.
 _SHORTEST_END, _LONGEST_END = 2, RECORD + 1
-#: A command of the guest that says behind the archive that tar has not failed,
-#: and the block that it sends.  The end of the pipe, and the status, come when
-#: the daemon has noticed the command's end, which takes a while.
+#: This shell command in the guest sends one more block after the archive.  It
+#: says that tar did not fail.  The end of the pipe and the exit status come
+#: later, when the daemon has noticed that the command ended.
 SAY_WHOLE = f"printf '%{_BLOCK}s' whole"
 _WHOLE = b"whole".rjust(_BLOCK)
 _LATEST = 1 << 33  # seconds: the year 2242
@@ -67,10 +66,10 @@ class Damaged(errors.CommandFailed):
 
 
 class Member(NamedTuple):
-    """What one member of the archive says of itself; nothing is checked.
+    """The header of one member of the archive, unchecked.
 
     ``path`` and a link's ``target`` hold no NUL, and are not longer than
-    PATH_MAX.  ``mtime`` is in seconds.  ``size`` is that of a file's content.
+    PATH_MAX.  ``mtime`` is in seconds, ``size`` is a file's size in bytes.
     """
 
     path: bytes
@@ -90,12 +89,12 @@ class Archive:
         self._content = 0
 
     def members(self) -> Iterator[Member]:
-        """Yield the members; then the source is at its end, or is whole.
+        """Yield the members, and then read the end of the archive.
 
-        A file's content is left out unless it is copied before the next one.
+        A file's content is skipped unless copy() is called for it.
 
-        :raises Damaged: it is not what the guest was asked for
-        :raises source.Ended: it ends in the middle
+        :raises Damaged: it is not a valid archive
+        :raises source.Ended: it ends too early
         """
         path = target = b""
         while (block := self._source.read(_BLOCK)) != _END:
@@ -129,13 +128,13 @@ class Archive:
         self._read_end()
 
     def copy(self, file: int) -> None:
-        """Write the content of the member last yielded to an empty file."""
+        """Write the content of the last yielded member to an empty file."""
         size, self._content = self._content, 0
         self._source.copy(size, file)
         self._source.skip(_padded(size) - size)
 
     def _long(self, length: int) -> bytes:
-        """Return a long name, or as much of it as shows that it is too long."""
+        """Return a long name; of a name that is too long, its beginning."""
         if length <= 1:
             raise Damaged(f"A name has {length} bytes")
         kept = min(length, PATH_MAX)
@@ -146,7 +145,7 @@ class Archive:
         return text
 
     def _read_end(self) -> None:
-        """Read the end, of which the first block has been read."""
+        """Read the rest of the end marker, after its first block."""
         length = 1
         while (block := self._source.read_or_end(_BLOCK)) == _END:
             length += 1
@@ -154,7 +153,7 @@ class Archive:
                 break
         self._source.whole = block == _WHOLE
         if block and not self._source.whole:
-            raise Damaged("It goes on after its end")
+            raise Damaged("There is data after its end")
         if length < _SHORTEST_END:
             raise Damaged("It has no end marker")
 
@@ -171,30 +170,31 @@ def _check(block: bytes, checksum: bytes, magic: bytes) -> None:
 def _sum(block: bytes) -> int:
     """Return the sum of a block's bytes.
 
-    To have Python add them takes longer than to write a small file.  The lower
-    half of an Adler-32 is their sum plus one, if that is below 65521.
+    A sum in Python takes longer than the writing of a small file.  The lower
+    half of an Adler-32 is the sum of the bytes plus one, if that is below
+    65521.
     """
     first, second = zlib.adler32(block[:_HALF]), zlib.adler32(block[_HALF:])
     return (first & 0xFFFF) + (second & 0xFFFF) - 2
 
 
-# The same modes, times and sizes come again and again.
+# Most members have one of a few modes, times and sizes.
 @lru_cache(maxsize=1024)
 def _number(field: bytes) -> int:
-    """Return a number: octal digits, or binary where those don't suffice."""
+    """Return a number: octal digits, or binary if it needs more digits."""
     if field[0] == _POSITIVE:
         return int.from_bytes(field[1:], "big")
     if field[0] == _NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
     digits = field.strip(b" \0") or b"0"
     if not digits.isdigit() or b"8" in digits or b"9" in digits:
-        raise Damaged("A number in a member's header is none")
+        raise Damaged("A number in a member's header is not a number")
     return int(digits, 8)
 
 
 @lru_cache(maxsize=1024)
 def _time(field: bytes) -> int:
-    """Return a time that a file can have."""
+    """Return a time, limited to what a file system can store."""
     return max(-_LATEST, min(_number(field), _LATEST))
 
 

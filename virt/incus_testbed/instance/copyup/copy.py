@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One copy out of a guest: a folder, or a file, complete or not at all."""
+"""Copy a folder or a file out of a guest: completely, or not at all."""
 
 import contextlib
 import os
@@ -22,25 +22,25 @@ from incus_testbed.instance.copyup.tree import LeftOut, Tree
 from incus_testbed.process import signals
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-#: The longest part of a name that a temporary one is made of.
+#: A temporary name begins with at most this many characters of the target's.
 _NAME_LENGTH = 100
 
 
 class FolderCopy:
-    """A folder beside its target until it is complete."""
+    """A copy of a folder, next to its target until it is complete."""
 
     def __init__(self, place: Path, target: Path) -> None:
-        """Use ``place``, which is empty and on the disk of the target."""
+        """Use ``place``, an empty folder on the disk of the target."""
         self._place = place
         self._target = target
         self.left_out = LeftOut()
 
     def receive(self, source: Source, limits: Limits) -> None:
-        """Take the folder's content from a guest, as a tar archive.
+        """Unpack a tar archive from a guest into the folder.
 
-        :raises errors.LimitReached: it is more than the limits allow
+        :raises errors.LimitReached: it exceeds the limits
         :raises errors.NoSpace: it does not fit on the disk
-        :raises errors.CommandFailed: there is no archive, or a damaged one
+        :raises errors.CommandFailed: the archive is missing or damaged
         """
         with _opened(self._place) as folder:
             tree = Tree(folder, Budget(limits, folder), self.left_out)
@@ -50,7 +50,7 @@ class FolderCopy:
                 tree.close()
 
     def finish(self) -> None:
-        """Put it in its target's place, or into the target if there is one."""
+        """Rename it to its target; merge it into a target that exists."""
         try:
             target = os.open(self._target, _FOLDER)
         except FileNotFoundError:
@@ -65,7 +65,7 @@ class FolderCopy:
 
 @contextlib.contextmanager
 def folder_beside(target: Path) -> Iterator[FolderCopy]:
-    """Have a folder to copy into, of which nothing stays unless finished."""
+    """Yield a folder to copy into; remove it unless it was finished."""
     place = None
     try:
         with signals.held():
@@ -78,18 +78,18 @@ def folder_beside(target: Path) -> Iterator[FolderCopy]:
 
 
 class FileCopy:
-    """A file beside its target until it is complete."""
+    """A copy of a file, next to its target until it is complete."""
 
     def __init__(self, place: Path, file: int, target: Path) -> None:
-        """Use an empty file that is open for writing."""
+        """Use ``place``, an empty file; ``file`` is its open descriptor."""
         self._place = place
         self._file = file
         self._target = target
 
     def receive(self, source: Source, limits: Limits) -> None:
-        """Take the file's content from a guest.
+        """Read the file's content from a guest.
 
-        :raises errors.LimitReached: it is more than the limits allow
+        :raises errors.LimitReached: it exceeds the limits
         :raises errors.NoSpace: it does not fit on the disk
         """
         budget = Budget(limits, self._file)
@@ -99,14 +99,14 @@ class FileCopy:
         end_hole(self._file)
 
     def finish(self) -> None:
-        """Put it in its target's place; what is there is replaced."""
+        """Rename it to its target, and replace a file that is there."""
         os.fchmod(self._file, _mode_for(self._target))
         self._place.replace(self._target)
 
 
 @contextlib.contextmanager
 def file_beside(target: Path) -> Iterator[FileCopy]:
-    """Have a file to copy into, of which nothing stays unless finished."""
+    """Yield a file to copy into; remove it unless it was finished."""
     made = None
     try:
         with signals.held():
@@ -128,7 +128,7 @@ def copy_to_device(source: Source, target: Path) -> None:
 
 
 def is_device(target: Path) -> bool:
-    """Tell whether there is something that is neither a file nor a folder."""
+    """Tell whether the target exists and is neither a file nor a folder."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def is_device(target: Path) -> bool:
 
 
 def _mode_for(target: Path) -> int:
-    """Return the permissions of a file that is replaced, or of a new one."""
+    """Return the permissions of the file to replace, or those of a new file."""
     with contextlib.suppress(FileNotFoundError):
         status = target.lstat()
         if stat.S_ISREG(status.st_mode):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much one copy out of a guest may be, and what it has taken so far."""
+"""Limit the size of one copy out of a guest."""
 
 import os
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ BYTES = "INCUS_TESTBED_COPY_BYTES"
 MEMBERS = "INCUS_TESTBED_COPY_MEMBERS"
 DEPTH = "INCUS_TESTBED_COPY_DEPTH"
 
-#: One folder is open for each level, and a process has 1024 open files.
+#: Each level keeps one folder open, and a process may have 1024 open files.
 _DEEPEST = 500
-#: What a file takes on a disk, however small it is.
+#: The smallest number of bytes that a file takes on a disk.
 _BLOCK = 4096
-#: What is left free on a disk: this, or this part of the disk if that is less.
+#: Bytes of a disk that stay free, or a share of the disk if that is less.
 _RESERVE, _RESERVE_SHARE = 1 << 30, 0.05
 #: Bytes between two looks at how much of the disk is free.
 _LOOK = 64 << 20
@@ -28,8 +28,8 @@ _LOOK = 64 << 20
 class Limits:
     """The limits of one copy.
 
-    ``size``: bytes, as somebody who reads all of the copy counts them.  20 GiB
-    is about what comes out within autopkgtest's time limit of 300 s.
+    ``size``: bytes; holes and each hard link count in full.  About 20 GiB can
+    be copied within autopkgtest's time limit of 300 s.
     ``members``: files, folders and links; the source of Linux has 90,000.
     ``depth``: folders within each other.
     """
@@ -42,7 +42,7 @@ class Limits:
     def from_environment(
         cls, environment: Mapping[str, str] = os.environ
     ) -> Self:
-        """Read the limits; what is not set is as usual.
+        """Return the limits that environment variables set, or the defaults.
 
         :raises errors.Unsupported: a value is not a positive whole number
         """
@@ -83,10 +83,10 @@ def too_large(limit: int) -> errors.LimitReached:
 
 
 class Budget:
-    """What is left of the limits while one copy is made."""
+    """Count what one copy takes, and enforce its limits."""
 
     def __init__(self, limits: Limits, folder: int) -> None:
-        """Nothing has been taken; ``folder`` is open, and on the disk."""
+        """Start with nothing taken; ``folder`` is a descriptor on the disk."""
         self.limits = limits
         self._folder = folder
         self._members = 0

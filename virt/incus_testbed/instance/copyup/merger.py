@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was copied, moved to where there may be something already.
+"""Move a copied folder's entries into a folder that exists.
 
-Nothing there is followed: it may be a link that an earlier copy brought.
+No link there is followed: an earlier copy may have brought it.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import stat
 from incus_testbed.instance.copyup.tree import LeftOut
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: A folder can't take the place of one that has something in it.
+#: rename() can't replace a folder that is not empty.
 _HAS_ENTRIES = {errno.ENOTEMPTY, errno.EEXIST}
 _no_file = contextlib.suppress(FileNotFoundError, IsADirectoryError)
 
@@ -20,7 +20,7 @@ _no_file = contextlib.suppress(FileNotFoundError, IsADirectoryError)
 def merge(source: int, target: int, left_out: LeftOut) -> None:
     """Move all entries of an open folder into another one.
 
-    Folders of one name are merged.  Files and links that are there are
+    Folders with the same name are merged.  Existing files and links are
     replaced.  A file can't replace a folder: it is left out.
     """
     _merge(source, target, left_out, "")
@@ -28,7 +28,7 @@ def merge(source: int, target: int, left_out: LeftOut) -> None:
 
 def _merge(source: int, target: int, left_out: LeftOut, above: str) -> None:
     for name in os.listdir(source):
-        # A rename that replaces a file makes ext4 write it to the disk first.
+        # Without this, ext4 would write the file to the disk at the rename.
         with _no_file:
             os.unlink(name, dir_fd=target)
         try:

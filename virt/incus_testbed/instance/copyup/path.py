@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which names and links of a guest may be on the host.
+"""Decide which names and links of a guest may exist on the host.
 
 A symbolic link may lead up only at its beginning, and not above the copy:
-"../../a/b", but not "a/../b".  What it leads through upwards is then the
-folders that the link itself is in, which are real ones; whatever it leads
-through downwards is either real, or a link to which the same applies.  So no
-chain of links leaves the copy, in whatever order they come, and also when
-several copies end up in one folder.
+"../../a/b", but not "a/../b".  Upwards it then passes through the folders that
+contain the link, and these are real folders.  Downwards it passes through real
+folders, or through links that follow the same rule.  So no chain of links
+leaves the copy, in any order of the links, and also when several copies are
+merged into one folder.
 """
 
-#: Of Linux; that of a path counts the NUL at its end.
+#: Linux' limits; PATH_MAX includes the NUL at the end.
 PATH_MAX = 4096
 NAME_MAX = 255
 
 
 class Refused(Exception):
-    """Something has no place on the host; says why."""
+    """A member may not exist on the host; the message says why."""
 
 
 def parts(path: bytes, depth: int) -> list[bytes]:
-    """Return the names that a path is made of: none for the copy itself.
+    """Split a path into names; the copy itself has none.
 
     :raises Refused: it leads out of the copy, or has more than ``depth`` names
     """
@@ -38,21 +38,23 @@ def parts(path: bytes, depth: int) -> list[bytes]:
 
 
 def is_name(text: bytes) -> bool:
-    """Tell whether that which follows a path's last "/" names an entry."""
+    """Tell whether the text after a path's last "/" is the name of an entry."""
     return 0 < len(text) <= NAME_MAX and text not in {b".", b".."}
 
 
 def check_target(target: bytes, depth: int) -> None:
-    """See that a symbolic link in a folder so deep stays within the copy.
+    """Check that a symbolic link stays within the copy.
 
-    :raises Refused: it does not, or it might
+    ``depth`` is the number of folders that contain the link.
+
+    :raises Refused: it leaves the copy, or it might
     """
     if not target or target.startswith(b"/"):
         raise Refused("the link is absolute")
     if len(target) >= PATH_MAX:
         raise Refused("the link is too long")
     if b"//" in target:
-        # Of a loop such as "a -> a//etc", os.path.realpath() makes "/etc".
+        # os.path.realpath() turns a loop such as "a -> a//etc" into "/etc".
         raise Refused("the link has an empty name in it")
     up, leading = 0, True
     for name in target.split(b"/"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest sends, read once from its beginning to its end."""
+"""Read what a guest sends, once, from beginning to end."""
 
 import contextlib
 import fcntl
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 from incus_testbed import errors
 
-#: Bytes to read at once, and to have wait in the pipe.
+#: The size of a read, and of the pipe's buffer, in bytes.
 _CHUNK = 1 << 20
-#: What is all zeros, and this long at least, becomes a hole in a file.
+#: A run of at least this many zeros becomes a hole in a file.
 _HOLE = 4096
 _ZEROS = memoryview(bytes(_CHUNK))
 
 
 class Ended(errors.CommandFailed):
-    """The guest stopped sending in the middle."""
+    """The guest stopped sending too early."""
 
     def __init__(self) -> None:
         """Say so."""
@@ -26,21 +26,21 @@ class Ended(errors.CommandFailed):
 class Source:
     """A pipe that a guest fills.
 
-    ``whole``: what has been read says of itself that it is all, and that the
-    guest's command has not failed.
+    ``whole``: the data was complete, and said that the guest's command did not
+    fail.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Read from an open pipe, which stays its opener's to close."""
+        """Read from an open pipe.  The caller closes it."""
         self.whole = False
         self._pipe = descriptor
         self._buffer = memoryview(bytearray(_CHUNK))
         self._start = self._end = 0
-        with contextlib.suppress(OSError):  # more than this user may have
+        with contextlib.suppress(OSError):  # beyond the limit for this user
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _CHUNK)
 
     def read(self, size: int) -> bytes:
-        """Return the next ``size`` bytes, of which there are at most 8192.
+        """Return the next ``size`` bytes; ``size`` is at most 8192.
 
         :raises Ended: there are fewer
         """
@@ -50,9 +50,9 @@ class Source:
         return data
 
     def read_or_end(self, size: int) -> bytes:
-        """Return what read() does, or nothing at the end.
+        """Return the next ``size`` bytes, or nothing at the end.
 
-        :raises Ended: there is something, but less
+        :raises Ended: there are fewer, but not none
         """
         while self._end - self._start < size:
             if not self._fill():
@@ -82,7 +82,7 @@ class Source:
             end_hole(file)
 
     def skip(self, size: int) -> None:
-        """Leave out the next ``size`` bytes.
+        """Skip the next ``size`` bytes.
 
         :raises Ended: there are fewer
         """
@@ -93,7 +93,7 @@ class Source:
             size -= len(self._some(size))
 
     def rest(self) -> Iterator[memoryview]:
-        """Yield what is left in pieces, each valid until the next one."""
+        """Yield the remaining data; a piece is valid until the next one."""
         while data := self._next(_CHUNK):
             yield data
 
@@ -104,7 +104,7 @@ class Source:
         return data
 
     def _next(self, limit: int) -> memoryview:
-        """Return at most so many bytes, valid until the next call."""
+        """Return at most ``limit`` bytes, valid until the next call."""
         if self._start == self._end:
             self._fill()
         end = min(self._end, self._start + limit)
@@ -113,7 +113,7 @@ class Source:
         return data
 
     def _fill(self) -> int:
-        """Read more behind what there is; return how much that is."""
+        """Read more into the buffer; return how many bytes."""
         left = self._end - self._start
         if self._start:
             self._buffer[:left] = self._buffer[self._start : self._end]
@@ -133,11 +133,11 @@ def write(file: int, data: memoryview) -> bool:
 
 
 def end_hole(file: int) -> None:
-    """Have a file end where it is being written, be it in a hole."""
+    """End a file at its current position, even within a hole."""
     os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
 
 
 def write_all(file: int, data: memoryview) -> None:
-    """Write each byte."""
+    """Write all of the data."""
     while data:
         data = data[os.write(file, data) :]

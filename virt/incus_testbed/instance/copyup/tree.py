@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A folder of the host that is filled with what a guest sends.
+"""Fill a folder of the host with what a guest sends.
 
-Nothing in it is a device, a FIFO, or a link that leads out of it.  Nothing has
-the bits for setuid, setgid or sticky; its owner can read, change and remove
-each folder.
+It gets no devices, no FIFOs and no links that lead out of it.  No entry has the
+bits for setuid, setgid or sticky.  The owner can read, change and remove each
+folder.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
 _OWNER_ALL = 0o700
 _USUAL = 0o755
-#: What is to be a folder is absent, a file, or a link.
+#: Errors if a folder's path is absent, or is a file or a link.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _TWICE = "the archive has it twice"
-#: Of what was left out, so many are named.
+#: The number of left out entries that are named.
 _NAMED = 20
-#: Bytes of memory for a link besides its text.
+#: Bytes of memory for a link in addition to its text.
 _LINK = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A symbolic link in the guest, by its path below what was copied."""
+    """A symbolic link in the guest; ``path`` is relative to the copy."""
 
     path: bytes
     target: bytes
@@ -42,10 +42,11 @@ class Link:
 
 @dataclass(kw_only=True)
 class LeftOut:
-    """What had no place on the host: how much, the first ones, and why.
+    """The entries that may not exist on the host.
 
-    ``links``: the symbolic links among them, to put back into a guest, and
-    ``room``: bytes of memory for more of them.
+    ``count`` is their number; ``first`` holds the first ones, with the reasons.
+    ``links`` are the symbolic links among them, to put back into a guest;
+    ``room`` is the memory, in bytes, that is left for more links.
     """
 
     count: int = 0
@@ -54,13 +55,13 @@ class LeftOut:
     room: int = 4 << 20
 
     def add(self, name: bytes, why: str) -> None:
-        """Count one more."""
+        """Count one more entry."""
         self.count += 1
         if len(self.first) < _NAMED:
             self.first.append((name, why))
 
     def keep(self, link: Link) -> None:
-        """Remember a link, as long as all of them take little memory."""
+        """Remember a link, if there is memory left for it."""
         size = _LINK + len(link.path) + len(link.target)
         if self.room >= size:
             self.room -= size
@@ -69,7 +70,7 @@ class LeftOut:
 
 @dataclass
 class _Open:
-    """An open folder of the tree, and when it was changed in the guest."""
+    """An open folder of the tree, with its time in the guest."""
 
     name: bytes
     descriptor: int
@@ -77,27 +78,27 @@ class _Open:
 
 
 class Tree:
-    """The folder, while it is filled; close it in the end."""
+    """The folder while it is filled.  Call close() at the end."""
 
     def __init__(self, folder: int, budget: Budget, left_out: LeftOut) -> None:
-        """Fill an open and empty folder, and say what was left out."""
+        """Fill an open, empty folder; note in ``left_out`` what is left out."""
         os.fchmod(folder, _USUAL)
         self._budget = budget
         self._left_out = left_out
         #: The folders from the root to the member last written.
         self._open = [_Open(b"", folder)]
-        #: With what the paths begin of that which is in the last one of them,
-        #: if that is known: to take each path apart takes long.
+        #: The beginning that all paths in the last of these folders have, if
+        #: known.  It saves the splitting of each path, which is slow.
         self._prefix: bytes | None = None
 
     def fill(self, archive: Archive) -> None:
         """Write all members of an archive.
 
-        :raises errors.LimitReached: they are more than the limits allow
-        :raises errors.CommandFailed: there is no archive, or a damaged one
+        :raises errors.LimitReached: they exceed the limits
+        :raises errors.CommandFailed: the archive is missing or damaged
         """
-        # A file's mode is right from the start: to change it later takes
-        # longer than all else that is done for a small file.
+        # So open() can set a file's mode: a chmod for each small file would
+        # take longer than everything else that is done for it.
         umask = os.umask(0)
         try:
             self._write_all(archive)
@@ -105,7 +106,7 @@ class Tree:
             os.umask(umask)
 
     def close(self) -> None:
-        """Close the folders below the root, which is its opener's to close."""
+        """Close the folders below the root; the caller closes the root."""
         while len(self._open) > 1:
             os.close(self._open.pop().descriptor)
 
@@ -140,7 +141,7 @@ class Tree:
 
     @property
     def _folder(self) -> int:
-        """The folder that was entered last."""
+        """The descriptor of the folder that was entered last."""
         return self._open[-1].descriptor
 
     def _name_in_folder(self, where: bytes) -> bytes:
@@ -204,7 +205,7 @@ class Tree:
                 text = os.readlink(source, dir_fd=place)
                 self._make_symlink(name, text)
             elif stat.S_ISREG(status.st_mode):
-                # Whoever reads the copy reads it twice.
+                # A reader of the copy reads it twice.
                 self._budget.take(status.st_size)
                 self._link(source, name, place)
             else:
@@ -223,9 +224,9 @@ class Tree:
             raise Refused(_TWICE) from None
 
     def _enter(self, names: list[bytes]) -> int:
-        """Return a folder of the tree, open until another one is entered.
+        """Open a folder of the tree; it stays open until another is entered.
 
-        It is made if need be, with those above it.
+        Create it, and the folders above it, if needed.
         """
         self._prefix = None
         same = 0
@@ -247,9 +248,9 @@ class Tree:
 
     @contextlib.contextmanager
     def _found(self, names: list[bytes]) -> Iterator[int]:
-        """Open a folder that is there already, for the block alone.
+        """Open a folder of the tree for the block.
 
-        :raises Refused: it is not there, or what the block looks for isn't
+        :raises Refused: it, or a file that the block opens, does not exist
         """
         folder = os.dup(self._open[0].descriptor)
         try:
@@ -267,7 +268,7 @@ class Tree:
 
 
 def _opened(folder: int, name: bytes) -> int:
-    """Open a folder within another one; make it if need be."""
+    """Open a folder in another one; create it if needed."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, _USUAL, dir_fd=folder)
     try:
