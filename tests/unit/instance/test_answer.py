@@ -154,7 +154,7 @@ def test_pull_of_a_path_that_is_another_instance(
     path: str, tmp_path: object
 ) -> None:
     files = Guest(LyingIncus(path), "testbed-abc").files
-    with pytest.raises(OSError, match="no path"):
+    with pytest.raises(OSError, match="does not say where it is"):
         files.pull("/etc/hostname", f"{tmp_path}/file")
 
 

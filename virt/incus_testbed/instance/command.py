@@ -49,8 +49,8 @@ class GuestCommand:
     """A command for a guest, with its user, directory and environment.
 
     ``cwd`` is a path in the guest, relative to /root; None means the user's
-    home.  ``env`` adds variables to those of a login.  Their values appear on no
-    command line and in no log.
+    home.  ``env`` adds variables to those of a login.  Their values appear on
+    no command line and in no log.
     """
 
     guest: "Guest"
