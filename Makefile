@@ -48,7 +48,7 @@ unit:
 # Tests that share an Incus run one after the other.
 test: packages
 	$(PYTHON) -m pytest --numprocesses=auto tests/unit
-	$(PYTHON) -m pytest tests/contract tests/integration
+	$(PYTHON) -m pytest tests/contract tests/integration tests/faults
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
