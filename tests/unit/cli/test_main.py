@@ -100,6 +100,14 @@ def test_import(incus: FakeIncus, command: _Command, tmp_path: Path) -> None:
     assert incus.images() == [image]
 
 
+def test_quiet_import(command: _Command, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(tiny_system.tarball())
+
+    assert command("-q", "import", str(file), "--alias=t/a") == ""
+    assert "t/a" in command("-q", "images")
+
+
 def test_import_of_standard_input(
     incus: FakeIncus,
     command: _Command,

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from incus_testbed import __version__
-from incus_testbed.cli import completion
+from incus_testbed.cli import completion, output
 from incus_testbed.host import doctor as host_doctor
 from incus_testbed.incus.messages import OWN_FAILURE
 
@@ -47,6 +47,14 @@ def program(
         action="count",
         default=0,
         help="say what is done; given twice: show every command that is run",
+    )
+    result.add_argument(
+        "-q",
+        "--quiet",
+        action="store_const",
+        const=-1,
+        dest="verbose",
+        help="print only results, and errors",
     )
     result.add_argument("--remote", help="see: incus remote list")
     result.add_argument("--project", help="see: incus project list")
@@ -100,12 +108,16 @@ def _add_image_commands(
     )
 
     command = commands.add_parser("images", help="list the imported images")
-    command.add_argument(
-        "-f", "--format", choices=("table", "json"), default="table"
-    )
+    _add_format(command)
 
     command = commands.add_parser("remove", help="remove an imported image")
     completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+
+
+def _add_format(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-f", "--format", choices=output.FORMATS, default="table"
+    )
 
 
 def _add_instance_commands(
@@ -130,6 +142,20 @@ def _add_instance_commands(
         "shell", help="open a shell in a throw-away instance"
     )
     _add_launch_arguments(command)
+
+    command = commands.add_parser(
+        "status",
+        help="show the server, pool, images, testbeds and garbage",
+        description="Show what there is in this project: the server and its"
+        " storage pool, the imported images, the running testbeds with their"
+        " owners, and what 'gc' would remove. Changes nothing.",
+    )
+    _add_format(command)
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="show it again every two seconds, until Ctrl-C",
+    )
 
     command = commands.add_parser(
         "gc",

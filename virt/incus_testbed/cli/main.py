@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,15 +15,15 @@ from typing import BinaryIO
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
-from incus_testbed.cli import completion, exit_status, output
-from incus_testbed.customise import vm
+from incus_testbed.cli import completion, exit_status, listing, output
 from incus_testbed.host import doctor, service
-from incus_testbed.image import properties
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
-from incus_testbed.incus.records import Image
 from incus_testbed.instance.instance import Instance
+
+#: Seconds between two looks of 'status --watch'.
+_WATCH_PAUSE = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def _import(incus: Incus, arguments: argparse.Namespace) -> int:
             generator=generator,
             progress=update,
         )
-    print(
+    output.say(
         f"{arguments.alias} is imported"
         if imported
         else f"{arguments.alias} is already an image of this file"
@@ -92,52 +93,37 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 def _images(incus: Incus, arguments: argparse.Namespace) -> int:
     images = Store(incus).images()
-    if arguments.format == "json":
-        print(json.dumps([_image_facts(image) for image in images], indent=2))
-        return 0
-    output.table(
-        (
-            *("ALIAS", "TYPE", "SYSTEM", "ARCHITECTURE", "SIZE"),
-            *("IMPORTED", "LAST USED"),
-        ),
-        [
-            (
-                " ".join(image.aliases),
-                _type(image),
-                f"{image.properties.get('os')}"
-                f" {image.properties.get('release')}",
-                image.architecture,
-                f"{properties.disk_use(image) / 1e6:.0f} MB",
-                f"{image.uploaded:%Y-%m-%d %H:%M}",
-                f"{image.last_used:%Y-%m-%d %H:%M}"
-                if image.last_used
-                else "never",
-            )
-            for image in images
-        ],
-    )
+    if arguments.format in output.DOCUMENTS:
+        facts = [listing.image_facts(image) for image in images]
+        output.document(arguments.format, facts)
+    else:
+        rows = listing.image_rows(images)
+        output.rows(arguments.format, listing.IMAGE_HEADINGS, rows)
     return 0
 
 
-def _type(image: Image) -> str:
-    """Return the image's type, and what starts Incus' agent in it."""
-    agent = image.properties.get(vm.AGENT)
-    return f"{image.kind}, agent by {agent}" if agent else image.kind
+def _status(incus: Incus, arguments: argparse.Namespace) -> int:
+    if not arguments.watch:
+        _print_status(listing.Status(incus), arguments.format)
+        return 0
+    while True:
+        status = listing.Status(incus)
+        output.clear()
+        _print_status(status, arguments.format)
+        time.sleep(_WATCH_PAUSE)
 
 
-def _image_facts(image: Image) -> dict[str, object]:
-    return {
-        "aliases": list(image.aliases),
-        "fingerprint": image.fingerprint,
-        "architecture": image.architecture,
-        "type": image.kind,
-        "size": image.size,
-        "unpacked_size": properties.unpacked_size(image),
-        "uploaded": image.uploaded.isoformat(),
-        "last_used": image.last_used.isoformat() if image.last_used else None,
-        "profiles": list(image.profiles),
-        "properties": dict(image.properties),
-    }
+def _print_status(status: listing.Status, form: str) -> None:
+    if form in output.DOCUMENTS:
+        output.document(form, status.facts())
+        return
+    if form == "csv":
+        output.rows(form, listing.DETAIL_HEADINGS, status.details())
+        return
+    for number, (title, headings, rows) in enumerate(status.sections()):
+        if rows:
+            print("\n" if number else "", end="")
+            output.rows(form, headings, rows, title=title)
 
 
 def _remove(incus: Incus, arguments: argparse.Namespace) -> int:
@@ -285,6 +271,7 @@ def _names(incus: Incus, arguments: argparse.Namespace) -> doctor.Names:
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "import": _import,
     "images": _images,
+    "status": _status,
     "remove": _remove,
     "run": _run,
     "shell": _shell,

@@ -2,6 +2,8 @@
 """Print the programs' messages, errors and progress on standard error."""
 
 import contextlib
+import csv
+import json
 import logging
 import os
 import stat
@@ -32,16 +34,26 @@ def configure(
 ) -> None:
     """Send packages' log messages to standard error.
 
-    Verbosity 0: warnings; 1: also what is done; 2: also every command that is
-    run.
+    Verbosity -1: only errors; 0: also warnings; 1: also what is done; 2: also
+    every command that is run.
     """
-    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG, logging.ERROR)
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(f"{program}: %(message)s"))
     for package in packages:
         logger = logging.getLogger(package)
         logger.addHandler(handler)
         logger.setLevel(levels[min(verbosity, 2)])
+
+
+def say(text: str) -> None:
+    """Print on standard output that something is done, unless it is quiet."""
+    if not _is_quiet():
+        print(text)
+
+
+def _is_quiet() -> bool:
+    return not logging.getLogger("incus_testbed").isEnabledFor(logging.WARNING)
 
 
 def error(failure: errors.TestbedError, *, program: str = PROGRAM) -> None:
@@ -58,10 +70,10 @@ def progress(
 ) -> Iterator[Callable[[int], None] | None]:
     """Show how many of ``total`` bytes are done, if stderr is a terminal.
 
-    Yields the function to call with the count so far, or None where standard
-    error is not a terminal or rich is not installed.
+    Yields the function to call with the count so far, or None if this is quiet,
+    standard error is not a terminal, or rich is not installed.
     """
-    if not sys.stderr.isatty():
+    if _is_quiet() or not sys.stderr.isatty():
         yield None
         return
     try:
@@ -92,15 +104,82 @@ def size_of(file: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+#: Formats for programs that show all facts.
+DOCUMENTS = ("json", "yaml")
+#: Formats of a list.
+FORMATS = ("table", *DOCUMENTS, "csv")
+
+
+def document(form: str, facts: object) -> None:
+    """Print facts in one of DOCUMENTS on standard output."""
+    if form == "json":
+        print(json.dumps(facts, indent=2))
+        return
+    import yaml  # noqa: PLC0415 - most runs do not need it
+
+    print(yaml.safe_dump(facts, sort_keys=False), end="")
+
+
+def rows(
+    form: str,
+    headings: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+) -> None:
+    """Print rows as a table or as CSV; ``title`` is for a table."""
+    if form == "csv":
+        safe = [[printable(cell) for cell in row] for row in cells]
+        csv.writer(sys.stdout, lineterminator="\n").writerows([headings, *safe])
+        return
+    if title:
+        print(f"{title}:")
+    table(headings, cells)
+
+
+def clear() -> None:
+    """Clear the screen, if standard output is a terminal."""
+    if sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns on standard output; make the cells safe."""
+    """Print aligned columns on standard output; make the cells safe.
+
+    On a terminal rich lays them out, so that long cells are wrapped.
+    """
     rows = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty() and _rich_table(headings, rows):
+        return
     widths = [
         max(len(row[column]) for row in (headings, *rows))
         for column in range(len(headings))
     ]
-    for row in (headings, *rows):
+    for row in (headings, *rows) if any(headings) else rows:
         cells = (
             cell.ljust(width) for cell, width in zip(row, widths, strict=True)
         )
         print("  ".join(cells).rstrip())
+
+
+def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Print a table by rich, which heeds NO_COLOR; False without rich."""
+    try:
+        # Here, because it takes a while to import and is seldom needed.
+        from rich import console, text  # noqa: PLC0415
+        from rich import table as tables  # noqa: PLC0415
+    except ImportError:
+        return False
+    table = tables.Table(
+        box=None,
+        show_header=any(headings),
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        # As Text, because rich would take [...] in a string for markup.
+        table.add_row(*map(text.Text, row))
+    console.Console().print(table)
+    return True

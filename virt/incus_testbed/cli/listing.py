@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Describe images, testbeds and the server, for tables and for programs."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
+from incus_testbed.customise import vm
+from incus_testbed.host import doctor
+from incus_testbed.image import properties
+from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import Image, InstanceRecord
+from incus_testbed.instance.instance import (
+    CREATED_KEY,
+    OWNER_KEY,
+    PURPOSE_KEY,
+)
+from incus_testbed.ownership.owner import Owner
+
+Facts = dict[str, object]
+#: A title, the headings of its columns, and the rows.
+Section = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+
+IMAGE_HEADINGS = (
+    *("ALIAS", "TYPE", "SYSTEM", "ARCHITECTURE", "SIZE"),
+    *("IMPORTED", "LAST USED"),
+)
+_TESTBED_HEADINGS = ("TESTBED", "TYPE", "STATE", "PURPOSE", "OWNER", "AGE")
+#: For CSV: an image's name is its fingerprint.
+DETAIL_HEADINGS = ("KIND", "NAME", "FACT", "VALUE")
+_GARBAGE_HEADINGS = ("WHAT GC WOULD REMOVE", "NAME")
+
+
+def image_facts(image: Image) -> Facts:
+    """Return an image's facts as JSON has them."""
+    return {
+        "aliases": list(image.aliases),
+        "fingerprint": image.fingerprint,
+        "architecture": image.architecture,
+        "type": image.kind,
+        "size": image.size,
+        "unpacked_size": properties.unpacked_size(image),
+        "uploaded": image.uploaded.isoformat(),
+        "last_used": image.last_used.isoformat() if image.last_used else None,
+        "profiles": list(image.profiles),
+        "properties": dict(image.properties),
+    }
+
+
+def image_rows(images: Iterable[Image]) -> list[tuple[str, ...]]:
+    """Return a row for each image, below IMAGE_HEADINGS."""
+    return [
+        (
+            " ".join(image.aliases),
+            _type(image),
+            f"{image.properties.get('os')} {image.properties.get('release')}",
+            image.architecture,
+            f"{properties.disk_use(image) / 1e6:.0f} MB",
+            f"{image.uploaded:%Y-%m-%d %H:%M}",
+            f"{image.last_used:%Y-%m-%d %H:%M}" if image.last_used else "never",
+        )
+        for image in images
+    ]
+
+
+def _type(image: Image) -> str:
+    """Return the image's type, and what starts Incus' agent in it."""
+    agent = image.properties.get(vm.AGENT)
+    return f"{image.kind}, agent by {agent}" if agent else image.kind
+
+
+class Status:
+    """The server, pool, images, testbeds and garbage of one project, now."""
+
+    def __init__(self, incus: Incus) -> None:
+        """Ask the server.
+
+        :raises errors.TestbedError: the server does not answer
+        """
+        environment = incus.server()["environment"]
+        choice = incus.choice()
+        self._server: Facts = {
+            "version": environment["server_version"],
+            "remote": choice.remote,
+            "project": choice.project,
+            "drivers": sorted(environment["driver"].split(" | ")),
+        }
+        self._pool = _pool(incus)
+        self._images = Store(incus).images()
+        local = incus.is_local()
+        self._testbeds = [
+            _testbed(record, local=local)
+            for record in incus.instances()
+            if OWNER_KEY in record.config
+        ]
+        self._garbage = [
+            {"kind": kind, "name": name}
+            for kind, name in garbage.find(incus).pieces()
+        ]
+
+    def facts(self) -> Facts:
+        """Return everything as JSON has it."""
+        return {
+            "server": self._server,
+            "pool": self._pool,
+            "images": [image_facts(image) for image in self._images],
+            "testbeds": self._testbeds,
+            "garbage": self._garbage,
+        }
+
+    def sections(self) -> list[Section]:
+        """Return everything as tables."""
+        now = datetime.now(UTC)
+        testbeds = [
+            (
+                *(str(each[key]) for key in ("name", "type", "status")),
+                *(str(each[key]) for key in ("purpose", "owner")),
+                _age(now - datetime.fromisoformat(str(each["created"]))),
+            )
+            for each in self._testbeds
+        ]
+        pieces = [tuple(each.values()) for each in self._garbage]
+        return [
+            ("", ("", ""), self._overview()),
+            ("Images", IMAGE_HEADINGS, image_rows(self._images)),
+            ("Testbeds", _TESTBED_HEADINGS, testbeds),
+            ("Garbage", _GARBAGE_HEADINGS, pieces),
+        ]
+
+    def details(self) -> list[tuple[str, ...]]:
+        """Return a row for each single fact, below DETAIL_HEADINGS."""
+        images = [image_facts(image) for image in self._images]
+        return [
+            *_details("server", "", self._server),
+            *_details("pool", "", self._pool or {}),
+            *(
+                row
+                for image in images
+                for row in _details("image", str(image["fingerprint"]), image)
+            ),
+            *(
+                row
+                for testbed in self._testbeds
+                for row in _details("testbed", str(testbed["name"]), testbed)
+            ),
+            *(
+                ("garbage", each["name"], "kind", each["kind"])
+                for each in self._garbage
+            ),
+        ]
+
+    def _overview(self) -> list[tuple[str, ...]]:
+        server, pool = self._server, self._pool
+        place = f"{server['remote']}, project {server['project']}"
+        drivers = ", ".join(map(str, server["drivers"]))  # type: ignore[call-overload]
+        return [
+            ("Incus", f"{server['version']} ({place}), drivers: {drivers}"),
+            *([("Storage pool", _space(pool))] if pool else []),
+            ("Images", _total(self._images)),
+        ]
+
+
+def _details(kind: str, name: str, facts: Facts) -> list[tuple[str, ...]]:
+    return [(kind, name, key, str(value)) for key, value in facts.items()]
+
+
+def _pool(incus: Incus) -> Facts | None:
+    """Return the pool that testbeds use; None if this user can't see it."""
+    try:
+        name = doctor.names_in_use(incus).pool
+        space = incus.pool_space(name)
+    except errors.TestbedError:
+        return None
+    size, free = space or (None, None)
+    return {"name": name, "size": size, "free": free}
+
+
+def _space(pool: Facts) -> str:
+    if pool["size"] is None:
+        return f"{pool['name']}, without a limit"
+    size, free = (int(str(pool[key])) / 1e9 for key in ("size", "free"))
+    return f"{pool['name']}, {free:.1f} GB of {size:.1f} GB are free"
+
+
+def _total(images: list[Image]) -> str:
+    total = sum(map(properties.disk_use, images)) / 1e9
+    return f"{len(images)}, which take up to {total:.1f} GB"
+
+
+def _testbed(record: InstanceRecord, *, local: bool) -> Facts:
+    config = record.config
+    return {
+        "name": record.name,
+        "type": record.kind,
+        "status": record.status,
+        "purpose": config.get(PURPOSE_KEY, ""),
+        "owner": _owner(config[OWNER_KEY], local=local),
+        "created": _time(config.get(CREATED_KEY, ""), record.created),
+    }
+
+
+def _owner(text: str, *, local: bool) -> str:
+    """Say which process owns a testbed, as far as that can be known here."""
+    owner = Owner.parse(text)
+    if owner is None:
+        return "unknown"
+    if owner.is_gone(local=local):
+        return "has ended"
+    return f"process {owner.pid}" if owner.pid else "on another machine"
+
+
+def _time(text: str, otherwise: datetime) -> str:
+    """Return a time that a user of the project may have written."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise.isoformat()
+    return (time if time.tzinfo else otherwise).isoformat()
+
+
+def _age(time: timedelta) -> str:
+    minutes = max(int(time.total_seconds()) // 60, 0)
+    hours, days = minutes // 60, minutes // (24 * 60)
+    if days:
+        return f"{days} days" if days > 1 else "1 day"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
