@@ -23,7 +23,7 @@ from debusine.tasks.models import BackendType
 from debusine_incus import children, images
 from debusine_incus.images import ImageCache
 from debusine_incus.instance import IncusInstance
-from debusine_incus.statistics import Monitor
+from debusine_incus.statistics import Monitor, statistics
 from incus_testbed.host import doctor
 from incus_testbed.incus.client import Incus
 
@@ -147,7 +147,7 @@ class IncusExecutor:
         have launched for autopkgtest and sbuild.
         """
         name = instance.name if isinstance(instance, IncusInstance) else None
-        return cls._monitor.peak(name).statistics()
+        return statistics(cls._monitor.peak(name))
 
 
 class IncusLXCExecutor(
