@@ -14,9 +14,8 @@ from typing import IO, Protocol
 
 from incus_testbed import errors
 from incus_testbed.customise import customisation
-from incus_testbed.image.disk import shape
+from incus_testbed.image.disk import convert as disks
 from incus_testbed.image.disk.convert import Disk
-from incus_testbed.image.disk.convert import convert as convert_disk
 from incus_testbed.image.disk.survey import survey
 from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
@@ -134,14 +133,14 @@ def opened(
     given = Source(source, progress)
     meter = Meter(budget, packed=lambda: max(given.size, given.total))
     with _sense(given), _unpacked(given, meter) as (stream, is_packed):
-        form = shape.shape(stream.head(shape.length(meter.budget)))
+        form = disks.shape(stream.head(disks.length(meter.budget)))
         if form is None:
             meter.require(place.check_tree)
             with compression.compressor(rootfs) as output:
                 yield _Tarball(given, stream, rootfs, output, meter)
         else:
             meter.require(place.check_disk)
-            disk = convert_disk(
+            disk = disks.convert(
                 form,
                 stream,
                 None if is_packed else file,
@@ -149,7 +148,7 @@ def opened(
                 meter,
                 spare=spare,
             )
-            yield _Image(given, disk, meter)
+            yield _Image(given, disk, meter.budget)
 
 
 class _Tarball:
@@ -191,13 +190,13 @@ class _Tarball:
 class _Image:
     """A disk image, which is written before it can be surveyed."""
 
-    def __init__(self, source: Source, disk: Disk, meter: Meter) -> None:
+    def __init__(self, source: Source, disk: Disk, budget: Budget) -> None:
         self._source = source
         self._disk = disk
-        self._meter = meter
+        self._budget = budget
 
     def survey(self) -> System:
-        system = survey(self._disk.reader, self._meter)
+        system = survey(self._disk.reader, self._budget)
         return System(facts=system.facts, disk=system)
 
     def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
