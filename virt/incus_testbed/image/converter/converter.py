@@ -4,8 +4,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import io
 import os
 import select
 import subprocess
@@ -17,7 +15,7 @@ from incus_testbed import errors
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
-from incus_testbed.image.stream.source import CHUNK, Readable, regular_file
+from incus_testbed.image.stream.source import CHUNK, Source
 from incus_testbed.limits.budget import Meter
 from incus_testbed.process import programs, sandbox
 
@@ -34,7 +32,7 @@ _LONGEST_COMPLAINT = 2000
 
 @contextlib.contextmanager
 def started(
-    source: Readable, rootfs: IO[bytes], spare: IO[bytes]
+    source: Source, rootfs: IO[bytes], spare: IO[bytes]
 ) -> Iterator["Converter"]:
     """Start a process that can convert a source; end it with the block.
 
@@ -45,7 +43,7 @@ def started(
     with contextlib.ExitStack() as stack:
         orders = stack.enter_context(open(order_pipe, "wb"))  # noqa: PTH123
         feeder = None
-        file: IO[bytes] | int | None = regular_file(source)
+        file: IO[bytes] | int | None = source.on_disk
         if file is None:
             feeder = _Feeder(source)
             file = feeder.end
@@ -119,7 +117,7 @@ class Converter:
         while True:
             meter.remaining()
             if self._feeder:
-                read = self._feeder.size
+                read = self._feeder.source.size
                 self._feeder.check()
             if progress:
                 progress(read)
@@ -244,34 +242,26 @@ class _Feeder(threading.Thread):
     import is not wanted any more.
     """
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__(daemon=True)
-        self._source = source
+        self.source = source
         self.end, self._pipe = os.pipe()
         # A larger pipe saves tens of thousands of context switches.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, CHUNK)
-        self._hash = hashlib.sha256()
         self._trouble: BaseException | None = None
-        self.size = 0
 
     def run(self) -> None:
         with open(self._pipe, "wb", buffering=0) as pipe:  # noqa: PTH123
             try:
-                self._copy(pipe)
+                while rest := memoryview(self.source.read(CHUNK)):
+                    while rest:
+                        rest = rest[pipe.write(rest) or 0 :]
             except BrokenPipeError:  # the process has ended, or was ended
                 pass
             except BaseException as error:  # noqa: BLE001 - check() raises it
                 # Set it before the pipe is closed: that looks like the end.
                 self._trouble = error
-
-    def _copy(self, pipe: io.FileIO) -> None:
-        while chunk := self._source.read(CHUNK):
-            self._hash.update(chunk)
-            self.size += len(chunk)
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[pipe.write(rest) or 0 :]
 
     def check(self) -> None:
         """Raise the source's exception, if there was one."""
@@ -283,5 +273,5 @@ class _Feeder(threading.Thread):
         self.join()
         self.check()
         return dataclasses.replace(
-            result, sha256=self._hash.hexdigest(), source_size=self.size
+            result, sha256=self.source.sha256, source_size=self.source.size
         )
