@@ -28,15 +28,6 @@ class Description:
     vm: Mapping[str, str] | None = None
     is_read: bool = True
 
-    @property
-    def emptied(self) -> tuple[str, ...]:
-        """The files that are empty when an instance starts.
-
-        None for a virtual machine: there the agent would empty them, which is
-        too late.
-        """
-        return () if self.vm is not None else self.machine_ids
-
 
 def describe(system: Facts | DiskSystem, label: Labels) -> Description:
     """Return the description of a surveyed system.

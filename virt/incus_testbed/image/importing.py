@@ -150,7 +150,8 @@ class Import:
                 ),
                 **(found.vm or {}),
             },
-            emptied=found.emptied,
+            # In a virtual machine the agent would empty them too late.
+            emptied=found.machine_ids if found.vm is None else (),
         )
 
     def _register(self, fingerprint: str) -> Image | None:
