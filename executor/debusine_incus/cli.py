@@ -16,9 +16,10 @@ except ImportError as error:
     )
 
 from debusine_incus import arguments as command_line
-from debusine_incus import images, server
+from debusine_incus import server
 from debusine_incus.arguments import PROGRAM
 from debusine_incus.images import ImageCache
+from debusine_incus.system_image import SystemImage
 from incus_testbed import errors
 from incus_testbed.cli import completion, exit_status, output
 from incus_testbed.incus.client import Incus
@@ -57,13 +58,14 @@ def _pull(arguments: argparse.Namespace) -> int:
         incus=Incus(project=arguments.project, remote=arguments.remote),
     )
     artifact = _artifact(api, cache, number)
-    alias = images.alias(number)
-    with output.progress(
-        f"Downloading {alias}", images.file(artifact).size
-    ) as update:
+    image = SystemImage(artifact)
+    with output.progress(f"Downloading {image.alias}", image.size) as update:
         cache.obtain(artifact, evictable=False, progress=update).release()
-    print(f"{alias} is ready. To test in it:")
-    print(f"  autopkgtest PACKAGE -- incus-testbed {_place(arguments)}{alias}")
+    print(f"{image.alias} is ready. To test in it:")
+    print(
+        "  autopkgtest PACKAGE -- incus-testbed"
+        f" {_place(arguments)}{image.alias}"
+    )
     return 0
 
 

@@ -20,11 +20,12 @@ from debusine.tasks.executors import (
 )
 from debusine.tasks.models import BackendType
 
-from debusine_incus import children, images
+from debusine_incus import children
 from debusine_incus.images import ImageCache
 from debusine_incus.instance import IncusInstance
-from debusine_incus.statistics import Monitor
+from debusine_incus.statistics import Monitor, statistics
 from incus_testbed.host import doctor
+from incus_testbed.image import alias
 from incus_testbed.incus.client import Incus
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class IncusExecutor:
 
     def image_name(self) -> str:
         """Return the alias of the image: artifact/ID."""
-        return images.alias(self.system_image.id)
+        return alias.of_artifact(self.system_image.id)
 
     def create(self) -> IncusInstance:
         """Return a new instance of the image, not started yet."""
@@ -147,7 +148,7 @@ class IncusExecutor:
         have launched for autopkgtest and sbuild.
         """
         name = instance.name if isinstance(instance, IncusInstance) else None
-        return cls._monitor.peak(name).statistics()
+        return statistics(cls._monitor.peak(name))
 
 
 class IncusLXCExecutor(

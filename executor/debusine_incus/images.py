@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 
 from debusine.client.debusine import Debusine
-from debusine.client.models import ArtifactResponse, FileResponse
+from debusine.client.models import ArtifactResponse
 from debusine.tasks.executors.base import (
     ExecutorImageCategory,
     ImageImportError,
 )
 
 from debusine_incus import current_task
-from debusine_incus.bounds import Bounds
 from debusine_incus.download import Download
+from debusine_incus.system_image import SystemImage
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction
 from incus_testbed.image import alias as names
@@ -29,10 +29,15 @@ from incus_testbed.image.store import Store
 from incus_testbed.image.stream import scratch
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
+from incus_testbed.limits import settings
 from incus_testbed.ownership import lease
 from incus_testbed.ownership.lease import Lease
 
 log = logging.getLogger(__name__)
+
+#: Environment variables that limit the evictable images: a count, and bytes.
+KEEP = "DEBUSINE_INCUS_KEEP_IMAGES"
+MAX_BYTES = "DEBUSINE_INCUS_MAX_IMAGE_BYTES"
 
 #: Seconds to wait while others use an image whose alias is needed.
 PATIENCE = 300.0
@@ -73,11 +78,11 @@ class ImageCache:
         place = {"workspace": self._workspace} if self._workspace else {}
         artifact = self._api.artifact_get(artifact_id, **place)
         wanted = [self._category] if self._category else ExecutorImageCategory
-        names = [category.value for category in wanted]
-        if artifact.category not in names:
+        categories = [category.value for category in wanted]
+        if artifact.category not in categories:
             raise ValueError(
                 f"Artifact {artifact_id} is a {artifact.category}, not a"
-                f" {' or '.join(names)}"
+                f" {' or '.join(categories)}"
             )
         return artifact
 
@@ -85,30 +90,29 @@ class ImageCache:
         """Import an artifact's image into Incus; return its alias.
 
         The image stays until garbage.relinquish() or the end of this process.
-        If the bounds from the environment are exceeded, the least recently
-        used images are removed.
+        Then the least recently used images are removed, until the limits from
+        the environment are kept.
 
         :raises ImageImportError: it can't be downloaded or become an image
         """
         try:
-            bounds = Bounds.from_environment()
+            keep = settings.number(KEEP, 10)
+            max_bytes = settings.number(MAX_BYTES, 10 << 30)
             self.obtain(artifact, evictable=True)
         except errors.TestbedError as error:
             raise ImageImportError(str(error)) from error
         try:
-            eviction.evict(
-                self._incus, keep=bounds.keep, max_bytes=bounds.max_bytes
-            )
+            eviction.evict(self._incus, keep=keep, max_bytes=max_bytes)
         except errors.TestbedError as error:
             # The needed image is there, so this is not a failure.
             log.warning("old images could not be removed: %s", error)
-        return alias(artifact.id)
+        return names.of_artifact(artifact.id)
 
     @staticmethod
     def clean_up(artifact_id: int) -> None:
         """Remove an artifact's image, if it may go and is not in use."""
         incus = Incus()
-        image = Store(incus).find(alias(artifact_id))
+        image = Store(incus).find(names.of_artifact(artifact_id))
         if image:
             eviction.remove_unused(incus, image, properties.is_evictable)
 
@@ -121,38 +125,36 @@ class ImageCache:
     ) -> Lease:
         """Import an artifact's image into Incus and keep it there.
 
-        ``progress`` is called with the number of bytes downloaded; ``file()``
-        tells their total.
+        ``progress`` is called with the number of bytes downloaded.
 
         :raises errors.TestbedError: it can't be downloaded or become an image
         """
-        name, sha256 = alias(artifact.id), checksum(artifact)
-        _check_boot_mechanism(artifact)
+        wanted = SystemImage(artifact)
         for _ in range(_TRIES):
-            self._make_way(name, sha256)
+            self._make_way(wanted)
             try:
-                self._add(artifact, evictable, progress)
+                self._add(wanted, wanted.label(evictable=evictable), progress)
             except errors.AlreadyExists:
                 continue  # another server's artifact was faster
             try:
-                held = lease.take(self._incus, name)
+                held = lease.take(self._incus, wanted.alias)
             except errors.NotFound:
                 continue  # another process has removed it already
-            if properties.source(held.image) == sha256:
+            if properties.source(held.image) == wanted.sha256:
                 return held
             held.release()
         raise errors.Busy(
-            f"{name} was replaced or removed {_TRIES} times",
+            f"{wanted.alias} was replaced or removed {_TRIES} times",
             resolution=_SEPARATION,
         )
 
     def _add(
         self,
-        artifact: ArtifactResponse,
-        evictable: bool,
+        wanted: SystemImage,
+        label: Labels,
         progress: Callable[[int], None] | None,
     ) -> None:
-        """Import an artifact if it is missing; make room if necessary."""
+        """Import an image if it is missing; make room if necessary."""
 
         def tell(size: int) -> None:
             current_task.check()
@@ -162,32 +164,28 @@ class ImageCache:
         for last in (False, True):
             try:
                 with Download(
-                    str(file(artifact).url),
-                    size=file(artifact).size,
-                    token=self._api.token,
+                    wanted.url, size=wanted.size, token=self._api.token
                 ) as source:
                     Store(self._incus).add(
                         source,
-                        alias(artifact.id),
-                        sha256=checksum(artifact),
-                        label=_label(artifact, evictable),
+                        wanted.alias,
+                        sha256=wanted.sha256,
+                        label=label,
                         progress=tell,
                     )
             except errors.NoSpace as error:
-                if last or not self._make_room(artifact, error):
+                if last or not self._make_room(wanted, error):
                     raise
             else:
                 return
 
-    def _make_room(
-        self, artifact: ArtifactResponse, error: errors.NoSpace
-    ) -> bool:
+    def _make_room(self, wanted: SystemImage, error: errors.NoSpace) -> bool:
         """Remove all unused images; tell whether another attempt makes sense.
 
         If that can't make enough room, nothing is removed: an image that is
         too large must not cause the loss of the others.
         """
-        lacking = max(error.lacking, file(artifact).size - scratch.room())
+        lacking = max(error.lacking, wanted.size - scratch.room())
         gain = sum(
             properties.disk_use(image)
             for image in self._incus.images()
@@ -197,17 +195,18 @@ class ImageCache:
             return False
         return bool(eviction.evict(self._incus, keep=0, max_bytes=0))
 
-    def _make_way(self, name: str, sha256: str) -> None:
+    def _make_way(self, wanted: SystemImage) -> None:
         """Remove an image that has the alias and was made from another file.
 
         :raises errors.AlreadyExists: it must not be removed
         :raises errors.Busy: others are still using it
         """
+        name = wanted.alias
         deadline = None
         while True:
             current_task.check()
             image = Store(self._incus).find(name)
-            if image is None or properties.source(image) == sha256:
+            if image is None or properties.source(image) == wanted.sha256:
                 return
             if not _may_be_replaced(image):
                 raise errors.AlreadyExists(
@@ -215,7 +214,7 @@ class ImageCache:
                     " artifact's",
                     details=_origin(image),
                     resolution=f"{_SEPARATION}\nOr remove that image:"
-                    f" {_remover(image)} {name}",
+                    f" {properties.removal(image)} {name}",
                 )
             if eviction.remove_unused(self._incus, image, _may_be_replaced):
                 return
@@ -242,65 +241,6 @@ _SEPARATION = (
 )
 
 
-def alias(artifact_id: int) -> str:
-    """Return the alias that an artifact's image has."""
-    return names.of_artifact(artifact_id)
-
-
-def file(artifact: ArtifactResponse) -> FileResponse:
-    """Return the server's data of the file that holds an image.
-
-    :raises errors.BadImage: there is no such file
-    """
-    name = str(artifact.data.get("filename"))
-    try:
-        return artifact.files[name]
-    except KeyError:
-        raise errors.BadImage(
-            f"Artifact {artifact.id} has no file {name}",
-            details="It has: " + (", ".join(artifact.files) or "none"),
-        ) from None
-
-
-def checksum(artifact: ArtifactResponse) -> str:
-    """Return the SHA-256 of an artifact's file.
-
-    :raises errors.BadImage: the server does not tell it
-    """
-    try:
-        return str(file(artifact).checksums["sha256"])
-    except KeyError:
-        raise errors.BadImage(
-            f"The server does not tell the SHA-256 of artifact {artifact.id}"
-        ) from None
-
-
-def _check_boot_mechanism(artifact: ArtifactResponse) -> None:
-    """Refuse an image that can't boot, before it is downloaded."""
-    if artifact.data.get("boot_mechanism", "efi") != "efi":
-        raise errors.BadImage(
-            f"Artifact {artifact.id} boots by"
-            f" {artifact.data['boot_mechanism']}",
-            details="Incus' virtual machines boot only by EFI.",
-            resolution="Build the system image with a boot loader for EFI.",
-        )
-
-
-def _label(artifact: ArtifactResponse, evictable: bool) -> Labels:
-    vendor, codename, architecture = (
-        artifact.data.get(key) for key in ("vendor", "codename", "architecture")
-    )
-    return Labels(
-        artifact_id=str(artifact.id),
-        vendor=vendor,
-        codename=codename,
-        architecture=architecture,
-        description=f"{vendor} {codename} {architecture}"
-        f" ({artifact.category} {artifact.id})",
-        evictable=evictable,
-    )
-
-
 def _may_be_replaced(image: Image) -> bool:
     """Tell whether a worker imported an image from a Debusine server."""
     return properties.is_evictable(image) or _is_upstreams(image)
@@ -308,14 +248,6 @@ def _may_be_replaced(image: Image) -> bool:
 
 def _is_upstreams(image: Image) -> bool:
     return _UPSTREAM in image.properties and not properties.is_ours(image)
-
-
-def _remover(image: Image) -> str:
-    return (
-        "incus-testbed remove"
-        if properties.is_ours(image)
-        else "incus image delete"
-    )
 
 
 def _origin(image: Image) -> str:

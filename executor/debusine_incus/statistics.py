@@ -4,12 +4,14 @@
 Debusine asks for it in its worker's event loop, which must not wait for Incus.
 """
 
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import psutil
 from debusine.tasks.executors.base import ExecutorStatistics
@@ -27,54 +29,34 @@ log = logging.getLogger(__name__)
 _INTERVAL = 3.0
 _PATIENCE = 60.0
 
-#: Incus's metrics.  Each is summed over an instance's devices but loopback.
-_DISK_FREE = "incus_filesystem_avail_bytes"
-_DISK = "incus_filesystem_size_bytes"
-_MEMORY_FREE = "incus_memory_MemFree_bytes"
-_MEMORY = "incus_memory_MemTotal_bytes"
-_RECEIVED = "incus_network_receive_bytes"
-_SENT = "incus_network_transmit_bytes"
-_CPUS = "incus_cpu_effective_total"
+#: What an instance uses, by the fields that ExecutorStatistics has in any
+#: version of Debusine.  ``cpu_count`` is a number of CPUs, the others are in
+#: bytes.
+Usage: TypeAlias = Mapping[str, int]
+
+#: For each field Incus's metric, and the metric that is subtracted from it.  A
+#: metric is summed over an instance's devices but loopback.
+_METRICS = {
+    "disk_space": (
+        "incus_filesystem_size_bytes",
+        "incus_filesystem_avail_bytes",
+    ),
+    "memory": ("incus_memory_MemTotal_bytes", "incus_memory_MemFree_bytes"),
+    "network_received": ("incus_network_receive_bytes",),
+    "network_sent": ("incus_network_transmit_bytes",),
+    "available_disk_space": ("incus_filesystem_size_bytes",),
+    "available_memory": ("incus_memory_MemTotal_bytes",),
+    "cpu_count": ("incus_cpu_effective_total",),
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """The fields of ExecutorStatistics in all Debusine versions.
-
-    ``cpu_count`` is a number of CPUs, all others are in bytes.
-    """
-
-    disk_space: int | None = None
-    memory: int | None = None
-    network_received: int | None = None
-    network_sent: int | None = None
-    available_disk_space: int | None = None
-    available_memory: int | None = None
-    cpu_count: int | None = None
-
-    def most(self, other: "Usage") -> "Usage":
-        """Return the larger value of each field."""
-        pairs = {
-            field.name: (getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
-        }
-        return Usage(
-            **{
-                name: max(
-                    (value for value in pair if value is not None),
-                    default=None,
-                )
-                for name, pair in pairs.items()
-            }
-        )
-
-    def statistics(self) -> ExecutorStatistics:
-        """Return the values for which this Debusine has a field."""
-        statistics = ExecutorStatistics()
-        for field in fields(self):
-            if hasattr(statistics, field.name):
-                setattr(statistics, field.name, getattr(self, field.name))
-        return statistics
+def statistics(usage: Usage) -> ExecutorStatistics:
+    """Return the values for which this Debusine has a field."""
+    result = ExecutorStatistics()
+    for name, value in usage.items():
+        if hasattr(result, name):
+            setattr(result, name, value)
+    return result
 
 
 class Monitor:
@@ -106,10 +88,7 @@ class Monitor:
             )
             self._thread.start()
         names = [name] if name else sorted(self._foreign)
-        result = Usage()
-        for each in names:
-            result = result.most(self._peaks.get(each, Usage()))
-        return result
+        return _most(*(self._peaks.get(each, {}) for each in names))
 
     def forget_ended(self) -> None:
         """Forget instances that have ended: they belonged to another task.
@@ -140,8 +119,8 @@ class Monitor:
         alive = self._alive()
         known = _usages(self._incus.metrics())
         for name, foreign in alive.items():
-            self._peaks[name] = self._peaks.get(name, Usage()).most(
-                known.get(name, Usage())
+            self._peaks[name] = _most(
+                self._peaks.get(name, {}), known.get(name, {})
             )
             if foreign:
                 self._foreign.add(name)
@@ -163,36 +142,27 @@ class Monitor:
         }
 
 
-def _usages(metrics: str) -> dict[str, Usage]:
+def _most(*usages: Usage) -> Usage:
+    """Return the largest value of each field."""
+    result: dict[str, int] = {}
+    for name, value in itertools.chain(*(each.items() for each in usages)):
+        result[name] = max(value, result.get(name, value))
+    return result
+
+
+def _usages(text: str) -> dict[str, Usage]:
     """Return what each instance uses, by name."""
-    values: dict[str, dict[str, int]] = {}
-    for family, instance, value in _samples(metrics):
-        of_instance = values.setdefault(instance, {})
-        of_instance[family] = of_instance.get(family, 0) + value
-    return {name: _usage(found) for name, found in values.items()}
-
-
-def _samples(metrics: str) -> Iterator[tuple[str, str, int]]:
-    for family in text_string_to_metric_families(metrics):
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             instance = sample.labels.get("name")
             if instance and sample.labels.get("device") != "lo":
-                yield family.name, instance, int(sample.value)
-
-
-def _usage(found: dict[str, int]) -> Usage:
-    return Usage(
-        disk_space=_difference(found, _DISK, _DISK_FREE),
-        memory=_difference(found, _MEMORY, _MEMORY_FREE),
-        network_received=found.get(_RECEIVED),
-        network_sent=found.get(_SENT),
-        available_disk_space=found.get(_DISK),
-        available_memory=found.get(_MEMORY),
-        cpu_count=found.get(_CPUS),
-    )
-
-
-def _difference(found: dict[str, int], whole: str, free: str) -> int | None:
-    if whole in found and free in found:
-        return found[whole] - found[free]
-    return None
+                values[instance][family.name] += int(sample.value)
+    return {
+        instance: {
+            field: found[whole] - sum(found[metric] for metric in free)
+            for field, (whole, *free) in _METRICS.items()
+            if {whole, *free} <= found.keys()
+        }
+        for instance, found in values.items()
+    }

@@ -22,8 +22,8 @@ from pathlib import Path
 from random import Random
 
 from incus_testbed.customise import customisation
+from incus_testbed.image.disk import convert as disks
 from incus_testbed.image.disk import efi, partitions, qcow2
-from incus_testbed.image.disk import shape as shapes
 from incus_testbed.image.disk import survey as disk_survey
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.packed import Packed
@@ -105,7 +105,7 @@ def tar(random: Random) -> None:
 def packed_disks(random: Random) -> None:
     """Look at an archive that may hold a disk."""
     data = _mended(random, mutation.one_of(random, _packed_disks()))
-    if shapes.shape(data) != "packed":
+    if disks.shape(data) != "packed":
         return
     packed = Packed(tarballs.in_pieces(data, [1 << 20]), Budget())
     for _ in packed.pieces():
@@ -177,8 +177,8 @@ def compression_headers(random: Random) -> None:
     assert argv is None or argv[0] in {"gzip", "bzip2", "xz", "zstd"}
     if argv and argv[0] in {"xz", "zstd"}:
         assert any(f"={budget.decompressor_bytes}" in word for word in argv)
-    length = shapes.length(budget)
-    assert shapes.shape(data[:length]) in {None, "packed", "qcow2", "raw"}
+    length = disks.length(budget)
+    assert disks.shape(data[:length]) in {None, "packed", "qcow2", "raw"}
 
 
 #: No header of a packed file is longer, nor what tells disks from archives.
@@ -221,9 +221,6 @@ class _Overlay:
         self._content = content
         self._changes = changes
         self._reads = 0
-
-    def count(self, reads: object) -> None:
-        pass
 
     def read(self, offset: int, size: int) -> bytes:
         self._reads += 1
@@ -291,7 +288,7 @@ def ext4(random: Random) -> None:
         return random.choice(places) + random.randrange(256)
 
     disk = _Overlay(content, mutation.changes(random, len(content), place))
-    disk_survey.survey(disk, Meter())  # type: ignore[arg-type]
+    disk_survey.survey(disk, Budget())  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -305,7 +302,7 @@ def _structures() -> tuple[int, ...]:
                 places.update(range(offset, offset + size, 256))
             return super().read(offset, size)
 
-    disk_survey.survey(Noted(_disk(), []), Meter())  # type: ignore[arg-type]
+    disk_survey.survey(Noted(_disk(), []), Budget())  # type: ignore[arg-type]
     return tuple(sorted(places))
 
 
@@ -340,8 +337,8 @@ def qcow2_images(random: Random) -> None:
     with os.fdopen(file, "w+b") as opened:
         opened.write(data)
         opened.flush()
-        reader = Reader(opened, qcow2.header(data[: qcow2.HEADER]))
-        reader.check(Meter())
+        reader = Reader(opened, qcow2.header(data[: qcow2.HEADER]), Meter())
+        reader.check()
         for _ in range(20):
             reader.read(random.randrange(reader.size + 1), 70_000)
 

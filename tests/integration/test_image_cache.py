@@ -25,8 +25,8 @@ from debusine.tasks.executors.base import (
 
 from debusine_incus import download, images
 from debusine_incus import worker as worker_module
-from debusine_incus.bounds import KEEP, MAX_BYTES
-from debusine_incus.images import ImageCache
+from debusine_incus.images import KEEP, MAX_BYTES, ImageCache
+from debusine_incus.system_image import SystemImage
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.image import profiles, properties
@@ -425,7 +425,7 @@ def test_cache_is_sound_after_a_kill_at_any_time(
     artifact = cache.artifact(ID)
     cache.download(artifact)
     image = present(incus)
-    assert properties.source(image) == images.checksum(artifact)
+    assert properties.source(image) == SystemImage(artifact).sha256
     assert image.profiles == (profiles.USUAL,)
     # Its last request may be carried out yet.
     deadline = time.monotonic() + claim.GRACE

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.guest import Guest
@@ -201,7 +202,7 @@ def test_status_where_255_is_not_the_commands(
     found = incus.execute(guest.name, argv, timeout=60).status
     assert found == (255 if status == 253 else status)
     if not local:
-        monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
+        monkeypatch.setattr(location, "_socket", lambda *_: (None, "default"))
     argv = guest.exec_argv(words, program=command.PROGRAM)
     done = programs.call(argv, stdin=subprocess.DEVNULL, capture_output=True)
     assert done.returncode == status
@@ -210,7 +211,7 @@ def test_status_where_255_is_not_the_commands(
 def test_signals_reach_a_command_by_incus_exec(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
+    monkeypatch.setattr(location, "_socket", lambda *_: (None, "default"))
     wait = "trap 'exit 255' INT; echo set; while :; do sleep 0.1; done"
     argv = guest.exec_argv(["sh", "-c", wait], program=command.PROGRAM)
     with subprocess.Popen(

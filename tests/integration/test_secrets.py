@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
@@ -43,7 +44,7 @@ def server(
 ) -> None:
     """Have the server on this machine, or where incus exec has to be used."""
     if request.param == "elsewhere":
-        monkeypatch.setattr(Incus, "_endpoint", lambda _: None)
+        monkeypatch.setattr(location, "_socket", lambda *_: (None, "default"))
         assert "exec" in incus.exec_argv("i", ["a"])
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 
@@ -28,7 +29,7 @@ def box(incus: Incus, bookworm: str) -> Iterator[Instance]:
 def _elsewhere() -> Iterator[None]:
     """Have the client take the server for one that is on another machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Incus, "_endpoint", lambda _: None)
+        patch.setattr(location, "_socket", lambda *_: (None, "default"))
         yield
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import IO
 
-from incus_testbed.image.convert import Conversion, System, opened
+from incus_testbed.image.convert import opened
 from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import scratch
-from incus_testbed.image.stream.source import Readable
+from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.limits.budget import Budget
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
@@ -16,8 +16,15 @@ from incus_testbed.system.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Converted(Conversion, System):
+class Converted:
     """What came of it, and what was found."""
+
+    rootfs: IO[bytes]
+    sha256: str
+    source_size: int
+    unpacked_size: int
+    facts: Facts | None
+    disk: DiskSystem | None
 
 
 def convert(
@@ -35,22 +42,25 @@ def convert(
 
     A tarball gets the additions; ``admit`` raises if a disk won't do.
     """
+    given = Source(source, progress)
     with (
         scratch.file() as spare,
-        opened(
-            source,
-            rootfs,
-            spare,
-            place=place,
-            progress=progress,
-            budget=budget,
-        ) as convertible,
+        opened(given, rootfs, spare, place=place, budget=budget) as convertible,
     ):
         system = convertible.survey()
         entries: Iterable[Entry] = ()
-        if system.disk:
-            admit(system.disk)
-        elif system.facts:
-            entries = additions(system.facts)
-        made = convertible.write(entries, date=date)
-        return Converted(**vars(made), **vars(system))
+        if isinstance(system, DiskSystem):
+            disk, facts = system, system.facts
+            admit(system)
+        else:
+            disk, facts = None, system
+            entries = additions(system)
+        file, unpacked_size = convertible.write(entries, date=date)
+        return Converted(
+            rootfs=file,
+            sha256=given.sha256,
+            source_size=given.size,
+            unpacked_size=unpacked_size,
+            facts=facts,
+            disk=disk,
+        )

@@ -13,8 +13,15 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus import client, location
 from incus_testbed.incus.client import Incus
-from incus_testbed.incus.location import Endpoint
 from tests.support import fake_incusd
+
+
+def _found(
+    environment: dict[str, str], **aimed: str | None
+) -> tuple[str, str] | None:
+    """Return the socket and the project; None for a server elsewhere."""
+    choice = location.choose(environment, **aimed)
+    return (choice.socket, choice.project) if choice.socket else None
 
 
 @pytest.fixture
@@ -50,23 +57,23 @@ def directories(
 def test_nothing_chosen(
     home: dict[str, str], directories: tuple[Path, Path]
 ) -> None:
-    expected = Endpoint(str(directories[1] / "unix.socket"), "default")
-    assert location.find(home) == expected
+    expected = (str(directories[1] / "unix.socket"), "default")
+    assert _found(home) == expected
 
 
 def test_newer_directory_where_a_socket_is_there(
     home: dict[str, str], directories: tuple[Path, Path]
 ) -> None:
     (directories[0] / "unix.socket").touch()
-    expected = Endpoint(str(directories[0] / "unix.socket"), "default")
-    assert location.find(home) == expected
+    expected = (str(directories[0] / "unix.socket"), "default")
+    assert _found(home) == expected
 
 
 def test_socket_goes_before_directory(home: dict[str, str]) -> None:
     home["INCUS_DIR"] = "/d"
-    assert location.find(home) == Endpoint("/d/unix.socket", "default")
+    assert _found(home) == ("/d/unix.socket", "default")
     home["INCUS_SOCKET"] = "/s"
-    assert location.find(home) == Endpoint("/s", "default")
+    assert _found(home) == ("/s", "default")
 
 
 def test_users_without_the_admins_socket(
@@ -74,28 +81,26 @@ def test_users_without_the_admins_socket(
 ) -> None:
     (tmp_path / "unix.socket.user").touch()
     home["INCUS_DIR"] = str(tmp_path)
-    found = location.find(home)
-    assert found == Endpoint(
-        str(tmp_path / "unix.socket.user"), f"user-{os.geteuid()}"
-    )
+    found = _found(home)
+    assert found == (str(tmp_path / "unix.socket.user"), f"user-{os.geteuid()}")
     (tmp_path / "unix.socket").touch()
-    found = location.find(home)
-    assert found == Endpoint(str(tmp_path / "unix.socket"), "default")
+    found = _found(home)
+    assert found == (str(tmp_path / "unix.socket"), "default")
 
 
 def test_project(configure: Callable[..., dict[str, str]]) -> None:
     environment = configure("remotes: {local: {addr: other, project: conf}}")
-    assert location.find(environment) == Endpoint("/s", "conf")
+    assert _found(environment) == ("/s", "conf")
     environment["INCUS_PROJECT"] = "env"
-    assert location.find(environment) == Endpoint("/s", "env")
-    assert location.find(environment, project="p") == Endpoint("/s", "p")
+    assert _found(environment) == ("/s", "env")
+    assert _found(environment, project="p") == ("/s", "p")
 
 
 def test_default_project_is_no_choice(
     configure: Callable[..., dict[str, str]],
 ) -> None:
     environment = configure("remotes: {local: {project: default}}")
-    assert location.find(environment) == Endpoint("/s", "default")
+    assert _found(environment) == ("/s", "default")
 
 
 _REMOTES = """
@@ -112,10 +117,10 @@ remotes:
     ("chosen", "remote", "expected"),
     [
         ("", None, None),
-        ("near", None, Endpoint("/near", "p")),
+        ("near", None, ("/near", "p")),
         ("near", "far", None),
-        ("far", "local", Endpoint("/s", "default")),
-        ("", "bare", Endpoint("/bare", "default")),
+        ("far", "local", ("/s", "default")),
+        ("", "bare", ("/bare", "default")),
         ("", "both", None),
         ("", "unheard-of", None),
     ],
@@ -124,10 +129,10 @@ def test_remote(
     configure: Callable[..., dict[str, str]],
     chosen: str,
     remote: str | None,
-    expected: Endpoint | None,
+    expected: tuple[str, str] | None,
 ) -> None:
     environment = configure(_REMOTES, INCUS_REMOTE=chosen)
-    assert location.find(environment, remote=remote) == expected
+    assert _found(environment, remote=remote) == expected
 
 
 @pytest.mark.parametrize("variable", ["INCUS_CONF", "XDG_CONFIG_HOME"])
@@ -140,7 +145,7 @@ def test_configuration_elsewhere(
     directory = elsewhere / ("incus" if variable[0] == "X" else "")
     directory.mkdir(parents=True)
     (directory / "config.yml").write_text("remotes: {local: {project: here}}")
-    assert location.find(environment) == Endpoint("/s", "here")
+    assert _found(environment) == ("/s", "here")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_configuration_elsewhere(
 def test_strange_configuration(
     configure: Callable[..., dict[str, str]], text: str
 ) -> None:
-    assert location.find(configure(text)) == Endpoint("/s", "default")
+    assert _found(configure(text)) == ("/s", "default")
 
 
 def test_commands_go_through_the_socket_where_there_is_one(

@@ -7,26 +7,19 @@ import logging
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeAlias
 
 from incus_testbed import errors
 from incus_testbed.customise import customisation
-from incus_testbed.image.disk import shape
+from incus_testbed.image.disk import convert as disks
 from incus_testbed.image.disk.convert import Disk
-from incus_testbed.image.disk.convert import convert as convert_disk
 from incus_testbed.image.disk.survey import survey
 from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
 from incus_testbed.image.stream.compression import Compressor
-from incus_testbed.image.stream.source import (
-    Lookahead,
-    Readable,
-    Source,
-    regular_file,
-)
+from incus_testbed.image.stream.source import Lookahead, Source
 from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
 from incus_testbed.limits.budget import Budget, Meter
@@ -55,33 +48,8 @@ _NONSENSE = (
 _DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """The system in a source.
-
-    ``facts`` is None for a disk with an unknown file system, ``disk`` is
-    None for a tarball.
-    """
-
-    facts: Facts | None
-    disk: DiskSystem | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """The result of a conversion.
-
-    ``rootfs`` is the file for Incus: the file that was written, or the source
-    itself if it is a disk image that needed no conversion.  ``sha256``
-    (hexadecimal) and ``source_size`` describe the source.
-    ``unpacked_size`` is the number of bytes that the result takes in a storage
-    pool; zeros in a disk take none.
-    """
-
-    rootfs: IO[bytes]
-    sha256: str
-    source_size: int
-    unpacked_size: int
+#: The system in a tarball, or the one on a disk.
+System: TypeAlias = Facts | DiskSystem
 
 
 class Convertible(Protocol):
@@ -94,22 +62,27 @@ class Convertible(Protocol):
             become an image
         """
 
-    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+    def write(
+        self, entries: Iterable[Entry], *, date: int
+    ) -> tuple[IO[bytes], int]:
         """Append entries to a tarball, and finish the result.
 
         They are owned by root and have ``date`` as their mtime.  A disk gets
         no entries.
+
+        Returns the file for Incus, and the bytes that it takes in a storage
+        pool, where a disk's zeros take none.  The file is the one that was
+        written, or a disk image that needed no conversion itself.
         """
 
 
 @contextlib.contextmanager
 def opened(
-    source: Readable,
+    source: Source,
     rootfs: IO[bytes],
     spare: IO[bytes],
     *,
     place: Place | None = None,
-    progress: Callable[[int], None] | None = None,
     budget: Budget | None = None,
 ) -> Iterator[Convertible]:
     """Open a source to convert it to the root of a container or a VM.
@@ -119,8 +92,7 @@ def opened(
     is kept bit for bit: a tarball becomes a .tar.zst, a disk becomes qcow2.
     ``rootfs`` and ``spare``, which few disks need, are empty files that have
     a descriptor; after an error their content is undefined.  ``place`` checks
-    that there is room before anything is written.  ``progress`` is called with
-    the number of source bytes read.
+    that there is room before anything is written.
 
     Memory use is bounded by ``budget``, and no child process is left behind.
 
@@ -130,26 +102,24 @@ def opened(
     :raises errors.MissingProgram: xz, zstd or the like is not installed
     """
     place = place or Place()
-    file = regular_file(source)
-    given = Source(source, progress)
-    meter = Meter(budget, packed=lambda: max(given.size, given.total))
-    with _sense(given), _unpacked(given, meter) as (stream, is_packed):
-        form = shape.shape(stream.head(shape.length(meter.budget)))
+    meter = Meter(budget, packed=lambda: max(source.size, source.total))
+    with _sense(source), _unpacked(source, meter) as (stream, is_packed):
+        form = disks.shape(stream.head(disks.length(meter.budget)))
         if form is None:
             meter.require(place.check_tree)
             with compression.compressor(rootfs) as output:
-                yield _Tarball(given, stream, rootfs, output, meter)
+                yield _Tarball(stream, rootfs, output, meter)
         else:
             meter.require(place.check_disk)
-            disk = convert_disk(
+            disk = disks.convert(
                 form,
                 stream,
-                None if is_packed else file,
+                None if is_packed else source.on_disk,
                 rootfs,
                 meter,
                 spare=spare,
             )
-            yield _Image(given, disk, meter)
+            yield _Image(disk, meter.budget)
 
 
 class _Tarball:
@@ -157,57 +127,59 @@ class _Tarball:
 
     def __init__(
         self,
-        source: Source,
         stream: Lookahead,
         rootfs: IO[bytes],
         output: Compressor,
         meter: Meter,
     ) -> None:
-        self._source = source
         self._rootfs = rootfs
         self._output = output
         self._budget = meter.budget
         self._archive = Archive(stream.read, output.write, meter)
         self._confinement = Confinement(meter.budget)
 
-    def survey(self) -> System:
-        facts = _surveyed(self._archive, self._confinement, self._budget)
-        return System(facts=facts)
+    def survey(self) -> Facts:
+        survey = Survey(self._budget, customisation.DIRECTORIES)
+        contents, disk = 0, ""
+        for entry in self._archive.entries(
+            survey.wants_content, survey.check_size
+        ):
+            self._confinement.check(entry)
+            survey.visit(entry)
+            if entry.kind != "directory":
+                contents += 1
+                disk = entry.path if _is_disk(entry) else disk
+        if disk and contents == 1:
+            raise magic.unusable_disk(f"It holds nothing but '{disk}'.")
+        self._confinement.finish()
+        return survey.facts()
 
-    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+    def write(
+        self, entries: Iterable[Entry], *, date: int
+    ) -> tuple[IO[bytes], int]:
         for entry in entries:
             self._confinement.check(entry)
             self._archive.append(entry, date=date)
         self._archive.end()
         self._output.finish()
-        return Conversion(
-            rootfs=self._rootfs,
-            sha256=self._source.sha256,
-            source_size=self._source.size,
-            unpacked_size=self._output.size,
-        )
+        return self._rootfs, self._output.size
 
 
 class _Image:
     """A disk image, which is written before it can be surveyed."""
 
-    def __init__(self, source: Source, disk: Disk, meter: Meter) -> None:
-        self._source = source
+    def __init__(self, disk: Disk, budget: Budget) -> None:
         self._disk = disk
-        self._meter = meter
+        self._budget = budget
 
-    def survey(self) -> System:
-        system = survey(self._disk.reader, self._meter)
-        return System(facts=system.facts, disk=system)
+    def survey(self) -> DiskSystem:
+        return survey(self._disk.reader, self._budget)
 
-    def write(self, entries: Iterable[Entry], *, date: int) -> Conversion:
+    def write(
+        self, entries: Iterable[Entry], *, date: int
+    ) -> tuple[IO[bytes], int]:
         del entries, date
-        return Conversion(
-            rootfs=self._disk.file,
-            sha256=self._source.sha256,
-            source_size=self._source.size,
-            unpacked_size=self._disk.used,
-        )
+        return self._disk.file, self._disk.used
 
 
 @contextlib.contextmanager
@@ -242,24 +214,6 @@ def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
         return
     with compression.decompressed(source, argv, meter) as read:
         yield Lookahead(meter.counted(read)), True
-
-
-def _surveyed(
-    archive: Archive, confinement: Confinement, budget: Budget
-) -> Facts:
-    """Copy a whole archive; return the facts about its content."""
-    survey = Survey(budget, customisation.DIRECTORIES)
-    contents, disk = 0, ""
-    for entry in archive.entries(survey.wants_content, survey.check_size):
-        confinement.check(entry)
-        survey.visit(entry)
-        if entry.kind != "directory":
-            contents += 1
-            disk = entry.path if _is_disk(entry) else disk
-    if disk and contents == 1:
-        raise magic.unusable_disk(f"It holds nothing but '{disk}'.")
-    confinement.finish()
-    return survey.facts()
 
 
 def _is_disk(entry: Entry) -> bool:

@@ -28,24 +28,15 @@ class Description:
     vm: Mapping[str, str] | None = None
     is_read: bool = True
 
-    @property
-    def emptied(self) -> tuple[str, ...]:
-        """The files that are empty when an instance starts.
 
-        None for a virtual machine: there the agent would empty them, which is
-        too late.
-        """
-        return () if self.vm is not None else self.machine_ids
-
-
-def describe(
-    facts: Facts | None, disk: DiskSystem | None, label: Labels
-) -> Description:
+def describe(system: Facts | DiskSystem, label: Labels) -> Description:
     """Return the description of a surveyed system.
 
     :raises errors.BadImage: its architecture is unknown, or nothing would
         start Incus' agent in a virtual machine
     """
+    disk = system if isinstance(system, DiskSystem) else None
+    facts = system.facts if isinstance(system, DiskSystem) else system
     return Description(
         architecture=architecture.of(facts, disk, label),
         vendor=facts.vendor if facts else "",

@@ -19,7 +19,7 @@ from incus_testbed.image.description import Description
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.stream import compression, scratch
-from incus_testbed.image.stream.source import Readable, regular_file, size_of
+from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.limits.budget import Budget
@@ -68,19 +68,18 @@ class Import:
             not ``sha256``
         """
         self._remove_unfinished()
-        # Now, because the process moves the position in the same open file.
-        file, size = regular_file(source), size_of(source)
+        given = Source(source)
         with (
             scratch.file() as rootfs,
             scratch.file() as spare,
-            converter.started(source, rootfs, spare) as process,
+            converter.started(given, rootfs, spare) as process,
         ):
-            result = process.convert(self._order(size), progress)
+            result = process.convert(self._order(given.total), progress)
             _check_whole(result.sha256, sha256)
             _tell(self._alias, result.description)
-            disk = file if file and result.is_source else rootfs
-            check_form(disk, result.description)
-            fingerprint = self._write(result, disk)
+            file = given.on_disk if result.is_source else None
+            check_form(file or rootfs, result.description)
+            fingerprint = self._write(result, file or rootfs)
         with contextlib.ExitStack() as undo:
             undo.callback(self._incus.delete_image, fingerprint)
             other = self._register(fingerprint)
@@ -151,7 +150,8 @@ class Import:
                 ),
                 **(found.vm or {}),
             },
-            emptied=found.emptied,
+            # In a virtual machine the agent would empty them too late.
+            emptied=found.machine_ids if found.vm is None else (),
         )
 
     def _register(self, fingerprint: str) -> Image | None:

@@ -62,6 +62,11 @@ def is_ours(image: Image) -> bool:
     return image.properties.get(_CREATED) == created
 
 
+def removal(image: Image) -> str:
+    """Return the command that removes an image, without the alias."""
+    return "incus-testbed remove" if is_ours(image) else "incus image delete"
+
+
 def alias(image: Image) -> str | None:
     """Return the alias that this software imported an image for."""
     return image.properties.get(_ALIAS) if is_ours(image) else None

@@ -60,7 +60,8 @@ class Store:
         if not properties.is_ours(image):
             raise errors.Denied(
                 f"{alias} was not imported by incus-testbed",
-                resolution=f"If nobody needs it: incus image delete {alias}",
+                resolution="If nobody needs it:"
+                f" {properties.removal(image)} {alias}",
             )
         if len(image.aliases) > 1:
             self._incus.delete_alias(alias)
@@ -146,17 +147,15 @@ def content_alias(source: BinaryIO) -> str:
 def _check_same(image: Image, alias: str, digest: str) -> None:
     if properties.source(image) == digest:
         return
-    ours = properties.is_ours(image)
     what = (
         "an image made from another file"
-        if ours
+        if properties.is_ours(image)
         else "an image that incus-testbed did not import"
     )
-    removal = "incus-testbed remove" if ours else "incus image delete"
     raise errors.AlreadyExists(
         f"The alias {alias} is taken by {what}",
         resolution="Choose another alias, or remove that image:"
-        f" {removal} {alias}",
+        f" {properties.removal(image)} {alias}",
     )
 
 

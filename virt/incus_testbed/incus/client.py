@@ -35,7 +35,7 @@ class Incus:
     def __init__(
         self, *, project: str | None = None, remote: str | None = None
     ) -> None:
-        """Aim at a project and remote; None is what the user has chosen."""
+        """Aim at a project and remote; None means the user's choice."""
         self.project = project
         self.remote = remote.rstrip(":") if remote else None
 
@@ -73,23 +73,22 @@ class Incus:
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
-        where: Transport | None = self._socket()
-        if where is None:
-            choice = self.choice()
-            where = Query(self.run, choice.remote, choice.project)
-        return where.get(path, recursion=recursion)
+        return self._transport().get(path, recursion=recursion)
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        # Of some lists that are empty, Incus says null.
+        # Incus returns null for some empty lists.
         return self.get(path, recursion=1) or []
 
-    def _targets(self) -> list[str]:
-        return [self.target()] if self.remote else []
+    def _transport(self) -> Transport:
+        choice = self.choice()
+        if choice.socket is None:
+            return Query(self.run, choice.remote, choice.project)
+        return Socket(choice.socket, choice.project, REQUEST_LIMIT)
 
     # -- server, projects, network, storage, profiles
 
     def server(self) -> dict[str, Any]:
-        """Return what the server says of itself: GET /1.0."""
+        """Return the server's own description: GET /1.0."""
         server: dict[str, Any] = self.get("")
         return server
 
@@ -105,8 +104,8 @@ class Incus:
     def choice(self) -> location.Choice:
         """Return the remote and project that this is aimed at now.
 
-        What was not given to this client is the user's choice, which the user
-        may change at any time.
+        If this client was made without one of them, the user chooses it, and
+        may change it at any time.
         """
         return location.choose(
             programs.environment(), remote=self.remote, project=self.project
@@ -184,14 +183,9 @@ class Incus:
 
         :raises errors.AlreadyExists: an image of this very content is there
         """
-        said = self.run(
-            "image",
-            "import",
-            metadata,
-            rootfs,
-            *self._targets(),
-            timeout=IMAGE_LIMIT,
-        ).decode()
+        where = [self.target()] if self.remote else []
+        words = ("image", "import", metadata, rootfs, *where)
+        said = self.run(*words, timeout=IMAGE_LIMIT).decode()
         fingerprint = re.search(r"[0-9a-f]{64}", said)
         if not fingerprint:
             raise errors.CommandFailed(
@@ -268,7 +262,7 @@ class Incus:
         return records.instance(self.get(f"instances/{quoted(name)}"))
 
     def busy_instances(self) -> set[str]:
-        """Return the names of what Incus is starting, stopping, removing."""
+        """Return the names of instances that Incus starts, stops or removes."""
         by_status = self.get("operations", recursion=1) or {}
         return records.at_work_on(itertools.chain(*by_status.values()))
 
@@ -284,7 +278,7 @@ class Incus:
     ) -> None:
         """Create and start an instance; ``arguments`` go to incus launch.
 
-        ``devices`` are had beside those of profiles.
+        ``devices`` are added to those of its profiles.
 
         :raises errors.AlreadyExists: the name is taken
         :raises errors.NotFound: there is no such image
@@ -297,7 +291,9 @@ class Incus:
             *settings,
             *(["--ephemeral"] if ephemeral else []),
             *arguments,
-            stdin=_instance_document(devices),
+            # It has no option for a new device.  It reads YAML, which includes
+            # JSON.
+            stdin=json.dumps({"devices": devices}).encode() if devices else b"",
             timeout=IMAGE_LIMIT,
         )
 
@@ -361,20 +357,20 @@ class Incus:
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
-        It is the caller's to run: its standard streams and exit status are
-        the command's.  The command starts as root, in /root.  Where the
-        command could not be run the status is OWN_FAILURE; except on a server
-        that is not on this machine and for interactive commands: those are
-        left to incus exec, which has 1, and may lose a short command's output.
+        The caller runs it, and gets the command's standard streams and exit
+        status.  The command starts as root, in /root.  If it could not be run,
+        the status is OWN_FAILURE.  Interactive commands, and those on another
+        machine's server, are run by incus exec: its status is then 1, and it
+        may lose the output of a short command.
 
-        ``program`` gets the words of a session, or all of incus exec, and runs
-        that in its own way.  ``first``, a descriptor that the process has to
-        inherit, is read before its input; only where is_local().
+        ``program`` is the program that runs the command: it gets the words of
+        a session, or all of incus exec.  ``first`` is a descriptor that the
+        process inherits and reads before its input; only if is_local().
         """
         terminal = "--force-interactive" if interactive else "-T"
-        local = None if interactive else self._endpoint()
-        if local:
-            return local.exec_argv(name, command, program=program, first=first)
+        choice = self.choice()
+        if choice.socket and not interactive:
+            return choice.exec_argv(name, command, program=program, first=first)
         return [
             *program,
             *self.argv("exec", self.target(name), terminal, "--", *command),
@@ -382,7 +378,7 @@ class Incus:
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""
-        return self._endpoint() is not None
+        return self.choice().socket is not None
 
     def execute(
         self,
@@ -394,29 +390,17 @@ class Incus:
     ) -> programs.Completed:
         """Run a command in an instance, to its end.
 
-        :raises errors.TestbedError: it could not be run; the kind that the
-            daemon's message stands for
+        :raises errors.TestbedError: it could not be run
         :raises errors.TimedOut: it took more than ``timeout`` seconds
         """
-        if local := self._socket():
+        if isinstance(where := self._transport(), Socket):
             log.debug("in %s: %s", name, programs.shown(command))
-            return local.execute(name, command, stdin=stdin, timeout=timeout)
+            return where.execute(name, command, stdin=stdin, timeout=timeout)
         argv = self.exec_argv(name, command)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if messages.is_own_failure(completed):
             raise messages.error(["incus", "exec", name], completed)
         return completed
-
-    def _socket(self) -> Socket | None:
-        local = self._endpoint()
-        if local is None:
-            return None
-        return Socket(local.socket, local.project, REQUEST_LIMIT)
-
-    def _endpoint(self) -> location.Endpoint | None:
-        return location.find(
-            programs.environment(), remote=self.remote, project=self.project
-        )
 
     def push(
         self,
@@ -434,8 +418,7 @@ class Incus:
         """
         options = [f"--uid={uid}", f"--gid={gid}"]
         if mode is not None:
-            # Of more than three digits it takes those for decimal that do
-            # not begin with a 0.
+            # Without a 0 in front, incus takes four digits for decimal.
             options.append(f"--mode=0{mode:o}")
         self.run(
             "file",
@@ -453,7 +436,7 @@ class Incus:
     ) -> None:
         """Copy a file of at most ``largest`` bytes out of an instance.
 
-        Of one that is larger, so much is at the target when this raises.
+        If the file is larger, the target has its first bytes when this raises.
 
         :raises errors.NotFound: a file or folder named does not exist
         """
@@ -465,23 +448,9 @@ class Incus:
             self.target(f"{name}{source}"),
             target,
         )
-        # The kernel holds it back: Incus has no limit, and what the guest
-        # says of the file's size is what it likes.
+        # The kernel limits the size: Incus has no limit, and the guest can tell
+        # any size.
         limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]
         completed = programs.run(limited, timeout=IMAGE_LIMIT)
         if completed.status != 0:
             raise messages.error(["incus", *words], completed)
-
-
-def _instance_document(
-    devices: Mapping[str, Mapping[str, str]] | None,
-) -> bytes:
-    """Return what incus launch reads: it has no option for a new device.
-
-    It reads YAML, which JSON is a part of, and quicker to have here.
-    """
-    if not devices:
-        return b""
-    return json.dumps(
-        {"devices": {name: dict(devices[name]) for name in devices}}
-    ).encode()

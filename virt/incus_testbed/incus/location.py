@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the Incus server is that the incus command would talk to.
+"""Find the Incus server that the incus command would use.
 
 The rules are those of Incus 6.0 to 7.0, read in its source: shared/cliconfig/
 (the client's configuration) and client/connection.go (the socket).
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Where the daemon's socket is, the first that is there, else the last.
+#: Folders of the daemon's socket: the first that has one, otherwise the last.
 DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
 
 _LOCAL = "local"
@@ -22,9 +22,9 @@ _NAME = "unix.socket"
 _USER_NAME = "unix.socket.user"
 
 #: The package exec as a program.  The rest of incus_testbed is left out: it
-#: takes longer to import than most commands take to run.  It is read anew each
-#: time, and after an upgrade a worker of the older version goes on using it:
-#: where it is, and what its options mean, stays.
+#: takes longer to import than most commands take to run.  After an upgrade, a
+#: worker of the older version starts the newer program: so its place and the
+#: meaning of its options must not change.
 _SESSION = (
     sys.executable,
     "-I",
@@ -36,11 +36,15 @@ _SESSION = (
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """A server on this machine: its socket, and the project to use."""
+class Choice:
+    """The remote and the project that the incus command would use.
 
-    socket: str
+    ``socket`` is the server's; None if the server is not on this machine.
+    """
+
+    remote: str
     project: str
+    socket: str | None
 
     def exec_argv(
         self,
@@ -50,7 +54,7 @@ class Endpoint:
         program: Sequence[str] = (),
         first: int | None = None,
     ) -> list[str]:
-        """Return the command line of a session, which says what it does."""
+        """Return the command line that runs a command through the socket."""
         return [
             *(program or _SESSION),
             f"--socket={self.socket}",
@@ -61,28 +65,16 @@ class Endpoint:
         ]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What the incus command would talk to: a remote, and a project there.
-
-    ``socket`` is the server's where it is on this machine.
-    """
-
-    remote: str
-    project: str
-    socket: str | None
-
-
 def choose(
     environment: Mapping[str, str],
     *,
     remote: str | None = None,
     project: str | None = None,
 ) -> Choice:
-    """Return what the incus command would use in an environment.
+    """Return the server that the incus command would use in an environment.
 
-    Without ``remote`` or ``project`` it is the one that the user has chosen,
-    in the environment or in the configuration of the incus command.
+    Without ``remote`` or ``project``, the user has chosen them in the
+    environment or in the configuration of the incus command.
     """
     configuration = _configuration(environment)
     name = (
@@ -92,14 +84,14 @@ def choose(
         or _LOCAL
     )
     known = _remote(configuration, name)
-    # The local one's address is not the user's to change.
+    # A user can't change the address of the local one.
     address = "unix://" if name == _LOCAL else str(known.get("addr", ""))
     scheme, _, path = address.partition(":")
     socket, usual_project = None, _DEFAULT_PROJECT
     if scheme == "unix" and "," not in path:
         socket, usual_project = _socket(environment, path.removeprefix("//"))
     configured = known.get("project")
-    if configured == _DEFAULT_PROJECT:  # which the client does not insist on
+    if configured == _DEFAULT_PROJECT:  # the client ignores it too
         configured = None
     return Choice(
         remote=name,
@@ -109,19 +101,6 @@ def choose(
         or usual_project,
         socket=socket,
     )
-
-
-def find(
-    environment: Mapping[str, str],
-    *,
-    remote: str | None = None,
-    project: str | None = None,
-) -> Endpoint | None:
-    """Return where the chosen server is; None if it is not on this machine."""
-    choice = choose(environment, remote=remote, project=project)
-    if choice.socket is None:
-        return None
-    return Endpoint(choice.socket, choice.project)
 
 
 def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:
@@ -153,7 +132,7 @@ def _configuration(environment: Mapping[str, str]) -> dict[str, Any]:
             text = (directory / "config.yml").read_bytes()
         except OSError:
             continue
-        # Here, because most have no such file, and everything starts slower.
+        # Imported here: it is slow, and most users have no such file.
         import yaml  # noqa: PLC0415
 
         with contextlib.suppress(yaml.YAMLError):

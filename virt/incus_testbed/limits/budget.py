@@ -110,7 +110,7 @@ def variable(name: str) -> str:
 
 
 class Meter:
-    """Counts what an import uses, and refuses more than its budget."""
+    """Counts what an import uses, and refuses more than its budget allows."""
 
     def __init__(
         self,
@@ -127,6 +127,7 @@ class Meter:
         self._deadline = time.monotonic() + self.budget.seconds
         self._fits: Callable[[int], None] = lambda _: None
         self._members = self._headers = self._unpacked = 0
+        self._reads = self._read_bytes = 0
 
     def require(self, fits: Callable[[int], None]) -> None:
         """From now on, call ``fits``, which raises if the result is too large.
@@ -149,7 +150,7 @@ class Meter:
         return counted_read
 
     def member(self, headers: int) -> None:
-        """Count a member of an archive, with so many bytes of headers."""
+        """Count a member of an archive, and the bytes of its headers."""
         self._members += 1
         self._headers += headers
         if self._members > self.budget.members:
@@ -205,35 +206,24 @@ class Meter:
             )
         return left
 
-
-class Reads:
-    """Counts the reads from a disk that find out what it holds."""
-
-    def __init__(self, meter: Meter) -> None:
-        """Begin a survey."""
-        self._meter = meter
-        self._reads = 0
-        self._bytes = 0
-
-    def count(self, size: int) -> None:
-        """Count one read of ``size`` bytes.
+    def count_read(self, size: int) -> None:
+        """Count one read of ``size`` bytes that finds out what a disk holds.
 
         :raises errors.BadImage: the budget is used up
         """
-        budget = self._meter.budget
         self._reads += 1
-        self._bytes += size
-        if self._reads > budget.survey_reads:
-            raise budget.refusal(
+        self._read_bytes += size
+        if self._reads > self.budget.survey_reads:
+            raise self.budget.refusal(
                 "survey_reads",
                 "The disk's tables are too long, or lead in circles",
-                f"They need more than {budget.survey_reads} reads.",
+                f"They need more than {self.budget.survey_reads} reads.",
             )
-        if self._bytes > budget.survey_bytes:
-            raise budget.refusal(
+        if self._read_bytes > self.budget.survey_bytes:
+            raise self.budget.refusal(
                 "survey_bytes",
                 "The disk's tables are too long, or lead in circles",
-                f"They need reads of at least {self._bytes} bytes.",
+                f"They need reads of at least {self._read_bytes} bytes.",
             )
         if not self._reads % 256:
-            self._meter.remaining()
+            self.remaining()

@@ -29,6 +29,7 @@ from incus_testbed.image.description import Description
 from incus_testbed.image.fits import Place
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream.source import Source
 from incus_testbed.limits.budget import Budget
 from incus_testbed.process import sandbox
 from tests.support import tiny_system
@@ -56,7 +57,7 @@ def convert(
     with (
         scratch.file() as rootfs,
         scratch.file() as spare,
-        converter.started(source, rootfs, spare) as process,
+        converter.started(Source(source), rootfs, spare) as process,
     ):
         result = process.convert(order(**changes), progress)
         rootfs.seek(0)
@@ -503,7 +504,7 @@ def test_none_is_left_that_was_given_up_at_once(
             silent() as source,
             scratch.file() as rootfs,
             scratch.file() as spare,
-            converter.started(source, rootfs, spare),
+            converter.started(Source(source), rootfs, spare),
         ):
             time.sleep(pause)
     _wait_until_gone(_naming(tmp_path))

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.exec import api, streams, websocket
 from incus_testbed.incus.exec import command as session_command
-from incus_testbed.incus.location import Endpoint
+from incus_testbed.incus.location import Choice
 from incus_testbed.incus.transport import Socket
 from incus_testbed.virt_server import command
 from tests.support import fake_incusd
@@ -155,8 +155,8 @@ class Run:
         return server
 
     def argv(self, *command: str, **options: Any) -> list[str]:
-        endpoint = Endpoint(str(self.path), "some project")
-        return endpoint.exec_argv("box", command, **options)
+        choice = Choice("local", "some project", str(self.path))
+        return choice.exec_argv("box", command, **options)
 
     def __call__(
         self, *command: str, program: Sequence[str] = (), **options: Any

@@ -4,8 +4,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import io
 import os
 import select
 import subprocess
@@ -17,7 +15,8 @@ from incus_testbed import errors
 from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
-from incus_testbed.image.stream.source import CHUNK, Readable, regular_file
+from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream.source import CHUNK, Source
 from incus_testbed.limits.budget import Meter
 from incus_testbed.process import programs, sandbox
 
@@ -34,7 +33,7 @@ _LONGEST_COMPLAINT = 2000
 
 @contextlib.contextmanager
 def started(
-    source: Readable, rootfs: IO[bytes], spare: IO[bytes]
+    source: Source, rootfs: IO[bytes], spare: IO[bytes]
 ) -> Iterator["Converter"]:
     """Start a process that can convert a source; end it with the block.
 
@@ -44,8 +43,9 @@ def started(
     order_end, order_pipe = os.pipe()
     with contextlib.ExitStack() as stack:
         orders = stack.enter_context(open(order_pipe, "wb"))  # noqa: PTH123
+        complaints = stack.enter_context(scratch.file())
         feeder = None
-        file: IO[bytes] | int | None = regular_file(source)
+        file: IO[bytes] | int | None = source.on_disk
         if file is None:
             feeder = _Feeder(source)
             file = feeder.end
@@ -60,6 +60,7 @@ def started(
                     ),
                     stdin=file,
                     stdout=subprocess.PIPE,
+                    stderr=complaints,
                     pass_fds=numbers,
                 )
             )
@@ -69,7 +70,7 @@ def started(
                 os.close(feeder.end)
         if feeder:
             feeder.start()
-        converter = Converter(child, orders, feeder)
+        converter = Converter(child, orders, complaints, feeder)
         stack.callback(converter.await_start)
         yield converter
 
@@ -81,20 +82,24 @@ class Converter:
         self,
         child: "subprocess.Popen[bytes]",
         orders: IO[bytes],
+        complaints: IO[bytes],
         feeder: "_Feeder | None",
     ) -> None:
-        """Take a process, the pipe for its order, and its feeder, if any."""
+        """Take a process and its feeder, if any.
+
+        ``orders`` is the pipe for its order, ``complaints`` the file of its
+        standard error.
+        """
         assert child.stdout  # noqa: S101
-        assert child.stderr  # noqa: S101
         self._child = child
         self._orders = orders
+        self._complaints = complaints.fileno()
         self._feeder = feeder
-        self._heard = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
         self._answers = child.stdout.fileno()
+        self._heard = b""
         self._has_started = False
         self._poll = select.poll()
-        for descriptor in self._heard:
-            self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._answers, select.POLLIN)
 
     def convert(
         self, order: Order, progress: Callable[[int], None] | None = None
@@ -119,7 +124,7 @@ class Converter:
         while True:
             meter.remaining()
             if self._feeder:
-                read = self._feeder.size
+                read = self._feeder.source.size
                 self._feeder.check()
             if progress:
                 progress(read)
@@ -139,25 +144,15 @@ class Converter:
 
     def _next(self) -> bytes | None:
         """Return the next message; None if none arrives within _PACE."""
-        line = self._line()
-        if line is None:
-            for descriptor, _ in self._poll.poll(_PACE * 1000):
-                self._has_started |= descriptor == self._answers
-                data = os.read(descriptor, _LONGEST)
-                if data:
-                    self._hear(descriptor, data)
-                    continue
-                self._poll.unregister(descriptor)
-                if descriptor == self._answers:
-                    raise self._failure()
-            line = self._line()
-        return line
-
-    def _line(self) -> bytes | None:
-        """Return the next of the messages that have been read, if any."""
-        line, end, rest = self._heard[self._answers].partition(b"\n")
+        if b"\n" not in self._heard and self._poll.poll(_PACE * 1000):
+            self._has_started = True
+            data = os.read(self._answers, _LONGEST)
+            if not data:
+                raise self._failure()
+            self._heard += data
+        line, end, rest = self._heard.partition(b"\n")
         if end:
-            self._heard[self._answers] = rest
+            self._heard = rest
             return line
         if len(line) > _LONGEST:
             raise self._failure()
@@ -170,9 +165,7 @@ class Converter:
         waits for it for ever.
         """
         if not self._has_started:
-            poll = select.poll()
-            poll.register(self._answers, select.POLLIN)
-            poll.poll(_GRACE * 1000)
+            self._poll.poll(_GRACE * 1000)
 
     def _await_end(self) -> None:
         """Wait until nothing is left that could still change the result.
@@ -188,11 +181,6 @@ class Converter:
                 resolution="Do not use this file unless you know who made it.",
             ) from None
 
-    def _hear(self, descriptor: int, data: bytes) -> None:
-        self._heard[descriptor] = (self._heard[descriptor] + data)[
-            : 2 * _LONGEST
-        ]
-
     def _understood(self, line: bytes) -> int | Result:
         try:
             return answer.parse(line)
@@ -207,18 +195,6 @@ class Converter:
                 resolution="Do not use this file unless you know who made it.",
             ) from error
 
-    def _complaint(self) -> str:
-        """Return the last lines of the process's standard error."""
-        stderr = self._child.stderr
-        assert stderr  # noqa: S101
-        os.set_blocking(stderr.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(stderr.fileno(), _LONGEST):
-                self._hear(stderr.fileno(), data)
-        said = self._heard[stderr.fileno()][-_LONGEST_COMPLAINT:]
-        text = said.decode(errors="replace")
-        return "\n".join(text.strip().splitlines()[-5:])
-
     def _failure(self) -> errors.TestbedError:
         """Return the error for a process that ended without an answer."""
         try:
@@ -226,11 +202,14 @@ class Converter:
         except subprocess.TimeoutExpired:
             self._child.kill()
             status = self._child.wait()
-        said = self._complaint()
+        size = os.fstat(self._complaints).st_size
+        start = max(0, size - _LONGEST_COMPLAINT)
+        said = os.pread(self._complaints, _LONGEST_COMPLAINT, start)
+        lines = said.decode(errors="replace").strip().splitlines()
         return errors.CommandFailed(
             "The process that converts the file ended without an answer, with"
             f" status {status}",
-            details=said,
+            details="\n".join(lines[-5:]),
             resolution="Look for 'out of memory' in the output of 'dmesg'. If"
             " it is not there, please report this, with the file.",
         )
@@ -244,34 +223,26 @@ class _Feeder(threading.Thread):
     import is not wanted any more.
     """
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__(daemon=True)
-        self._source = source
+        self.source = source
         self.end, self._pipe = os.pipe()
         # A larger pipe saves tens of thousands of context switches.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, CHUNK)
-        self._hash = hashlib.sha256()
         self._trouble: BaseException | None = None
-        self.size = 0
 
     def run(self) -> None:
         with open(self._pipe, "wb", buffering=0) as pipe:  # noqa: PTH123
             try:
-                self._copy(pipe)
+                while rest := memoryview(self.source.read(CHUNK)):
+                    while rest:
+                        rest = rest[pipe.write(rest) or 0 :]
             except BrokenPipeError:  # the process has ended, or was ended
                 pass
             except BaseException as error:  # noqa: BLE001 - check() raises it
                 # Set it before the pipe is closed: that looks like the end.
                 self._trouble = error
-
-    def _copy(self, pipe: io.FileIO) -> None:
-        while chunk := self._source.read(CHUNK):
-            self._hash.update(chunk)
-            self.size += len(chunk)
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[pipe.write(rest) or 0 :]
 
     def check(self) -> None:
         """Raise the source's exception, if there was one."""
@@ -283,5 +254,5 @@ class _Feeder(threading.Thread):
         self.join()
         self.check()
         return dataclasses.replace(
-            result, sha256=self._hash.hexdigest(), source_size=self.size
+            result, sha256=self.source.sha256, source_size=self.source.size
         )

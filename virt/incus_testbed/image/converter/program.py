@@ -25,8 +25,9 @@ from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
 from incus_testbed.image.stream import scratch
-from incus_testbed.image.stream.source import CHUNK, Readable
+from incus_testbed.image.stream.source import CHUNK, Readable, Source
 from incus_testbed.limits.budget import Budget
+from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
 
 #: Seconds between two messages about how much has been read.
@@ -79,23 +80,18 @@ def _limit(budget: Budget) -> None:
 
 
 def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
-    source = _source(order.size)
+    source = Source(_source(order.size), _reporter())
     with opened(
-        source,
-        rootfs,
-        spare,
-        place=order.place,
-        progress=_reporter(),
-        budget=order.budget,
+        source, rootfs, spare, place=order.place, budget=order.budget
     ) as convertible:
         description, entries = _planned(convertible.survey(), order)
-        conversion = convertible.write(entries, date=order.date)
-    conversion.rootfs.flush()
+        file, unpacked_size = convertible.write(entries, date=order.date)
+    file.flush()
     return Result(
-        is_source=conversion.rootfs is source,
-        sha256=conversion.sha256,
-        source_size=conversion.source_size,
-        unpacked_size=conversion.unpacked_size,
+        is_source=file is source.on_disk,
+        sha256=source.sha256,
+        source_size=source.size,
+        unpacked_size=unpacked_size,
         description=description,
     )
 
@@ -105,14 +101,12 @@ def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
 
     :raises errors.BadImage: the system can't run properly here
     """
-    facts, disk = system.facts, system.disk
-    description = describe(facts, disk, order.label)
+    description = describe(system, order.label)
     architecture.check(description.architecture, order.label, order.supported)
-    if disk or not facts:
+    if isinstance(system, DiskSystem):
         return description, []
-    customisation.check(facts)
-    entries = customisation.entries(facts, generator=order.generator)
-    return description, entries
+    customisation.check(system)
+    return description, customisation.entries(system, generator=order.generator)
 
 
 def _source(size: int) -> Readable:

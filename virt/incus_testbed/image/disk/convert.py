@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Convert a disk image of any shape to one qcow2 file."""
+"""Recognise a disk image of any shape, and convert it to one qcow2 file."""
 
 import errno
 import itertools
@@ -7,19 +7,21 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 from incus_testbed import errors
-from incus_testbed.image.disk import qcow2
+from incus_testbed.image.disk import packed, qcow2
 from incus_testbed.image.disk.packed import Packed
 from incus_testbed.image.disk.qcow2 import Header
 from incus_testbed.image.disk.reader import Reader
-from incus_testbed.image.disk.shape import Shape
 from incus_testbed.image.disk.writer import Writer
-from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream import magic, scratch
 from incus_testbed.image.stream.source import CHUNK, Lookahead
-from incus_testbed.limits.budget import Meter
+from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.process import programs
+
+#: ``packed`` is an archive whose first file is a disk image of any kind.
+Shape = Literal["raw", "qcow2", "packed"]
 
 #: Seconds that qemu-img may take.
 _LIMIT = 1800.0
@@ -42,8 +44,31 @@ class Disk:
     used: int
 
 
+def length(budget: Budget) -> int:
+    """Return how many first bytes of a file ``shape`` needs.
+
+    They must hold a member's longest headers.  A sparse member begins with a
+    list of its parts, which takes hundreds of KiB for a disk that was in use
+    for long.
+    """
+    return budget.header_bytes + magic.LENGTH
+
+
+def shape(head: bytes) -> Shape | None:
+    """Return the shape of a file that begins with ``head``.
+
+    Returns None if the file is not a disk.  ``head`` has the length above, or
+    is the whole file.
+    """
+    if head[:1] != b"\0" and magic.is_tar(head):
+        return "packed" if packed.begins_with_disk(head) else None
+    if head.startswith(qcow2.MAGIC):
+        return "qcow2"
+    return "raw" if magic.is_disk(head) else None
+
+
 def convert(
-    shape: Shape,
+    form: Shape,
     stream: Lookahead,
     file: IO[bytes] | None,
     result: IO[bytes],
@@ -67,16 +92,16 @@ def convert(
         files to be complete
     :raises errors.NoSpace: there is no room for the result
     """
-    if shape == "qcow2" and file:
+    if form == "qcow2" and file:
         header = qcow2.header(os.pread(file.fileno(), qcow2.HEADER, 0))
         meter.announce(header.size)
         stream.drain()
         if not header.plain:
             return _rewritten(file, result, meter)
         return _checked(file, header, meter)
-    if shape == "packed":
-        packed = Packed(stream.read, meter.budget)
-        pieces, size, need = packed.pieces(), packed.size, packed.data_size
+    if form == "packed":
+        archive = Packed(stream.read, meter.budget)
+        pieces, size, need = archive.pieces(), archive.size, archive.data_size
         meter.announce(size)
     else:
         pieces, size = _pieces(stream), None
@@ -85,8 +110,7 @@ def convert(
     first = next(pieces, (0, b""))
     pieces = itertools.chain([first], pieces)
     if not first[1].startswith(qcow2.MAGIC):
-        reader, used = _written(pieces, size, result)
-        return Disk(file=result, reader=reader, used=used)
+        return _written(pieces, size, result, meter)
     header = qcow2.header(first[1])
     meter.announce(header.size)
     if header.plain:
@@ -104,20 +128,21 @@ def _pieces(stream: Lookahead) -> Iterator[tuple[int, bytes]]:
 
 
 def _written(
-    pieces: Iterable[tuple[int, bytes]], size: int | None, result: IO[bytes]
-) -> tuple[Reader, int]:
-    """Write a raw disk as qcow2; ``size`` is its size, None if unknown.
-
-    Returns a reader of the disk, and how many bytes of it are in use.
-    """
+    pieces: Iterable[tuple[int, bytes]],
+    size: int | None,
+    result: IO[bytes],
+    meter: Meter,
+) -> Disk:
+    """Write a raw disk as qcow2; ``size`` is its size, None if unknown."""
     writer = Writer(result)
     for offset, data in pieces:
         writer.skip_to(offset)
         writer.write(data)
     if size is not None:
         writer.skip_to(size)
-    header = writer.finish()
-    return Reader(result, header), os.fstat(result.fileno()).st_size
+    reader = Reader(result, writer.finish(), meter)
+    used = os.fstat(result.fileno()).st_size
+    return Disk(file=result, reader=reader, used=used)
 
 
 def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
@@ -128,8 +153,8 @@ def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
 
 
 def _checked(file: IO[bytes], header: Header, meter: Meter) -> Disk:
-    reader = Reader(file, header)
-    used = reader.check(meter)
+    reader = Reader(file, header, meter)
+    used = reader.check()
     meter.check(used)
     return Disk(file=file, reader=reader, used=used)
 
@@ -162,4 +187,4 @@ def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
         )
     header = qcow2.header(os.pread(result.fileno(), qcow2.HEADER, 0))
     used = os.fstat(result.fileno()).st_blocks * 512
-    return Disk(file=result, reader=Reader(result, header), used=used)
+    return Disk(file=result, reader=Reader(result, header, meter), used=used)

@@ -17,6 +17,11 @@ from incus_testbed import errors
 from incus_testbed.image.disk.partitions import Partition, Read
 
 _SUPERBLOCK = 1024
+# Of the superblock: number of inodes, size of a block, inodes of a group,
+# revision, size of an inode, incompatible features, size of a descriptor.
+_SUPERBLOCK_FIELDS = struct.Struct("<I20xI12xI32xI8xH6xI154xH")
+# Of an inode: mode, lower half of the size, flags, blocks, upper half.
+_INODE_FIELDS = struct.Struct("<H2xI24xI4x60s8xI")
 _MAGIC = b"\x53\xef"
 _ROOT = 2
 
@@ -59,17 +64,11 @@ class Ext4:
         self._read_disk = read
         self._start = partition.start
         block = self._read(_SUPERBLOCK, 1024)
-        (log_size,) = struct.unpack_from("<I", block, 24)
-        (self._per_group,) = struct.unpack_from("<I", block, 40)
-        self._count, revision = (
-            struct.unpack_from("<I", block, 0)[0],
-            struct.unpack_from("<I", block, 76)[0],
+        self._count, log_size, self._per_group, *fields = (
+            _SUPERBLOCK_FIELDS.unpack_from(block)
         )
-        self._inode_size = (
-            struct.unpack_from("<H", block, 88)[0] if revision else 128
-        )
-        (incompat,) = struct.unpack_from("<I", block, 96)
-        (descriptor,) = struct.unpack_from("<H", block, 254)
+        revision, inode_size, incompat, descriptor = fields
+        self._inode_size = inode_size if revision else 128
         if (
             log_size > 6  # noqa: PLR2004 - blocks of 64 KiB
             or not self._per_group
@@ -146,25 +145,20 @@ class Ext4:
         group, index = divmod(number - 1, self._per_group)
         place = self._descriptors + group * self._descriptor
         record = self._read(place, self._descriptor)
-        (table,) = struct.unpack_from("<I", record, 8)
-        if self._descriptor >= 64:  # noqa: PLR2004 - it has upper halves
-            table |= struct.unpack_from("<I", record, 0x28)[0] << 32
+        # A descriptor of 32 bytes has no upper half.
+        table = int.from_bytes(record[8:12] + record[0x28:0x2C], "little")
         raw = self._read(
             table * self._block + index * self._inode_size, self._inode_size
         )
-        mode, low = struct.unpack_from("<H2xI", raw)
-        (flags,) = struct.unpack_from("<I", raw, 0x20)
-        (high,) = struct.unpack_from("<I", raw, 0x6C)
-        extra = 128 + (
-            struct.unpack_from("<H", raw, 128)[0] if len(raw) > 128 else 0  # noqa: PLR2004
-        )
+        mode, low, flags, block, high = _INODE_FIELDS.unpack_from(raw)
+        extra = int.from_bytes(raw[128:130], "little")
         return Inode(
             mode=mode,
             # in old file systems a directory uses this field differently
             size=low | (high << 32 if stat.S_ISREG(mode) else 0),
             flags=flags,
-            block=raw[0x28 : 0x28 + 60],
-            attributes=raw[extra:],
+            block=block,
+            attributes=raw[128 + extra :],
         )
 
     def _stretches(

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from incus_testbed import errors
 from incus_testbed.image.disk.partitions import Partition, Read
 
+# Of the first sector: bytes of a sector, sectors of a cluster, reserved
+# sectors, number of tables, entries of the root folder, sectors of the disk,
+# sectors of a table; the last two with 32 bits; first cluster of the root.
+_SECTOR_FIELDS = struct.Struct("<11xHBHBHHxH8xII4xI")
 _ENTRY = 32
 _DIRECTORY = 0x10
 _LABEL = 0x08  # parts of long names have it, too
@@ -47,11 +51,10 @@ class Fat:
         self._read_disk = read
         self._start = partition.start
         sector = self._read(0, 512)
-        unit, per_cluster, reserved, fats, entries, count = struct.unpack_from(
-            "<HBHBHH", sector, 11
+        unit, per_cluster, reserved, fats, entries, *fields = (
+            _SECTOR_FIELDS.unpack_from(sector)
         )
-        fat_size = struct.unpack_from("<H", sector, 22)[0]
-        large, fat_size_32 = struct.unpack_from("<II", sector, 32)
+        count, fat_size, large, fat_size_32, first_32 = fields
         if (
             sector[510:512] != b"\x55\xaa"
             or unit not in _SECTORS
@@ -70,7 +73,7 @@ class Fat:
             raise _damaged("FAT12 is too small for an EFI system partition")
         # In FAT16 the root folder is not made of clusters.
         self._fixed_root = (root, entries * _ENTRY)
-        first = struct.unpack_from("<I", sector, 44)[0] if self._is_32 else 0
+        first = first_32 if self._is_32 else 0
         self._root = File(cluster=first, size=_LARGEST_FOLDER, folder=True)
 
     def names(self, *path: str) -> dict[str, File]:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read a tar archive that holds one disk image, which may be sparse."""
 
+import io
 import tarfile
 from collections.abc import Callable, Iterator
 
 from incus_testbed import errors
+from incus_testbed.image.stream import magic
 from incus_testbed.image.stream.source import CHUNK
 from incus_testbed.image.tar import archive
 from incus_testbed.image.tar.archive import NONSENSE
@@ -45,10 +47,10 @@ class Packed:
 
     @property
     def data_size(self) -> int | None:
-        """Bytes of data in the file; None where the archive does not tell."""
-        if getattr(self._member, "sparse", None) is None:
-            return None
-        return sum(size for _, size, _ in self._parts)
+        """Bytes of data in a sparse file, or else None."""
+        if self._member.issparse():
+            return sum(size for _, size, _ in self._parts)
+        return None
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, data) in order; all bytes between are zero.
@@ -91,3 +93,21 @@ class Packed:
             )
         for _ in self._passage.finish():
             pass
+
+
+def begins_with_disk(head: bytes) -> bool:
+    """Tell whether an archive that begins with ``head`` begins with a disk."""
+    try:
+        with tarfile.TarFile(fileobj=io.BytesIO(head)) as tar:
+            member = tar.next()
+        if not member or not member.isreg():
+            return False
+        content = bytearray(magic.LENGTH)
+        for offset, size, place in archive.parts(member):
+            if offset >= len(content):
+                break
+            end = min(offset + size, len(content))
+            content[offset:end] = head[place : place + end - offset]
+    except NONSENSE:
+        return False
+    return magic.is_disk(bytes(content[: member.size]))

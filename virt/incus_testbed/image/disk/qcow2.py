@@ -48,6 +48,16 @@ class Header:
     l1_entries: int
     plain: bool = True
 
+    def pack(self, *, refcounts_offset: int, refcounts_clusters: int) -> bytes:
+        """Return the header of a version 3 image with no features."""
+        old = _OLD.pack(
+            *(MAGIC, _VERSION, 0, 0, self.cluster_bits, self.size, 0),
+            *(self.l1_entries, self.l1_offset),
+            *(refcounts_offset, refcounts_clusters, 0, 0),
+        )
+        refcount_order = 4
+        return old + _NEW.pack(0, 0, 0, refcount_order, _OLD.size + _NEW.size)
+
 
 def header(head: bytes) -> Header:
     """Read the header from the first bytes of a file, at least HEADER of them.
@@ -57,18 +67,8 @@ def header(head: bytes) -> Header:
     """
     if len(head) < HEADER or not head.startswith(MAGIC):
         raise damaged("its header is cut short")
-    (
-        _,
-        version,
-        backing,
-        _,
-        cluster_bits,
-        size,
-        encryption,
-        l1_entries,
-        l1_offset,
-        *_,
-    ) = _OLD.unpack_from(head)
+    _, version, backing, _, *fields = _OLD.unpack_from(head)
+    cluster_bits, size, encryption, l1_entries, l1_offset, *_ = fields
     features = (
         _NEW.unpack_from(head, _OLD.size)[0] if version >= _VERSION else 0
     )
@@ -99,24 +99,6 @@ def header(head: bytes) -> Header:
         l1_entries=l1_entries,
         plain=not features,
     )
-
-
-def new_header(
-    *,
-    size: int,
-    cluster_bits: int,
-    l1_offset: int,
-    l1_entries: int,
-    refcounts_offset: int,
-    refcounts_clusters: int,
-) -> bytes:
-    """Return the header of a version 3 image with no features."""
-    old = _OLD.pack(
-        *(MAGIC, _VERSION, 0, 0, cluster_bits, size, 0),
-        *(l1_entries, l1_offset, refcounts_offset, refcounts_clusters, 0, 0),
-    )
-    refcount_order = 4
-    return old + _NEW.pack(0, 0, 0, refcount_order, _OLD.size + _NEW.size)
 
 
 def check_size(size: int) -> None:

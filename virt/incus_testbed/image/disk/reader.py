@@ -16,7 +16,7 @@ from typing import IO
 
 from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.qcow2 import Header
-from incus_testbed.limits.budget import Meter, Reads
+from incus_testbed.limits.budget import Meter
 
 #: Tables and unpacked clusters that are kept in memory: the number of each,
 #: and the most bytes of each.
@@ -35,39 +35,37 @@ class Reader:
     Memory is bounded: it holds a few dozen clusters and the requested bytes.
     """
 
-    def __init__(self, file: IO[bytes], header: Header) -> None:
-        """Read from a file that has a descriptor."""
+    def __init__(self, file: IO[bytes], header: Header, meter: Meter) -> None:
+        """Read from a file that has a descriptor; ``meter`` counts the reads.
+
+        Every read raises errors.BadImage if there are too many.
+        """
         self._fd = file.fileno()
         self._header = header
         self._cluster = 1 << header.cluster_bits
         self._clusters = -(-header.size // self._cluster)
         self.size = header.size
-        self._reads: Reads | None = None
+        self._meter = meter
         # caches of this object; caches of the class would outlive it
         kept = max(2, min(_KEPT, _KEPT_BYTES // self._cluster))
         self._table = functools.lru_cache(kept)(self._read_table)
         self._unpacked = functools.lru_cache(kept)(self._unpack)
-
-    def count(self, reads: Reads) -> None:
-        """Count the reads from now on; too many of them raise."""
-        self._reads = reads
 
     def read(self, offset: int, size: int) -> bytes:
         """Return size bytes; bytes after the disk's end are zero.
 
         :raises errors.BadImage: the image is damaged there
         """
-        self._count(size)
+        self._meter.count_read(size)
         return b"".join(self._parts(offset, size))
 
-    def check(self, meter: Meter) -> int:
+    def check(self) -> int:
         """Check that the file holds every cluster that its tables name.
 
         Returns how many bytes of the disk are in use.
 
         :raises errors.BadImage: the file is cut short, or damaged
         """
-        self.count(Reads(meter))
         end = os.fstat(self._fd).st_size
         per_table = self._cluster // 8
         last = self._clusters - 1
@@ -90,17 +88,13 @@ class Reader:
         count = -(-self._clusters // (self._cluster // 8))
         for start in range(0, count, _STRETCH):
             size = 8 * min(_STRETCH, count - start)
-            self._count(size)
+            self._meter.count_read(size)
             entries = _numbers(
                 self._pread(self._header.l1_offset + 8 * start, size)
             )
             for index, entry in enumerate(entries, start):
                 if place := entry & qcow2.OFFSET:
                     yield index, place
-
-    def _count(self, size: int) -> None:
-        if self._reads:
-            self._reads.count(size)
 
     def _end(self, entry: int, is_last: bool) -> int:
         """Return how many bytes the file must have to hold a cluster."""
@@ -138,13 +132,10 @@ class Reader:
         start = cluster % per_table * 8
         return int.from_bytes(table[start : start + 8], "big")
 
-    def _table_place(self, index: int) -> int:
-        entry = self._pread(self._header.l1_offset + 8 * index, 8)
-        return int.from_bytes(entry, "big") & qcow2.OFFSET
-
     def _read_table(self, index: int) -> bytes:
-        place = self._table_place(index)
-        self._count(self._cluster)
+        entry = self._pread(self._header.l1_offset + 8 * index, 8)
+        place = int.from_bytes(entry, "big") & qcow2.OFFSET
+        self._meter.count_read(self._cluster)
         return (
             self._pread(place, self._cluster) if place else bytes(self._cluster)
         )
@@ -157,7 +148,7 @@ class Reader:
 
     def _unpack(self, entry: int) -> bytes:
         place, sectors = self._packed(entry)
-        self._count(self._cluster)
+        self._meter.count_read(self._cluster)
         size = (sectors + 1) * _SECTOR - place % _SECTOR
         packed = os.pread(self._fd, size, place)
         try:

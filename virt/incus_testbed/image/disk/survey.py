@@ -10,7 +10,7 @@ from incus_testbed.image.disk.ext4 import Ext4, Inode
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.partitions import Partition, partitions
 from incus_testbed.image.disk.reader import Reader
-from incus_testbed.limits.budget import Budget, Meter, Reads
+from incus_testbed.limits.budget import Budget
 from incus_testbed.system.disk import BootLoader, DiskSystem
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import (
@@ -26,20 +26,19 @@ _UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
 _MODULES = ("lib/modules", "usr/lib/modules")
 
 
-def survey(disk: Reader, meter: Meter) -> DiskSystem:
+def survey(disk: Reader, budget: Budget) -> DiskSystem:
     """Describe the system on a disk.
 
     :raises errors.BadImage: it does not boot by EFI, is damaged, or would need
         more reads than any real disk
     """
-    disk.count(Reads(meter))
     parts = partitions(disk.read, disk.size)
     loader = _boot_loader(disk, parts)
     for part in parts:
         if ext4.is_ext4(disk.read, part):
             root = Ext4(disk.read, part)
             if root.names("").keys() >= _ROOT_HAS:
-                return _described(disk.size, loader, root, meter.budget)
+                return _described(disk.size, loader, root, budget)
     return DiskSystem(size=disk.size, boot_loader=loader)
 
 

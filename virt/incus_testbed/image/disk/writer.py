@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a disk into a qcow2 file, from front to back in one pass."""
+"""Write a disk into a qcow2 file, from front to back in one pass.
+
+qemu-img reads no pipe: it would need a raw copy of a stream first, which takes
+as much room again, and the time to read it.
+"""
 
 import array
 import sys
@@ -132,13 +136,8 @@ class Writer:
         place, clusters = self._finish_refcounts()
         self._file.seek(0)
         self._file.write(
-            qcow2.new_header(
-                size=size,
-                cluster_bits=_BITS,
-                l1_offset=header.l1_offset,
-                l1_entries=header.l1_entries,
-                refcounts_offset=place,
-                refcounts_clusters=clusters,
+            header.pack(
+                refcounts_offset=place, refcounts_clusters=clusters
             ).ljust(CLUSTER, b"\0")
         )
         return header

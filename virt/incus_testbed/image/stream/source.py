@@ -99,17 +99,24 @@ class Lookahead:
 
 
 class Source(Lookahead):
-    """The bytes of a source, counted and hashed as they are read."""
+    """The bytes of a source, counted and hashed as they are read.
+
+    ``on_disk`` is the source's file if it is on disk and was at its beginning.
+    ``total`` is the number of all bytes, 0 if unknown.
+    """
 
     def __init__(
-        self, file: Readable, progress: Callable[[int], None] | None
+        self, file: Readable, progress: Callable[[int], None] | None = None
     ) -> None:
         """Read file from its current position; report to ``progress``."""
         super().__init__(self._read_on)
-        on_disk = regular_file(file)
-        self._file = SparseFile(on_disk) if on_disk else file
-        #: Total number of bytes, 0 if unknown.
-        self.total = size_of(file)
+        self.on_disk = regular_file(file)
+        self._file = SparseFile(self.on_disk) if self.on_disk else file
+        self.total: int = (
+            os.fstat(self.on_disk.fileno()).st_size
+            if self.on_disk
+            else getattr(file, "size", 0)
+        )
         self._progress = progress
         #: An exception of the file or of progress, not caused by the content.
         self.trouble: Exception | None = None
@@ -144,11 +151,3 @@ def regular_file(source: Readable) -> IO[bytes] | None:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return None
     return file if file.tell() == 0 else None
-
-
-def size_of(source: Readable) -> int:
-    """Return the number of bytes in a source, 0 if unknown."""
-    if file := regular_file(source):
-        return os.fstat(file.fileno()).st_size
-    size: int = getattr(source, "size", 0)
-    return size
