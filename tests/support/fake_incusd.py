@@ -175,15 +175,7 @@ class Incusd:
             secret = target.rpartition("secret=")[2]
             self._play(secret, connection)
         elif "/wait?" in target:
-            for event in self._ended:
-                event.wait(_LIMIT)
-            if self._gone.is_set():
-                pass
-            elif self._failures:
-                failure = {"return": -1, "err": self._failures.pop(0)}
-                _answer(connection, {"type": "sync", "metadata": failure})
-            else:
-                _answer(connection, self._outcome)
+            self._say_how_it_ended(connection)
         else:
             _answer(connection, self._known)
         if self._proxied:
@@ -192,6 +184,17 @@ class Incusd:
                 while connection.recv(1 << 16) and not self._gone.is_set():
                     pass
         connection.close()
+
+    def _say_how_it_ended(self, connection: socket.socket) -> None:
+        for event in self._ended:
+            event.wait(_LIMIT)
+        if self._gone.is_set():
+            return
+        if self._failures:
+            failure = {"return": -1, "err": self._failures.pop(0)}
+            _answer(connection, {"type": "sync", "metadata": failure})
+        else:
+            _answer(connection, self._outcome)
 
     def _play(self, secret: str, connection: socket.socket) -> None:
         """Do on a websocket what the test has said."""

@@ -543,9 +543,7 @@ def test_daemon_that_leaves_its_proxy(
 ) -> None:
     """Nothing says so, until something is written to it."""
     monkeypatch.setattr(session_command, "_PULSE", 0.3)
-    server = run.server(
-        proxied=True, stdout=Stream([]), stderr=Stream([END])
-    )
+    server = run.server(proxied=True, stdout=Stream([]), stderr=Stream([END]))
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
 
