@@ -15,7 +15,7 @@ from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.incus import records
-from incus_testbed.incus.exec import api, websocket
+from incus_testbed.incus.exec import api, response, websocket
 from incus_testbed.instance import readiness
 from incus_testbed.instance.copyup import copy
 from incus_testbed.instance.copyup.limits import Limits
@@ -84,6 +84,52 @@ def _fed(pieces: list[bytes]) -> list[tuple[int, bytes]] | None:
     return joined
 
 
+@_target
+def http_answers(random: Random) -> None:
+    """Take an answer apart, as a whole and cut anywhere: the same comes out."""
+    stream = _http(random, random.randbytes(random.choice(_LENGTHS)))
+    if random.random() < 0.7:
+        stream = mutation.changed(random, stream)
+    count = random.choice((0, 1, 3, 10, 60))
+    cuts = sorted(random.randrange(len(stream) + 1) for _ in range(count))
+    borders = zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    pieces = [stream[start:end] for start, end in borders]
+    whole = _content([stream])
+    assert _content([piece for piece in pieces if piece]) == whole
+    if whole is None:
+        raise api.Failure("refused")
+    assert len(whole) <= len(stream)
+
+
+def _http(random: Random, content: bytes) -> bytes:
+    """Return content as a server may send it."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(content)
+    way = random.choice(("length", "chunks", "end"))
+    if way == "length":
+        return head + length + content
+    if way == "end":
+        return head + b"\r\n" + content
+    parts = [head, b"Transfer-Encoding: chunked\r\n\r\n"]
+    while content:
+        size = random.choice((1, 7, 5000, 70_000))
+        chunk, content = content[:size], content[size:]
+        parts.append(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    trailer = random.choice((b"", b"X-Sum: 1\r\n"))
+    return b"".join([*parts, b"0\r\n", trailer, b"\r\n"])
+
+
+def _content(pieces: list[bytes]) -> bytes | None:
+    """Return the content that pieces make; None if they are refused."""
+    answer = response.Response()
+    try:
+        for piece in (*pieces, b""):
+            answer.feed(piece)
+    except response.Malformed:
+        return None
+    return bytes(answer.content)
+
+
 _TIME = "2025-01-02T03:04:05.678901234Z"
 _IMAGE = {
     "fingerprint": "f" * 64,
@@ -119,7 +165,6 @@ _READ: tuple[tuple[Any, Callable[[Any], object]], ...] = (
     (_INSTANCE, records.instance),
     ([_OPERATION], records.at_work_on),
 )
-_HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
 _VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x" * 5000),
     *("\ud800", "\0", "-1", _TIME, [], {}, [[]], {"": {}}, ["a"]),
@@ -139,7 +184,6 @@ def daemon_answers(random: Random) -> None:
     data = json.dumps(value).encode()
     if random.random() < 0.05:
         data = b"[" * random.randrange(1, 1 << 20) + data
-    data = _HEAD + data
     if random.random() < 0.5:
         data = mutation.changed(random, data)
     read(api.metadata(data))

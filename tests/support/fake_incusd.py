@@ -88,6 +88,7 @@ class Incusd:
         outcome: dict[str, Any] | bytes | None = None,
         known: dict[str, Any] | None = None,
         status: int = 0,
+        proxied: bool = False,
         **streams: Stream,
     ) -> None:
         """Say what each of control, stdin, stdout and stderr brings.
@@ -96,6 +97,8 @@ class Incusd:
         ``failures`` those that the first commands meet with: they don't start.
         ``started`` replaces the answer to the others, ``outcome`` the one to
         the wait for the end, and ``known`` is a later answer about it.
+        ``proxied``: as through incus-user, connections stay open until the
+        client closes them or, if the daemon has gone, writes to them.
         """
         names = {"control": "control", "stdin": "0", "stdout": "1"}
         names["stderr"] = "2"
@@ -115,6 +118,8 @@ class Incusd:
             "metadata": {"metadata": {"return": status}, "err": ""},
         }
         self._known = known or {"type": "error", "error": "Operation not found"}
+        self._proxied = proxied
+        self._gone = threading.Event()
         self._ended = [threading.Event() for _ in range(2)]
         self.requests: list[tuple[str, bytes]] = []
         self.received: dict[str, list[tuple[int, bytes]]] = {
@@ -132,9 +137,14 @@ class Incusd:
         Closed alone, the number of the descriptor that accept() waits for may
         soon be that of another socket, whose connections it would take.
         """
+        self.leave()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join(_LIMIT)
         self._listener.close()
+
+    def leave(self) -> None:
+        """Have the daemon go, but not what it is proxied by."""
+        self._gone.set()
 
     def _accept(self) -> None:
         while True:
@@ -165,16 +175,26 @@ class Incusd:
             secret = target.rpartition("secret=")[2]
             self._play(secret, connection)
         elif "/wait?" in target:
-            for event in self._ended:
-                event.wait(_LIMIT)
-            if self._failures:
-                failure = {"return": -1, "err": self._failures.pop(0)}
-                _answer(connection, {"type": "sync", "metadata": failure})
-            else:
-                _answer(connection, self._outcome)
+            self._say_how_it_ended(connection)
         else:
             _answer(connection, self._known)
+        if self._proxied:
+            with contextlib.suppress(OSError):
+                # Until the client closes it; or writes to what is not there.
+                while connection.recv(1 << 16) and not self._gone.is_set():
+                    pass
         connection.close()
+
+    def _say_how_it_ended(self, connection: socket.socket) -> None:
+        for event in self._ended:
+            event.wait(_LIMIT)
+        if self._gone.is_set():
+            return
+        if self._failures:
+            failure = {"return": -1, "err": self._failures.pop(0)}
+            _answer(connection, {"type": "sync", "metadata": failure})
+        else:
+            _answer(connection, self._outcome)
 
     def _play(self, secret: str, connection: socket.socket) -> None:
         """Do on a websocket what the test has said."""
@@ -195,12 +215,15 @@ class Incusd:
         if secret in {"1", "2"}:
             if stream.stay:
                 listening.join(_LIMIT)
-            with contextlib.suppress(OSError):  # the client was quicker
-                connection.shutdown(socket.SHUT_RDWR)
+            if not self._proxied:
+                with contextlib.suppress(OSError):  # the client was quicker
+                    connection.shutdown(socket.SHUT_RDWR)
             self._ended[int(secret) - 1].set()
         else:
             for event in self._ended:
                 event.wait(_LIMIT)
+            if self._proxied:
+                listening.join(_LIMIT)
 
     def _listen(self, secret: str, connection: socket.socket) -> None:
         """Take the client's frames apart, which are masked."""
@@ -218,6 +241,8 @@ class Incusd:
                         byte ^ key[n % 4] for n, byte in enumerate(payload)
                     )
                 self.received[secret].append((header[0] & 0x0F, payload))
+                if self._gone.is_set():
+                    connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             return
 
@@ -226,8 +251,12 @@ def _answer(
     connection: socket.socket, document: dict[str, Any] | bytes
 ) -> None:
     if isinstance(document, dict):
-        head = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
-        document = (head + json.dumps(document)).encode()
+        content = json.dumps(document).encode()
+        head = (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        document = head.encode() + content
     with contextlib.suppress(OSError):
         connection.sendall(document)
 

@@ -74,6 +74,10 @@ class Denied(TestbedError):
     """Incus or the kernel refuses this user the operation."""
 
 
+class Restricted(Denied):
+    """Incus keeps this user to one project, and does not do this there."""
+
+
 class DaemonDown(TestbedError):
     """No Incus daemon answers."""
 

@@ -47,12 +47,20 @@ class Tree:
         self.out.mkdir()
         self.write("run/systemd/container", "lxc")
         self.write("proc/self/uid_map", "         0    1000000 1000000000\n")
+        self.mount_sys("ro,relatime")
         self.write("dev/null", "")
         self.write(
             "bin/systemctl", f"#!/bin/sh\necho 'systemd {version}'\necho +PAM\n"
         ).chmod(0o755)
         for unit in UNITS:
             self.write(f"usr/lib/systemd/system/{unit}", "[Unit]\n")
+
+    def mount_sys(self, *options: str) -> None:
+        """Have /sys mounted, several times if there are several options."""
+        mounts = [f"sysfs /sys sysfs {each} 0 0\n" for each in options]
+        lines = ["none / btrfs rw 0 0\n", *mounts]
+        lines.append("sysfs /sys/kernel sysfs rw 0 0\n")
+        self.write("proc/mounts", "".join(lines))
 
     def write(self, path: str, text: str) -> Path:
         file = self.root / path
@@ -103,9 +111,6 @@ def test_each_version(tmp_path: Path, version: int) -> None:
         sandboxed = [unit for unit in UNITS if unit.endswith(".service")]
     assert written == {
         **{f"{unit}.d/{SANDBOX}": sandbox(version) for unit in sandboxed},
-        "systemd-networkd.service.d/zz-incus-testbed-sys.conf": (
-            "[Service]\nBindReadOnlyPaths=/sys\n"
-        ),
         "systemd-sysctl.service.d/zz-incus-testbed-status.conf": (
             "[Service]\nSuccessExitStatus=1\n"
         ),
@@ -124,6 +129,7 @@ def test_how_versions_are_written(tmp_path: Path, version: str) -> None:
 def test_privileged(tmp_path: Path, version: int) -> None:
     tree = Tree(tmp_path, f"{version}")
     tree.write("proc/self/uid_map", "         0          0 4294967295\n")
+    tree.mount_sys("rw")
     written = tree.generate()
     name = "service" if version >= 244 else "cron.service"
     lines = written[f"{name}.d/{SANDBOX}"].splitlines()
@@ -140,6 +146,56 @@ def test_nesting_leaves_sandboxes_alone(tree: Tree) -> None:
         "systemd-sysctl.service.d/zz-incus-testbed-status.conf",
         "vconsole-setup-kludge@tty1.service",
     ]
+
+
+SYS = "zz-incus-testbed-sys.conf"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("nesting", [False, True])
+def test_writable_sys_starts_no_udev(
+    tmp_path: Path, version: int, nesting: bool
+) -> None:
+    """As in a restricted project, which has no raw.lxc."""
+    tree = Tree(tmp_path, f"{version}")
+    if nesting:
+        (tree.root / "dev/.lxc").mkdir()
+    for unit in (
+        "systemd-resolved.service",
+        "systemd-udevd.service",
+        "systemd-udevd-kernel.socket",
+        "systemd-udev-trigger.service",
+        "console-getty.service",
+    ):
+        tree.write(f"usr/lib/systemd/system/{unit}", "[Unit]\n")
+    before = tree.generate()
+    tree.mount_sys("rw,relatime")
+    written = tree.generate()
+    added = {path: written[path] for path in written.keys() - before.keys()}
+    console = added.pop(
+        "console-getty.service.d/zz-incus-testbed-console.conf", ""
+    )
+    assert bool(console) == (version >= 258)
+    assert not console or "\nStandardInput=null\n" in console
+    assert added == {
+        f"systemd-networkd.service.d/{SYS}": (
+            "[Service]\nBindReadOnlyPaths=/sys\n"
+        ),
+        f"systemd-resolved.service.d/{SYS}": (
+            "[Service]\nBindReadOnlyPaths=/sys\n"
+        ),
+        "systemd-udevd.service": "",
+        "systemd-udevd-kernel.socket": "",
+        "systemd-udev-trigger.service": "",
+    }
+
+
+def test_what_is_mounted_on_sys_last_is_there(tree: Tree) -> None:
+    tree.mount_sys("rw", "ro")
+    read_only = tree.generate()
+    tree.mount_sys("ro", "rw")
+    assert f"systemd-networkd.service.d/{SYS}" not in read_only
+    assert f"systemd-networkd.service.d/{SYS}" in tree.generate()
 
 
 def test_a_console_that_is_there(tree: Tree) -> None:

@@ -18,6 +18,7 @@ from incus_testbed.host import (
     network,
     pool,
     profile,
+    restricted,
     server,
     service,
     vm,
@@ -111,11 +112,14 @@ def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
 def names_in_use(incus: Incus, profile_name: str | None = None) -> Names:
     """Return the names of the network and pool that a profile refers to.
 
-    If it refers to none, return the names that setup() uses.  The default
+    If it refers to none, return the names that setup() uses or, in a
+    restricted project, those that the admin has chosen there.  The default
     profile is the one that the project's images get.
     """
     name = profile_name or profiles.chosen(incus)
     devices = profile.devices_of(incus, name)
+    if not devices and restricted.is_restricted(incus):
+        devices = profile.devices_of(incus, restricted.PROFILE)
     return Names(
         network=profile.network_of(devices) or Names.network,
         pool=profile.pool_of(devices) or Names.pool,
@@ -248,16 +252,23 @@ def _of_incus(
         # Installing Incus gives root its ids.
         yield need("user ids", host_local.check_ids, CONTAINERS)
         yield need("nft", partial(firewall.check_program, incus), *ALL)
-    yield need(
-        f"network {names.network}",
-        partial(network.check, incus, names.network, local=local),
-        *ALL,
-    )
-    yield need(
-        f"storage pool {names.pool}",
-        partial(pool.check, incus, names.pool, local=local),
-        *ALL,
-    )
+    if restricted.is_confined(incus):
+        yield need(
+            "restricted project",
+            partial(restricted.check, incus, names.network, names.pool),
+            *ALL,
+        )
+    else:
+        yield need(
+            f"network {names.network}",
+            partial(network.check, incus, names.network, local=local),
+            *ALL,
+        )
+        yield need(
+            f"storage pool {names.pool}",
+            partial(pool.check, incus, names.pool, local=local),
+            *ALL,
+        )
     yield need(
         f"profile {names.profile}",
         partial(
@@ -266,6 +277,7 @@ def _of_incus(
             names.profile,
             network=names.network,
             pool=names.pool,
+            raw=not restricted.forbids_raw(incus),
         ),
         *ALL,
     )

@@ -38,8 +38,8 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     }
     for pool in incus.pools():
         if pool["name"] == name:
-            if pool["status"] == "Created" and (short := _short(incus, name)):
-                return short
+            if pool["status"] == "Created" and (few := short(incus, name)):
+                return few
             return _of_present(pool["driver"], pool["status"], supported)
     driver = next((made for made in _MADE if made in supported), "dir")
     if driver != "dir" and local:
@@ -98,11 +98,12 @@ def _absent(incus: Incus, name: str, *words: str) -> Finding:
     )
 
 
-def _short(incus: Incus, name: str) -> Finding | None:
+def short(incus: Incus, name: str) -> Finding | None:
     """Return a warning if the pool is almost full, otherwise None."""
     try:
         space = incus.pool_space(name)
-    except errors.CommandFailed:  # a cluster: each member has its own
+    except (errors.CommandFailed, errors.Restricted):
+        # A cluster, where each member has its own; or not ours to know.
         return None
     if space is None or (free := space[1]) >= _ROOM:
         return None

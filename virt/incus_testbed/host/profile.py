@@ -47,12 +47,19 @@ class Ambiguous(Exception):
     """Several devices have the same function, and a person must choose one."""
 
 
-def check(incus: Incus, name: str, *, network: str, pool: str) -> Finding:
-    """Check that the profile exists and holds the needed settings."""
+def check(
+    incus: Incus, name: str, *, network: str, pool: str, raw: bool = True
+) -> Finding:
+    """Check that the profile exists and holds the needed settings.
+
+    ``raw``: the project allows settings of LXC itself.  Without them our
+    generator keeps udev out (customise/overlay/lxc-generator).
+    """
     target = incus.target(name)
 
     def changes(config: Mapping[str, str], present: Devices) -> Commands:
-        yield from _settings(target, config)
+        if raw:
+            yield from _settings(target, config)
         yield from _network_changes(target, present, network)
         yield from _root_changes(target, present, {"pool": pool})
 

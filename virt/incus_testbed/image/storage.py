@@ -53,7 +53,8 @@ def _of_device(
 def _total(incus: Incus, pool: str) -> int | None:
     try:
         space = incus.pool_space(pool)
-    except errors.CommandFailed:  # a cluster: each member has its own
+    except (errors.CommandFailed, errors.Restricted):
+        # A cluster, where each member has its own; or not ours to know.
         return None
     return space and space[0]
 

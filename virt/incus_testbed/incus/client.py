@@ -98,8 +98,10 @@ class Incus:
         return resources
 
     def metrics(self) -> str:
-        """Return what all instances use, in Prometheus' text format."""
-        return self.run("query", self.target("/1.0/metrics")).decode()
+        """Return what the project's instances use, in Prometheus' format."""
+        project = quoted(self.current_project())
+        path = f"/1.0/metrics?project={project}"
+        return self.run("query", self.target(path)).decode()
 
     def choice(self) -> location.Choice:
         """Return the remote and project that this is aimed at now.
@@ -128,6 +130,10 @@ class Incus:
             f"projects/{quoted(self.current_project())}"
         )["config"]
         return config
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """Return the certificates that the server trusts."""
+        return self._list("certificates")
 
     def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""

@@ -59,12 +59,19 @@ GONE = _Phrase(
     f"Look why: journalctl --unit=incus. {_DOCTOR}",
     brief="The Incus daemon has gone away",
 )
+RESTRICTED = _Phrase(
+    r"Certificate is restricted|permissions? for project"
+    r"|not allowed in project|(is|are) forbidden",
+    errors.Restricted,
+    "You may use a restricted project only, and what it allows."
+    " 'incus-testbed doctor' names it.",
+)
 DENIED = _Phrase(
     r"don't have the needed permissions|not authorized|Forbidden"
     r"|permission denied",
     errors.Denied,
-    "Run as root, or have an admin add you to the group incus-admin"
-    " (adduser USER incus-admin) and log in again.",
+    "Run as root, or have an admin give you a restricted project"
+    " (incus-testbed setup --restricted USER) and log in again.",
 )
 
 #: The first that matches wins, so the narrow ones stand first.
@@ -84,6 +91,7 @@ _PHRASES = (
     ),
     DOWN,
     GONE,
+    RESTRICTED,
     DENIED,
     _Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"

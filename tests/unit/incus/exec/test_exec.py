@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incus_testbed import errors
-from incus_testbed.incus.exec import api, streams, websocket
+from incus_testbed.incus.exec import api, response, streams, websocket
 from incus_testbed.incus.exec import command as session_command
 from incus_testbed.incus.location import Choice
 from incus_testbed.incus.transport import Socket
@@ -129,7 +129,7 @@ def test_what_is_sent_is_a_masked_frame(length: int) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1', "nothing", "[" * 100_000])
 def test_an_answer_that_is_not_json_is_lost(text: str) -> None:
     with pytest.raises(api.Lost):
-        api.metadata(b"HTTP/1.0 200 OK\r\n\r\n" + text.encode())
+        api.metadata(text.encode())
 
 
 @given(word=st.text(min_size=1))
@@ -309,7 +309,7 @@ def test_frame_that_was_cut_is_a_failure(run: Run) -> None:
 
 def test_daemon_that_dies_is_a_failure(run: Run) -> None:
     run.server(
-        stdout=_said(frame(BINARY, b"x"), END), outcome=b"HTTP/1.0 200 OK\r\n"
+        stdout=_said(frame(BINARY, b"x"), END), outcome=b"HTTP/1.1 200 OK\r\n"
     )
     done = run()
     assert (done.returncode, done.stdout) == (125, b"x")
@@ -488,25 +488,73 @@ def test_start_of_a_command_that_makes_no_sense(
 )
 def test_answer_of_no_daemon(answer: bytes) -> None:
     with pytest.raises(api.Failure):
-        api.metadata(b"HTTP/1.0 200 OK\r\n\r\n" + answer)
+        api.metadata(answer)
 
 
 def test_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(response, "LARGEST_ANSWER", 1 << 20)
     here, there = socket.socketpair()
-    feeder = threading.Thread(target=_fill, args=(there,))
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    feeder = threading.Thread(target=_fill, args=(there, head, bytes(1 << 16)))
     with here, there:
         feeder.start()
         with pytest.raises(api.Failure, match="larger than 1048576"):
-            api.receive_all(here)
+            api.read(here, _LIMIT)
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 
 
-def _fill(connection: socket.socket) -> None:
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_answer_that_comes_in_crumbs_has_one_time_limit(start: bytes) -> None:
+    here, there = socket.socketpair()
+    feeder = threading.Thread(target=_fill, args=(there, start, b"x", 0.1))
+    with here, there:
+        feeder.start()
+        with pytest.raises(TimeoutError):
+            api.read(here, 0.5)
+        here.shutdown(socket.SHUT_RDWR)
+        feeder.join()
+
+
+def _fill(
+    connection: socket.socket, start: bytes, more: bytes, pause: float = 0
+) -> None:
     with contextlib.suppress(OSError):
+        connection.sendall(start)
         while True:
-            connection.sendall(bytes(1 << 16))
+            connection.sendall(more)
+            time.sleep(pause)
+
+
+def test_proxy_that_closes_no_connection(run: Run) -> None:
+    """Incus-user goes on waiting for its client after the daemon's end."""
+    run.server(
+        proxied=True,
+        status=7,
+        stdout=_said(frame(BINARY, b"out"), END),
+        stderr=_said(frame(BINARY, b"err"), END),
+    )
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out", b"err")
+
+
+def test_daemon_that_leaves_its_proxy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing says so, until something is written to it."""
+    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    server = run.server(proxied=True, stdout=Stream([]), stderr=Stream([END]))
+    server.leave()
+    assert isinstance(run.error(), errors.DaemonDown)
+
+
+def test_daemon_that_leaves_after_the_output(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    server = run.server(proxied=True)
+    server.leave()
+    assert isinstance(run.error(), errors.DaemonDown)
 
 
 def test_shell_has_said_that_a_command_is_not_there(run: Run) -> None:

@@ -6,6 +6,8 @@ import os
 import socket
 import time
 
+from .response import Malformed, Response
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -15,8 +17,6 @@ CHUNK = 1 << 17
 #: Seconds for the daemon to go on with a request.  A command's own streams, and
 #: the wait for its end, have no limit: nothing blocks there.
 LIMIT = 60.0
-#: Bytes of an answer: a server with ten thousand instances has less to say.
-LARGEST_ANSWER = 256 << 20
 #: Seconds between two tries to connect where too many others wait for that.
 _PAUSE = 0.05
 #: Of a send(): SIGPIPE is for output that nobody reads, not for a daemon's end.
@@ -129,9 +129,9 @@ def _connected(connection: socket.socket, path: str) -> bool:
 def ask(
     path: str, target: str, limit: float, body: str | None = None
 ) -> socket.socket:
-    """Send a request; the answer is what can be read until the end.
+    """Send a request; return the connection that the answer comes on.
 
-    HTTP/1.0 is what has the server close the connection after its answer.
+    The server may leave it open after the answer: incus-user does.
 
     :raises Failure: as connect()
     :raises OSError: it is lost, or does not take the request in time
@@ -139,8 +139,9 @@ def ask(
     connection = connect(path, limit)
     content = (body or "").encode()
     head = (
-        f"{'GET' if body is None else 'POST'} {target} HTTP/1.0\r\n"
+        f"{'GET' if body is None else 'POST'} {target} HTTP/1.1\r\n"
         "Host: incus\r\n"
+        "Connection: close\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
@@ -156,7 +157,7 @@ def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
     try:
         connection = ask(path, target, limit, body)
         try:
-            return metadata(receive_all(connection))
+            return metadata(read(connection, limit))
         finally:
             connection.close()
     except TimeoutError:
@@ -165,30 +166,49 @@ def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
         raise Lost(f"lost the Incus daemon: {error}") from None
 
 
-def receive_all(connection: socket.socket) -> bytes:
-    """Return what a peer sends until it closes the connection.
+def read(connection: socket.socket, limit: float) -> bytearray:
+    """Return the content of an answer, which has ``limit`` seconds to come.
 
-    :raises Lost: it does not come to an end
+    :raises Lost: it does not come, or not whole, or it is too large
+    :raises OSError: the daemon is lost, or does not answer in time
     """
-    received, length = [], 0
-    while data := connection.recv(CHUNK):
-        received.append(data)
-        length += len(data)
-        if length > LARGEST_ANSWER:
-            raise Lost(
-                "an answer of the Incus daemon is larger than"
-                f" {LARGEST_ANSWER} bytes"
-            )
-    return b"".join(received)
+    response = Response()
+    deadline = time.monotonic() + limit
+    while not response.whole:
+        feed(response, receive(connection, deadline))
+    return response.content
 
 
-def metadata(answer: bytes) -> "Any":
-    """Return what an answer of the daemon is about.
+def receive(connection: socket.socket, deadline: float) -> bytes:
+    """Return what has come by a deadline; nothing where that is the end.
+
+    :raises OSError: the daemon is lost, or has sent nothing by then
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection.recv(CHUNK)
+
+
+def feed(response: Response, data: bytes) -> None:
+    """Add what has come of an answer.
+
+    :raises Lost: the daemon does not go on, or what it says makes no sense
+    """
+    try:
+        response.feed(data)
+    except Malformed as problem:
+        raise Lost(f"lost the Incus daemon: {problem}") from None
+
+
+def metadata(content: bytes | bytearray) -> "Any":
+    """Return what the content of an answer of the daemon is about.
 
     :raises Failure: it is an error, or not an answer of Incus
     """
     try:
-        answered = json.loads(answer.partition(b"\r\n\r\n")[2].decode())
+        answered = json.loads(content.decode())
         if answered["type"] != "error":
             return answered["metadata"]
         message = str(answered["error"])

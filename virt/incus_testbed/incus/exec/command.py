@@ -8,18 +8,19 @@ import time
 
 from .api import (
     CHUNK,
-    LARGEST_ANSWER,
     LIMIT,
     Failure,
     Late,
     Lost,
     NotStarted,
     ask,
+    feed,
     get,
     metadata,
     quoted,
     refusal,
 )
+from .response import Response
 from .streams import (
     CarriedOutput,
     Control,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
+
+#: Seconds between two looks whether the daemon is still there: incus-user
+#: closes no connection by itself after the daemon has gone.
+_PULSE = 15.0
 
 
 def _utf8(word: str) -> str:
@@ -148,7 +153,7 @@ class Operation:
         self._target = f"{target}{query}"
         self._limit = limit
         self._connection = ask(path, f"{target}/wait{query}", limit)
-        self._answer = bytearray()
+        self._response = Response()
         self._outcome: Any = None
         self._ended = False
 
@@ -167,29 +172,26 @@ class Operation:
             data = self._connection.recv(CHUNK)
         except OSError:
             data = b""
-        self._answer += data
-        if data and len(self._answer) <= LARGEST_ANSWER:
-            return
-        self._ended = True
         try:
-            self._outcome = self._end()
+            feed(self._response, data)
+            if not self._response.whole:
+                return
+            self._outcome = metadata(self._response.content)
         except Failure as problem:
-            self._outcome = problem
+            self._outcome = self._known(problem)
+        self._ended = True
 
-    def _end(self) -> "Any":
-        """Return the operation as it ended.
+    def _known(self, problem: Failure) -> "Any":
+        """Return the operation as the daemon knows it now, or the problem.
 
         For a status of 126 or 127 the operation itself has failed; then the
         answer is an error without a status.  For some seconds the daemon
         still knows better.
         """
         try:
-            return metadata(bytes(self._answer))
-        except Failure as problem:
-            try:
-                return get(self._path, self._target, self._limit)
-            except Failure:
-                raise problem from None
+            return get(self._path, self._target, self._limit)
+        except Failure:
+            return problem
 
     def close(self) -> None:
         """Ask no more."""
@@ -292,10 +294,17 @@ class Session:
         parts = (self._operation, *self._outputs, self._input, self._control)
         for output in self._outputs:
             output.receive()  # what came with the handshake
+        pulse = time.monotonic() + _PULSE
         while not self._finished():
+            now = time.monotonic()
+            if self._deadline is not None and now >= self._deadline:
+                raise Expired
+            if now >= pulse:
+                self._feel()
+                pulse = now + _PULSE
             wait_for(
                 [interest for part in parts for interest in part.interests()],
-                self._deadline,
+                min(pulse, self._deadline or pulse),
             )
         status, said = self._operation.result()
         if not all(output.whole for output in self._outputs):
@@ -309,6 +318,21 @@ class Session:
                 stderr.data += said.encode()
         return status, bytes(stdout.data), bytes(stderr.data)
 
+    def _feel(self) -> None:
+        """Have connections close that the daemon has left.
+
+        :raises Lost: it has left all, and does not say how the command ended
+        """
+        control, *streams = self._websockets
+        left = [websocket for websocket in streams if websocket.open]
+        if control.open:
+            control.ping()
+        elif left:
+            for websocket in left:
+                websocket.ping()
+        elif not self._operation.finished:
+            raise Lost("the Incus daemon has left the command")
+
     def _finished(self) -> bool:
         return self._operation.finished and all(
             output.finished for output in self._outputs
@@ -316,22 +340,19 @@ class Session:
 
 
 def wait_for(
-    interests: "Sequence[tuple[int, int, Callable[[], None]]]",
-    deadline: float | None,
+    interests: "Sequence[tuple[int, int, Callable[[], None]]]", until: float
 ) -> None:
-    """Wait until one of these descriptors is ready, and call its function."""
-    left = None
-    if deadline is not None:
-        left = (deadline - time.monotonic()) * 1000
-        if left <= 0:
-            raise Expired
+    """Wait until one of these descriptors is ready, and call its function.
+
+    Wait no longer than ``until``, of time.monotonic().
+    """
     poll = select.poll()
     events: dict[int, int] = {}
     for fd, event, _ in interests:
         events[fd] = events.get(fd, 0) | event
         poll.register(fd, events[fd])
     errors = select.POLLERR | select.POLLHUP
-    ready = dict(poll.poll(left))
+    ready = dict(poll.poll(max(0, until - time.monotonic()) * 1000))
     for fd, event, act in interests:
         if ready.get(fd, 0) & (event | errors):
             act()

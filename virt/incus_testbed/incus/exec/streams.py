@@ -87,6 +87,8 @@ class Output:
                 self.used = True
             elif opcode == TEXT:  # the end of the stream, whatever it says
                 self.whole = True
+                # Through incus-user it would stay open.
+                self._websocket.close()
 
     def _take(self, piece: bytes) -> None:
         self.data += piece

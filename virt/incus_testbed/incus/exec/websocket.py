@@ -2,8 +2,9 @@
 """Websockets (RFC 6455), the client's side of them, without blocking."""
 
 import socket
+import time
 
-from .api import CHUNK, NO_SIGNAL, Failure, Lost, connect
+from .api import CHUNK, NO_SIGNAL, Failure, Lost, connect, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ class Websocket:
             )
             self.flush()
 
+    def ping(self) -> None:
+        """Find out whether the peer is still there: if not, this closes."""
+        if self.idle:
+            self.send(PING, b"")
+
     def flush(self) -> None:
         """Send what is left over, as much as goes.
 
@@ -151,6 +157,9 @@ class Websocket:
         for opcode, piece in self._frames.feed(data):
             if opcode == PING:
                 self.send(PONG, piece)
+            elif opcode == CLOSE:
+                self.close()
+                return
             elif opcode != PONG:
                 yield opcode, piece
 
@@ -178,8 +187,9 @@ def open_websocket(path: str, target: str, limit: float) -> Websocket:
         NO_SIGNAL,
     )
     answer = b""
+    deadline = time.monotonic() + limit
     while b"\r\n\r\n" not in answer:
-        data = connection.recv(CHUNK)
+        data = receive(connection, deadline)
         if not data or len(answer) > _LONGEST_ANSWER:
             raise Lost("the Incus daemon closed a websocket")
         answer += data
