@@ -170,29 +170,43 @@ class Websocket:
         self._connection.close()
 
 
-def open_websocket(path: str, target: str, limit: float) -> Websocket:
-    """Return a websocket of the daemon.
+class Handshake:
+    """A websocket that the daemon was asked for."""
 
-    :raises Failure: it does not open one
-    :raises OSError: it is lost, or does not answer in time
-    """
-    connection = connect(path, limit)
-    connection.sendall(
-        f"GET {target} HTTP/1.1\r\n"
-        "Host: incus\r\n"
-        "Connection: Upgrade\r\n"
-        "Upgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode(),
-        NO_SIGNAL,
-    )
-    answer = b""
-    deadline = time.monotonic() + limit
-    while b"\r\n\r\n" not in answer:
-        data = receive(connection, deadline)
-        if not data or len(answer) > _LONGEST_ANSWER:
-            raise Lost("the Incus daemon closed a websocket")
-        answer += data
-    if b" 101 " not in answer.partition(b"\r\n")[0]:
-        raise Failure("the Incus daemon refuses to open a websocket")
-    return Websocket(connection, answer.partition(b"\r\n\r\n")[2])
+    def __init__(self, path: str, target: str, limit: float) -> None:
+        """Ask for it; the answer has ``limit`` seconds.
+
+        :raises Failure: nobody answers there
+        :raises OSError: the daemon is lost, or does not take the request
+        """
+        self._deadline = time.monotonic() + limit
+        self._connection = connect(path, limit)
+        self._connection.sendall(
+            f"GET {target} HTTP/1.1\r\n"
+            "Host: incus\r\n"
+            "Connection: Upgrade\r\n"
+            "Upgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode(),
+            NO_SIGNAL,
+        )
+
+    def websocket(self) -> Websocket:
+        """Wait for the answer; return the websocket.
+
+        :raises Failure: the daemon does not open one
+        :raises OSError: it is lost, or does not answer in time
+        """
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            data = receive(self._connection, self._deadline)
+            if not data or len(answer) > _LONGEST_ANSWER:
+                raise Lost("the Incus daemon closed a websocket")
+            answer += data
+        if b" 101 " not in answer.partition(b"\r\n")[0]:
+            raise Failure("the Incus daemon refuses to open a websocket")
+        return Websocket(self._connection, answer.partition(b"\r\n\r\n")[2])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
