@@ -190,7 +190,13 @@ def stream(
         yield child
     finally:
         if child:
-            _end(child)
+            if child.poll() is None:
+                child.kill()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            child.wait()
 
 
 def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
@@ -198,16 +204,6 @@ def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
         return subprocess.Popen(argv, env=environment(), **options)
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    if child.poll() is None:
-        child.kill()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    child.wait()
 
 
 def call(
