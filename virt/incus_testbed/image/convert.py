@@ -2,10 +2,8 @@
 """Convert a tarball or a disk to the root of an Incus image."""
 
 import contextlib
-import io
 import logging
 import struct
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
@@ -20,6 +18,7 @@ from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
 from incus_testbed.image.stream.compression import Compressor
 from incus_testbed.image.stream.source import Lookahead, Source
+from incus_testbed.image.tar import archive
 from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
 from incus_testbed.limits.budget import Budget, Meter
@@ -31,17 +30,11 @@ log = logging.getLogger(__name__)
 
 #: Exceptions that a malformed file can cause in any Python code that reads it.
 _NONSENSE = (
-    ArithmeticError,
+    *archive.NONSENSE,
     AssertionError,
     AttributeError,
-    LookupError,
     MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    io.UnsupportedOperation,
     struct.error,
-    tarfile.TarError,
     zlib.error,
 )
 

@@ -37,10 +37,12 @@ def place(incus: Incus, usual: str) -> Place:
 def _of_device(
     incus: Incus, profile: str, device: str, settings: Mapping[str, str]
 ) -> Place:
-    pool = settings["pool"]
+    pool, space = settings["pool"], None
+    with contextlib.suppress(errors.CommandFailed):  # each member has its own
+        space = incus.pool_space(pool)
     return Place(
         pool=pool,
-        pool_size=_total(incus, pool),
+        pool_size=space and space[0],
         device_size=parse(settings.get("size", "")),
         enlarge_pool="Enlarge the pool: incus storage set"
         f" {incus.target(pool)} size=...",
@@ -48,14 +50,6 @@ def _of_device(
         f" {incus.target(profile)} {device}",
         profile=profile,
     )
-
-
-def _total(incus: Incus, pool: str) -> int | None:
-    try:
-        space = incus.pool_space(pool)
-    except errors.CommandFailed:  # a cluster: each member has its own
-        return None
-    return space and space[0]
 
 
 def parse(text: str) -> int | None:

@@ -23,7 +23,7 @@ Resolver = Literal["file", "resolved", "resolvconf", "networkmanager", "other"]
 
 UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
 ADMIN_UNITS = "etc/systemd/system"
-_ALL_UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
+ALL_UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
 _PROGRAMS = ("sbin", "usr/sbin", "bin", "usr/bin")
 _WANTS = ("basic", "multi-user", "network", "network-online", "sysinit")
 _NETWORKD = "systemd-networkd.service"
@@ -316,7 +316,7 @@ def _below(directories: Iterable[str], name: str) -> list[str]:
 def _wants(unit: str) -> list[str]:
     """Return the places of the links that enable a unit."""
     links = [f"{target}.target.wants/{unit}" for target in _WANTS]
-    return [path for link in links for path in _below(_ALL_UNITS, link)]
+    return [path for link in links for path in _below(ALL_UNITS, link)]
 
 
 def _watched() -> Iterator[str]:
@@ -325,7 +325,7 @@ def _watched() -> Iterator[str]:
     for name in ("init", "ifup", "resolvconf", *_DHCP_CLIENTS):
         yield from _below(_PROGRAMS, name)
     for unit in _SERVICES:
-        yield from _below(_ALL_UNITS, unit)
+        yield from _below(ALL_UNITS, unit)
         yield from _wants(unit)
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
     yield from MACHINE_IDS

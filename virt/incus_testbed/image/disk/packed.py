@@ -9,7 +9,6 @@ from incus_testbed import errors
 from incus_testbed.image.stream import magic
 from incus_testbed.image.stream.source import CHUNK
 from incus_testbed.image.tar import archive
-from incus_testbed.image.tar.archive import NONSENSE
 from incus_testbed.image.tar.replay import Passage
 from incus_testbed.limits.budget import Budget
 
@@ -40,7 +39,7 @@ class Packed:
             member = self._tar.next()
             assert member  # noqa: S101 - shape() has seen it
             self._parts = list(archive.parts(member))
-        except NONSENSE as error:
+        except archive.NONSENSE as error:
             raise archive.damaged(self._passage, str(error)) from None
         self._member = member
         self.size: int = member.size
@@ -108,6 +107,6 @@ def begins_with_disk(head: bytes) -> bool:
                 break
             end = min(offset + size, len(content))
             content[offset:end] = head[place : place + end - offset]
-    except NONSENSE:
+    except archive.NONSENSE:
         return False
     return magic.is_disk(bytes(content[: member.size]))
