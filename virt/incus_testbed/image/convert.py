@@ -18,9 +18,9 @@ from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
 from incus_testbed.image.stream.compression import Compressor
 from incus_testbed.image.stream.source import Lookahead, Source
-from incus_testbed.image.tar import archive
 from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
+from incus_testbed.image.tar.replay import NONSENSE
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: Exceptions that a malformed file can cause in any Python code that reads it.
 _NONSENSE = (
-    *archive.NONSENSE,
+    *NONSENSE,
     AssertionError,
     AttributeError,
     MemoryError,
