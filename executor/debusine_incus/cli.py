@@ -47,7 +47,8 @@ def _pull(arguments: argparse.Namespace) -> int:
             resolution="Leave out --workspace.",
         )
     if arguments.work_request is not None:
-        request = _work_request(api, arguments.work_request)
+        with server.asked_for(f"work request {arguments.work_request}", api):
+            request = api.work_request_get(arguments.work_request)
         number = _environment(request)
         if server.knows_workspaces(api):
             workspace = workspace or request.workspace
@@ -76,11 +77,6 @@ def _place(arguments: argparse.Namespace) -> str:
         for name in ("remote", "project")
         if (value := getattr(arguments, name))
     )
-
-
-def _work_request(api: Debusine, number: int) -> WorkRequestResponse:
-    with server.asked_for(f"work request {number}", api):
-        return api.work_request_get(number)
 
 
 def _environment(request: WorkRequestResponse) -> int:

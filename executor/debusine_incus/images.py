@@ -243,11 +243,10 @@ _SEPARATION = (
 
 def _may_be_replaced(image: Image) -> bool:
     """Tell whether a worker imported an image from a Debusine server."""
-    return properties.is_evictable(image) or _is_upstreams(image)
-
-
-def _is_upstreams(image: Image) -> bool:
-    return _UPSTREAM in image.properties and not properties.is_ours(image)
+    is_upstreams = _UPSTREAM in image.properties
+    return properties.is_evictable(image) or (
+        is_upstreams and not properties.is_ours(image)
+    )
 
 
 def _origin(image: Image) -> str:

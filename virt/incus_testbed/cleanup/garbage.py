@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Garbage:
     """What owners that have ended have left.
 
-    ``images`` have no alias.  ``claims`` are names of claims (image/claim.py).
+    ``images`` have no alias.  ``claims`` are names (see ownership/claim.py).
     """
 
     instances: tuple[InstanceRecord, ...]

@@ -5,7 +5,9 @@ Root can read the kernel's rules, which tell it for certain.  For other users,
 installed firewalls are a sign of what may block the bridge.
 """
 
+import contextlib
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,9 +89,13 @@ def of_table(table: rules.Table, bridge: str) -> Iterator[Obstruction]:
 
 def suspects(bridge: str, root: Path = Path("/")) -> Iterator[Obstruction]:
     """Yield the firewalls in use, for users who can't read the rules."""
+    ufw = _text(root / "etc/ufw/ufw.conf")
+    firewalld = programs.output(
+        ["systemctl", "is-active", "firewalld.service"], timeout=_LIMIT
+    )
     for firewall, is_there in (
-        (UFW, _ufw_is_on(root / "etc/ufw/ufw.conf")),
-        (FIREWALLD, _is_active("firewalld.service")),
+        (UFW, re.search(r"(?mi)^\s*enabled=yes\s*$", ufw)),
+        (FIREWALLD, firewalld is not None),
         (DOCKER, (root / "sys/class/net/docker0").exists()),
     ):
         if is_there:
@@ -163,39 +169,21 @@ def _rules(bridge: str) -> list[rules.Table] | None:
     )
     saved = (
         programs.output(["iptables-legacy", "--list-rules"], timeout=_LIMIT)
-        if _has_legacy_rules()
+        if "filter" in _text(_LEGACY_TABLES).split()
         else None
     )
     found = []
     if listed is not None:
-        found += rules.of_nft(_decoded(listed), bridge)
+        with contextlib.suppress(ValueError, RecursionError):
+            found += rules.of_nft(json.loads(listed), bridge)
     if saved is not None:
         found.append(rules.of_iptables(saved, bridge))
     return found if listed is not None or saved is not None else None
 
 
-def _decoded(text: str) -> object:
+def _text(path: Path) -> str:
+    """Return what a file holds; empty if it can't be read."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _has_legacy_rules() -> bool:
-    try:
-        return "filter" in _LEGACY_TABLES.read_text().split()
+        return path.read_text(errors="replace")
     except OSError:
-        return False
-
-
-def _ufw_is_on(settings: Path) -> bool:
-    try:
-        lines = settings.read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(line.strip().lower() == "enabled=yes" for line in lines)
-
-
-def _is_active(unit: str) -> bool:
-    argv = ["systemctl", "is-active", unit]
-    return programs.output(argv, timeout=_LIMIT) is not None
+        return ""

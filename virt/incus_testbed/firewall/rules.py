@@ -7,7 +7,7 @@ conditions that Debian's firewalls use for this are evaluated.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,12 +123,8 @@ def of_nft(listing: Any, bridge: str) -> list[Table]:
         at = tables.setdefault((family, table), Table(family, table))
         return at.chains.setdefault(name, Chain())
 
-    match listing:
-        case {"nftables": list(objects)}:
-            pass
-        case _:
-            objects = []
-    for item in objects:
+    objects = listing.get("nftables") if isinstance(listing, dict) else None
+    for item in objects if isinstance(objects, list) else ():
         match item:
             case {
                 "chain": {
@@ -163,9 +159,9 @@ def _rule(expressions: list[Any], bridge: str) -> Rule:
                 verdict = "accept"
             case {"drop": _} | {"reject": _} | {"xt": {"name": "REJECT"}}:
                 verdict = "drop"
-            case {"jump": {"target": str(name)}}:
-                target = name
-            case {"goto": {"target": str(name)}}:
+            case {"jump": {"target": str(name)}} | {
+                "goto": {"target": str(name)}
+            }:
                 target = name
             case {"counter": _} | {"log": _}:
                 pass
@@ -183,11 +179,8 @@ def _rule(expressions: list[Any], bridge: str) -> Rule:
 
 def _is_for(left: Any, right: Any, bridge: str) -> bool:
     """Tell whether a match is for the bridge's name or DHCP's port."""
-    match right:
-        case {"set": list(values)}:
-            pass
-        case _:
-            values = [right]
+    several = right.get("set") if isinstance(right, dict) else None
+    values = several if isinstance(several, list) else [right]
     match left:
         case {"meta": {"key": "iifname" | "oifname" | "iif" | "oif"}}:
             return any(_is_name(value, bridge) for value in values)
@@ -226,11 +219,7 @@ def _words(line: str) -> list[str]:
         return []
 
 
-_VERDICTS: Mapping[str, str] = {
-    "ACCEPT": "accept",
-    "DROP": "drop",
-    "REJECT": "drop",
-}
+_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop"}
 
 
 def _iptables_rule(words: list[str], bridge: str) -> Rule:

@@ -2,10 +2,8 @@
 """Convert a tarball or a disk to the root of an Incus image."""
 
 import contextlib
-import io
 import logging
 import struct
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
@@ -14,7 +12,7 @@ from typing import IO, Protocol, TypeAlias
 from incus_testbed import errors
 from incus_testbed.customise import customisation
 from incus_testbed.image.disk import convert as disks
-from incus_testbed.image.disk.convert import Disk
+from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.survey import survey
 from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
@@ -22,6 +20,7 @@ from incus_testbed.image.stream.compression import Compressor
 from incus_testbed.image.stream.source import Lookahead, Source
 from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
+from incus_testbed.image.tar.replay import NONSENSE
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
@@ -31,17 +30,11 @@ log = logging.getLogger(__name__)
 
 #: Exceptions that a malformed file can cause in any Python code that reads it.
 _NONSENSE = (
-    ArithmeticError,
+    *NONSENSE,
     AssertionError,
     AttributeError,
-    LookupError,
     MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    io.UnsupportedOperation,
     struct.error,
-    tarfile.TarError,
     zlib.error,
 )
 
@@ -111,7 +104,7 @@ def opened(
                 yield _Tarball(stream, rootfs, output, meter)
         else:
             meter.require(place.check_disk)
-            disk = disks.convert(
+            reader, used = disks.convert(
                 form,
                 stream,
                 None if is_packed else source.on_disk,
@@ -119,7 +112,7 @@ def opened(
                 meter,
                 spare=spare,
             )
-            yield _Image(disk, meter.budget)
+            yield _Image(reader, used, meter.budget)
 
 
 class _Tarball:
@@ -168,18 +161,19 @@ class _Tarball:
 class _Image:
     """A disk image, which is written before it can be surveyed."""
 
-    def __init__(self, disk: Disk, budget: Budget) -> None:
-        self._disk = disk
+    def __init__(self, reader: Reader, used: int, budget: Budget) -> None:
+        self._reader = reader
+        self._used = used
         self._budget = budget
 
     def survey(self) -> DiskSystem:
-        return survey(self._disk.reader, self._budget)
+        return survey(self._reader, self._budget)
 
     def write(
         self, entries: Iterable[Entry], *, date: int
     ) -> tuple[IO[bytes], int]:
         del entries, date
-        return self._disk.file, self._disk.used
+        return self._reader.file, self._used
 
 
 @contextlib.contextmanager

@@ -79,7 +79,13 @@ class Import:
             _tell(self._alias, result.description)
             file = given.on_disk if result.is_source else None
             check_form(file or rootfs, result.description)
-            fingerprint = self._write(result, file or rootfs)
+            # Without a name; its fingerprint identifies it.
+            with scratch.file() as text:
+                text.write(self._metadata(result))
+                text.flush()
+                fingerprint = self._incus.import_image(
+                    scratch.path(text), scratch.path(file or rootfs)
+                )
         with contextlib.ExitStack() as undo:
             undo.callback(self._incus.delete_image, fingerprint)
             other = self._register(fingerprint)
@@ -116,15 +122,6 @@ class Import:
             size=size,
             generator=self._generator,
         )
-
-    def _write(self, result: Result, rootfs: IO[bytes]) -> str:
-        """Import the image without a name; return its fingerprint."""
-        with scratch.file() as text:
-            text.write(self._metadata(result))
-            text.flush()
-            return self._incus.import_image(
-                scratch.path(text), scratch.path(rootfs)
-            )
 
     def _metadata(self, result: Result) -> bytes:
         label, found = self._label, result.description

@@ -37,10 +37,13 @@ def place(incus: Incus, usual: str) -> Place:
 def _of_device(
     incus: Incus, profile: str, device: str, settings: Mapping[str, str]
 ) -> Place:
-    pool = settings["pool"]
+    pool, space = settings["pool"], None
+    # Each member of a cluster has its own, and others' pools can't be seen.
+    with contextlib.suppress(errors.CommandFailed, errors.Restricted):
+        space = incus.pool_space(pool)
     return Place(
         pool=pool,
-        pool_size=_total(incus, pool),
+        pool_size=space and space[0],
         device_size=parse(settings.get("size", "")),
         enlarge_pool="Enlarge the pool: incus storage set"
         f" {incus.target(pool)} size=...",
@@ -48,15 +51,6 @@ def _of_device(
         f" {incus.target(profile)} {device}",
         profile=profile,
     )
-
-
-def _total(incus: Incus, pool: str) -> int | None:
-    try:
-        space = incus.pool_space(pool)
-    except (errors.CommandFailed, errors.Restricted):
-        # A cluster, where each member has its own; or not ours to know.
-        return None
-    return space and space[0]
 
 
 def parse(text: str) -> int | None:

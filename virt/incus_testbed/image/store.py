@@ -2,8 +2,7 @@
 """Import, list and remove images in Incus by alias."""
 
 import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from incus_testbed import errors
@@ -15,8 +14,6 @@ from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import IMAGE_LIMIT, Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import lock
-
-log = logging.getLogger(__name__)
 
 
 class Store:
@@ -99,7 +96,12 @@ class Store:
         """
         names.check(alias)
         label = label or Labels()
-        with self._locked(alias, progress):
+        where = self._incus.target(self._incus.current_project())
+        with lock.held(
+            f"image {alias} of {where}",
+            timeout=IMAGE_LIMIT,
+            while_waiting=progress and (lambda: progress(0)),
+        ):
             if present := self.find(alias):
                 sha256 = sha256 or _digest(source, progress)
                 self._reuse(present, alias, sha256, label)
@@ -120,21 +122,6 @@ class Store:
             self._incus.unset_image_property(
                 present.fingerprint, properties.EVICTABLE
             )
-
-    @contextlib.contextmanager
-    def _locked(
-        self, alias: str, progress: Callable[[int], None] | None
-    ) -> Iterator[None]:
-        where = f"{self._incus.remote or ''}:{self._incus.project or ''}"
-        with lock.held(
-            f"image {alias} of {where}",
-            timeout=IMAGE_LIMIT,
-            on_wait=lambda: log.warning(
-                "another process is importing %s: waiting for it", alias
-            ),
-            while_waiting=progress and (lambda: progress(0)),
-        ):
-            yield
 
 
 def content_alias(source: BinaryIO) -> str:

@@ -14,7 +14,7 @@ from incus_testbed import errors
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-#: Aliases that begin with this are not names: image/claim.py makes them.
+#: Aliases that begin with this are not names: ownership/claim.py makes them.
 CLAIM = "incus-testbed-claim/"
 
 

@@ -27,11 +27,6 @@ _FREE = 1 << 30
 _HEADER_WORK = 64
 
 
-def _decompressor_bytes() -> int:
-    """Return the bytes that xz needs to unpack 'xz -6' on all processors."""
-    return max(128 << 20, (os.cpu_count() or 1) * (64 << 20))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """The limits of one import.
@@ -60,10 +55,9 @@ class Budget:
     #: Bytes of memory for the archive's links.  A real archive has a few
     #: thousand, which take about 300 bytes each.
     link_bytes: int = 32 << 20
-    #: Bytes of memory of the program that unpacks the file.
-    decompressor_bytes: int = dataclasses.field(
-        default_factory=_decompressor_bytes
-    )
+    #: Bytes of memory of the program that unpacks the file.  xz needs so many
+    #: for what 'xz -6' packed, on all processors.
+    decompressor_bytes: int = max(128 << 20, (os.cpu_count() or 1) * (64 << 20))
     #: Reads from a disk to find out what it holds; a real disk needs a few
     #: hundred.
     survey_reads: int = 100_000

@@ -4,6 +4,7 @@
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from incus_testbed import errors
+
+log = logging.getLogger(__name__)
 
 _POLL = 0.1
 _SLOTS = 256
@@ -21,23 +24,22 @@ def held(
     name: str,
     *,
     timeout: float,
-    on_wait: Callable[[], None] | None = None,
     while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Hold the lock of a name; the kernel frees it when this process ends.
 
-    While another process holds it, ``on_wait`` is called once, and
-    ``while_waiting`` several times a second.  An exception in either of them
-    ends the wait.
+    While another process holds it, ``while_waiting`` is called several times a
+    second.  An exception that it raises ends the wait.
 
     :raises errors.TimedOut: another process held it for ``timeout`` seconds
     """
     deadline = time.monotonic() + timeout
+    is_told = False
     with _opened(name) as file:
         while not _try(file):
-            if on_wait:
-                on_wait()
-                on_wait = None
+            if not is_told:
+                log.warning("another process works on %s: waiting for it", name)
+                is_told = True
             if while_waiting:
                 while_waiting()
             if time.monotonic() > deadline:
@@ -47,17 +49,6 @@ def held(
                 )
             time.sleep(_POLL)
         yield
-
-
-def _slot(name: str) -> int:
-    """Return the number of the file for a name.
-
-    There are so few files that they don't have to be removed.  If two names
-    share a file, they wait for each other.  This is rare and does no harm,
-    because a process holds one lock at a time.
-    """
-    digest = hashlib.sha256(os.fsencode(name)).digest()
-    return int.from_bytes(digest[:8], "big") % _SLOTS
 
 
 def _try(file: IO[bytes]) -> bool:
@@ -70,11 +61,18 @@ def _try(file: IO[bytes]) -> bool:
 
 
 def _opened(name: str) -> IO[bytes]:
+    """Open one of a few files, so that they don't have to be removed.
+
+    If two names share a file, they wait for each other.  This is rare and does
+    no harm, because a process holds one lock at a time.
+    """
+    digest = hashlib.sha256(os.fsencode(name)).digest()
+    slot = int.from_bytes(digest[:8], "big") % _SLOTS
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(cache).expanduser() / "incus-testbed"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (folder / f"lock-{_slot(name):03}").open("ab")
+        return (folder / f"lock-{slot:03}").open("ab")
     except OSError as error:
         raise errors.Denied(
             f"No lock can be made in {folder}",

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one place that starts a process on this machine, in one of three ways.
+"""Start processes on this machine, in one of three ways; only this module does.
 
-run() is for a short answer, which is what most callers want; it uses sh.
-stream() is for data that passes while the program runs: its readers decide when
-to read, where sh would call them from a thread.  call() is for a command of our
-caller's, with our caller's streams and subprocess.run's semantics, as
-Debusine's InstanceInterface.run has them.  detach() is call() of setsid:
-testbeds close without waiting until an instance is deleted.
+run() returns a short answer, which most callers want; it uses sh.  stream()
+lets its caller decide when to read data while the program runs; sh would call
+a reader from a thread.  call() has subprocess.run's semantics, as Debusine's
+InstanceInterface.run needs them; sh has others.
 """
 
 import contextlib
@@ -106,7 +104,9 @@ def run(
         if timer:
             timer.cancel()
     if expired.is_set():
-        raise timed_out(argv, timeout)
+        raise errors.TimedOut(
+            f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
+        )
     return Completed(
         argv=tuple(argv),
         status=running.process.exit_code,
@@ -190,7 +190,13 @@ def stream(
         yield child
     finally:
         if child:
-            _end(child)
+            if child.poll() is None:
+                child.kill()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            child.wait()
 
 
 def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
@@ -198,16 +204,6 @@ def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
         return subprocess.Popen(argv, env=environment(), **options)
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    if child.poll() is None:
-        child.kill()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    child.wait()
 
 
 def call(
@@ -300,11 +296,4 @@ def missing_program(name: str) -> errors.MissingProgram:
     return errors.MissingProgram(
         f"{name} is not installed",
         resolution=f"Install it: apt install {package}",
-    )
-
-
-def timed_out(argv: Sequence[str], timeout: float) -> errors.TimedOut:
-    """Return the error for a program that used up its time."""
-    return errors.TimedOut(
-        f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
     )

@@ -17,7 +17,7 @@ a sandbox.  Then only the limits hold that it sets for itself.
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from incus_testbed import errors
@@ -41,9 +41,9 @@ def python(code: str, *arguments: str) -> list[str]:
 
     Neither the environment nor the current folder changes what is imported.
     """
-    paths = _import_paths()
+    paths = [path for path in sys.path if path and Path(path).is_absolute()]
     return [
-        *_confined(paths),
+        *(_bubblewrap(paths) if _works() else _PLAIN),
         *(sys.executable, "-I", "-S", "-c"),
         f"import sys; sys.path[:] = {paths!r}; {code}",
         *arguments,
@@ -62,10 +62,6 @@ def obstacle() -> str | None:
 @functools.cache
 def _works() -> bool:
     return obstacle() is None
-
-
-def _confined(paths: Iterable[str]) -> Sequence[str]:
-    return [*_bubblewrap(paths)] if _works() else _PLAIN
 
 
 def _bubblewrap(paths: Iterable[str]) -> Iterator[str]:
@@ -87,8 +83,3 @@ def _bubblewrap(paths: Iterable[str]) -> Iterator[str]:
         if not path.startswith("/usr/") and path != "/usr":
             yield from ("--ro-bind-try", path, path)
     yield from ("--proc", "/proc", "--dev", "/dev")
-
-
-def _import_paths() -> list[str]:
-    """Return the absolute ones of the paths that modules are imported from."""
-    return [path for path in sys.path if path and Path(path).is_absolute()]

@@ -23,6 +23,8 @@ Resolver = Literal["file", "resolved", "resolvconf", "networkmanager", "other"]
 
 UNIT_DIRECTORIES = ("lib/systemd/system", "usr/lib/systemd/system")
 ADMIN_UNITS = "etc/systemd/system"
+ALL_UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
+_PROGRAMS = ("sbin", "usr/sbin", "bin", "usr/bin")
 _WANTS = ("basic", "multi-user", "network", "network-online", "sysinit")
 _NETWORKD = "systemd-networkd.service"
 _RESOLVED = "systemd-resolved.service"
@@ -169,7 +171,13 @@ class Survey:
         if _is_status(entry.path) and entry.content is not None:
             if entry.path == packages.STATUS:
                 self._packages.clear()
-            self._count_status_file()
+            self._status_files += 1
+            if self._status_files > _MOST_STATUS_FILES:
+                raise errors.BadImage(
+                    "The records of dpkg are in more than"
+                    f" {_MOST_STATUS_FILES} files",
+                    resolution="Build the image again.",
+                )
             self._packages |= packages.installed(
                 entry.content, ("systemd", *_ESSENTIAL)
             )
@@ -178,15 +186,6 @@ class Survey:
             self._machine_id_may_be_a_link = True
         self._tree.remember(entry)
 
-    def _count_status_file(self) -> None:
-        self._status_files += 1
-        if self._status_files > _MOST_STATUS_FILES:
-            raise errors.BadImage(
-                "The records of dpkg are in more than"
-                f" {_MOST_STATUS_FILES} files",
-                resolution="Build the image again.",
-            )
-
     def facts(self) -> Facts:
         """Return the facts about all visited members.
 
@@ -194,7 +193,8 @@ class Survey:
         """
         init = self._init()
         architecture = self._architecture()
-        release = self._os_release()
+        texts = filter(None, map(self._tree.text, _OS_RELEASE))
+        release = os_release.fields(next(texts, ""))
         interfaces_file = self._tree.text(_INTERFACES)
         return Facts(
             architecture=architecture,
@@ -247,15 +247,8 @@ class Survey:
             " dpkg's records.",
         )
 
-    def _os_release(self) -> dict[str, str]:
-        text = next(filter(None, map(self._tree.text, _OS_RELEASE)), "")
-        return os_release.fields(text)
-
     def _has_program(self, name: str) -> bool:
-        return any(
-            self._tree.member(f"{directory}/{name}")
-            for directory in ("sbin", "usr/sbin", "bin", "usr/bin")
-        )
+        return any(map(self._tree.member, _below(_PROGRAMS, name)))
 
     def _has_resolvconf(self) -> bool:
         # a link of this name may lead to resolvectl
@@ -270,20 +263,13 @@ class Survey:
         if admin and (admin.target == "/dev/null"):
             return Service()
         present = bool(admin) or any(
-            self._tree.file(f"{directory}/{unit}")
-            for directory in UNIT_DIRECTORIES
+            map(self._tree.file, _below(UNIT_DIRECTORIES, unit))
         )
         if not present:
             started = bool(script and self._tree.file(f"etc/init.d/{script}"))
             return Service(present=started, enabled=started)
-        return Service(
-            present=True,
-            enabled=any(
-                self._tree.member(f"{directory}/{target}.target.wants/{unit}")
-                for directory in (ADMIN_UNITS, *UNIT_DIRECTORIES)
-                for target in _WANTS
-            ),
-        )
+        enabled = any(map(self._tree.member, _wants(unit)))
+        return Service(present=True, enabled=enabled)
 
     def _interfaces(self, main: str) -> Iterator[str]:
         yield main
@@ -323,18 +309,24 @@ class Survey:
                     yield name, install(text)
 
 
+def _below(directories: Iterable[str], name: str) -> list[str]:
+    return [f"{directory}/{name}" for directory in directories]
+
+
+def _wants(unit: str) -> list[str]:
+    """Return the places of the links that enable a unit."""
+    links = [f"{target}.target.wants/{unit}" for target in _WANTS]
+    return [path for link in links for path in _below(ALL_UNITS, link)]
+
+
 def _watched() -> Iterator[str]:
     yield from (_INIT, *_SYSTEMD, _RESOLV_CONF, packages.STATUS)
     yield f"{_INTERFACES}.d"
     for name in ("init", "ifup", "resolvconf", *_DHCP_CLIENTS):
-        yield from (f"{prefix}sbin/{name}" for prefix in ("", "usr/"))
-        yield from (f"{prefix}bin/{name}" for prefix in ("", "usr/"))
+        yield from _below(_PROGRAMS, name)
     for unit in _SERVICES:
-        for directory in (ADMIN_UNITS, *UNIT_DIRECTORIES):
-            yield f"{directory}/{unit}"
-            yield from (
-                f"{directory}/{to}.target.wants/{unit}" for to in _WANTS
-            )
+        yield from _below(ALL_UNITS, unit)
+        yield from _wants(unit)
     yield from (f"etc/init.d/{name}" for name in _INIT_SCRIPTS)
     yield from MACHINE_IDS
 

@@ -27,6 +27,10 @@ class _Node(dict[str, "_Node"]):
     entry: Entry | None = None
 
 
+#: The node at a path where nothing is remembered.
+_NOTHING = _Node()
+
+
 class Tree:
     """Members at watched paths; a later member replaces an earlier one.
 
@@ -84,24 +88,18 @@ class Tree:
     def member(self, path: str) -> Entry | None:
         """Return the entry at a path; links among its parents are followed."""
         parent, name = posixpath.split(path)
-        folder = self._found(parent)[1]
-        node = folder.get(name) if folder is not None else None
-        return node.entry if node is not None else None
+        return self._found(parent)[1].get(name, _NOTHING).entry
 
     def file(self, path: str) -> Entry | None:
         """Return the entry at a path; all links are followed."""
-        node = self._found(path)[1]
-        entry = node.entry if node is not None else None
+        entry = self._found(path)[1].entry
         return entry if entry and entry.kind != "symlink" else None
 
     def text(self, path: str) -> str:
         """Return a file's content, empty if there is no such file."""
         found = self.file(path)
-        return (
-            found.content.decode(errors="replace")
-            if (found and found.content)
-            else ""
-        )
+        content = found.content if found else None
+        return (content or b"").decode(errors="replace")
 
     def directories(self) -> frozenset[str]:
         """Return the watched paths that are directories, or lead to one.
@@ -117,24 +115,22 @@ class Tree:
     def names(self, directory: str) -> list[str]:
         """Return the names remembered in a directory, sorted."""
         folder = self._found(directory)[1]
-        return sorted(
-            name for name, node in (folder or {}).items() if node.entry
-        )
+        return sorted(name for name, node in folder.items() if node.entry)
 
     def target(self, path: str) -> str:
         """Return the path to which a link finally leads, watched or not."""
         return self._found(path)[0]
 
-    def _found(self, path: str) -> tuple[str, _Node | None]:
+    def _found(self, path: str) -> tuple[str, _Node]:
         """Follow all links of a path; return the final path and its node.
 
-        If the links lead in a circle, return the path itself and None.
+        If the links lead in a circle, return the path itself and _NOTHING.
 
         :raises errors.BadImage: too many steps are needed
         """
         todo = path.split("/")[::-1]
         done: list[str] = []
-        nodes: list[_Node | None] = [self._root]
+        nodes = [self._root]
         links = 0
         while todo:
             name = todo.pop()
@@ -151,15 +147,15 @@ class Tree:
                 del done[-1:]
                 del nodes[len(done) + 1 :]
                 continue
-            node = nodes[-1].get(name) if nodes[-1] is not None else None
-            entry = node.entry if node is not None else None
+            node = nodes[-1].get(name, _NOTHING)
+            entry = node.entry
             if not entry or entry.kind not in {"symlink", "hardlink"}:
                 done.append(name)
                 nodes.append(node)
                 continue
             links += 1
             if links > _MOST_LINKS:
-                return path, None
+                return path, _NOTHING
             if entry.kind == "hardlink" or entry.target.startswith("/"):
                 done.clear()
                 del nodes[1:]

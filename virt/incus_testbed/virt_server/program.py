@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the virt server as a program."""
+"""Run the virt server as a program, and clean up if a signal ends it."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -9,10 +10,16 @@ from typing import NoReturn
 from incus_testbed import errors
 from incus_testbed.cli import output
 from incus_testbed.incus.client import Incus
-from incus_testbed.virt_server import interruption, protocol
+from incus_testbed.process import signals
+from incus_testbed.virt_server import protocol
 from incus_testbed.virt_server.arguments import parser
-from incus_testbed.virt_server.interruption import Interrupted
 from incus_testbed.virt_server.testbed import Testbed
+
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+
+
+class _Interrupted(BaseException):
+    """A signal told this process to end; ``args`` holds its number."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -32,20 +39,35 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     interrupted = None
     try:
         protocol.greet()
-        interruption.catch()
+        # Python ignores SIGPIPE by itself; our caller did not want that.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signals.catch(_interrupt, *_SIGNALS)
         protocol.serve()
-    except Interrupted as caught:
-        interrupted = caught
+    except _Interrupted as caught:
+        (interrupted,) = caught.args
     finally:
         # VirtSubproc cleans up an open testbed, but not one being opened.
-        interruption.ignore()
+        _ignore_signals()
         try:
             testbed.remove()
         except errors.TestbedError as failure:
             output.error(failure)
     if interrupted:
-        interrupted.die()
+        # End by the signal, as if it had not been caught.
+        signal.signal(interrupted, signal.SIG_DFL)
+        os.kill(os.getpid(), interrupted)
     sys.exit(0)
+
+
+def _interrupt(number: int) -> NoReturn:
+    _ignore_signals()
+    raise _Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    """Ignore the signals, so that they don't interrupt the clean-up."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _keep_to(incus: Incus) -> None:

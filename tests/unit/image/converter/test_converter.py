@@ -237,7 +237,8 @@ def test_the_probe_finds_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a sandbox it reaches almost all of it."""
-    monkeypatch.setattr(sandbox, "_confined", lambda _: ())
+    monkeypatch.setattr(sandbox, "_PLAIN", ())
+    monkeypatch.setattr(sandbox, "_works", lambda: False)
     secret = tmp_path / "other"
     secret.write_text("")
     monkeypatch.setattr(

@@ -385,6 +385,16 @@ def test_what_is_written_is_read(parts: list[tuple[int, bytes]]) -> None:
         assert qcow2.header(file.read(qcow2.HEADER)).size == reader.size
 
 
+def test_an_image_that_is_cut_in_its_first_table() -> None:
+    with scratch.file() as file:
+        writer = Writer(file)
+        writer.write(b"1" * CLUSTER)
+        header = writer.finish()
+        file.truncate(header.l1_offset + 4)
+        with pytest.raises(errors.BadImage, match="It ends before byte"):
+            Reader(file, header, Meter()).check()
+
+
 @settings(some, max_examples=15)
 @given(parts=pieces().filter(bool))
 def test_qemu_reads_it_too(

@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import IO, Literal
 
 from incus_testbed import errors
@@ -33,15 +32,6 @@ _ADDRESSES = 2 << 30
 _ONE_ARENA = "MALLOC_ARENA_MAX=1"
 
 _TOO_LARGE = os.strerror(errno.EFBIG)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disk:
-    """A qcow2 image: its file, and how many bytes of the disk are in use."""
-
-    file: IO[bytes]
-    reader: Reader
-    used: int
 
 
 def length(budget: Budget) -> int:
@@ -75,8 +65,11 @@ def convert(
     meter: Meter,
     *,
     spare: IO[bytes],
-) -> Disk:
+) -> tuple[Reader, int]:
     """Convert a disk to a qcow2 image.
+
+    Returns a reader of the image, which has its file, and the bytes of the disk
+    that are in use.
 
     ``file`` is the file that the stream reads, or None if the stream is not a
     file or is unpacked on its way.  A ``file`` that is already a suitable
@@ -132,7 +125,7 @@ def _written(
     size: int | None,
     result: IO[bytes],
     meter: Meter,
-) -> Disk:
+) -> tuple[Reader, int]:
     """Write a raw disk as qcow2; ``size`` is its size, None if unknown."""
     writer = Writer(result)
     for offset, data in pieces:
@@ -141,8 +134,7 @@ def _written(
     if size is not None:
         writer.skip_to(size)
     reader = Reader(result, writer.finish(), meter)
-    used = os.fstat(result.fileno()).st_size
-    return Disk(file=result, reader=reader, used=used)
+    return reader, os.fstat(result.fileno()).st_size
 
 
 def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
@@ -152,14 +144,18 @@ def _copy(pieces: Iterable[tuple[int, bytes]], target: IO[bytes]) -> None:
     target.flush()
 
 
-def _checked(file: IO[bytes], header: Header, meter: Meter) -> Disk:
+def _checked(
+    file: IO[bytes], header: Header, meter: Meter
+) -> tuple[Reader, int]:
     reader = Reader(file, header, meter)
     used = reader.check()
     meter.check(used)
-    return Disk(file=file, reader=reader, used=used)
+    return reader, used
 
 
-def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
+def _rewritten(
+    file: IO[bytes], result: IO[bytes], meter: Meter
+) -> tuple[Reader, int]:
     """Convert a qcow2 image to a plain one with QEMU."""
     scratch.check_room(result, os.fstat(file.fileno()).st_blocks * 512)
     most = meter.most()
@@ -187,4 +183,4 @@ def _rewritten(file: IO[bytes], result: IO[bytes], meter: Meter) -> Disk:
         )
     header = qcow2.header(os.pread(result.fileno(), qcow2.HEADER, 0))
     used = os.fstat(result.fileno()).st_blocks * 512
-    return Disk(file=result, reader=Reader(result, header, meter), used=used)
+    return Reader(result, header, meter), used

@@ -9,11 +9,8 @@ from incus_testbed import errors
 from incus_testbed.image.stream import magic
 from incus_testbed.image.stream.source import CHUNK
 from incus_testbed.image.tar import archive
-from incus_testbed.image.tar.archive import NONSENSE
-from incus_testbed.image.tar.replay import Passage
+from incus_testbed.image.tar.replay import END, NONSENSE, Passage
 from incus_testbed.limits.budget import Budget
-
-_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class Packed:
@@ -31,17 +28,11 @@ class Packed:
         :raises errors.BadImage: it is damaged
         """
         self._passage = Passage(read, lambda _: None, budget or Budget())
-        try:
-            self._tar = tarfile.TarFile(
-                fileobj=self._passage,
-                encoding="utf-8",
-                errors="surrogateescape",
-            )
+        self._tar = self._passage.archive()
+        with self._passage.sense():
             member = self._tar.next()
             assert member  # noqa: S101 - shape() has seen it
             self._parts = list(archive.parts(member))
-        except NONSENSE as error:
-            raise archive.damaged(self._passage, str(error)) from None
         self._member = member
         self.size: int = member.size
 
@@ -67,9 +58,8 @@ class Packed:
                 self._passage.seek(place + done)
                 data = self._passage.read(wanted)
                 if len(data) < wanted:
-                    raise archive.damaged(
-                        self._passage,
-                        f"it ends at byte {place + done + len(data)}",
+                    raise self._passage.damaged(
+                        f"it ends at byte {place + done + len(data)}"
                     )
                 yield offset + done, data
                 done += wanted
@@ -78,14 +68,12 @@ class Packed:
     def _check_end(self) -> None:
         end = self._tar.offset
         if end < self._passage.approved:
-            raise archive.damaged(self._passage, "a header lies about its size")
+            raise self._passage.damaged("a header gives a wrong size")
         self._passage.seek(end)
-        marker = self._passage.read(len(_END))
-        if marker != _END:
-            if len(marker) < len(_END):
-                raise archive.damaged(
-                    self._passage, f"it has no end marker at byte {end}"
-                )
+        marker = self._passage.read(len(END))
+        if marker != END:
+            if len(marker) < len(END):
+                raise self._passage.damaged(f"no end marker at byte {end}")
             raise errors.BadImage(
                 "The archive holds more than a disk image",
                 details=f"There is something after '{self._member.name}'.",

@@ -23,16 +23,14 @@ from incus_testbed.limits.budget import Meter
 _KEPT = 32
 _KEPT_BYTES = 8 << 20
 
-#: Entries of the first table that are read at once.
-_STRETCH = 8192
-
 _SECTOR = 512
 
 
 class Reader:
     """The disk in a plain qcow2 image.
 
-    Memory is bounded: it holds a few dozen clusters and the requested bytes.
+    Memory is bounded: it holds the first table, which has up to 32 MiB, a few
+    dozen clusters, and the requested bytes.
     """
 
     def __init__(self, file: IO[bytes], header: Header, meter: Meter) -> None:
@@ -40,6 +38,7 @@ class Reader:
 
         Every read raises errors.BadImage if there are too many.
         """
+        self.file = file
         self._fd = file.fileno()
         self._header = header
         self._cluster = 1 << header.cluster_bits
@@ -70,11 +69,14 @@ class Reader:
         per_table = self._cluster // 8
         last = self._clusters - 1
         used = 0
-        for index, place in self._tables():
-            if place >= end:
+        for index, place in enumerate(self._tables):
+            if not place & qcow2.OFFSET:
+                continue
+            if place & qcow2.OFFSET >= end:
                 raise qcow2.damaged(f"it ends early, at byte {end}")
-            table = _numbers(self._read_table(index))
-            for number, entry in enumerate(table, index * per_table):
+            for number, entry in enumerate(
+                self._table(index), index * per_table
+            ):
                 if not entry:
                     continue
                 needed = self._end(entry, number == last)
@@ -83,18 +85,16 @@ class Reader:
                 used += self._cluster if needed else 0
         return used
 
-    def _tables(self) -> Iterator[tuple[int, int]]:
-        """Yield (number, place in the file) of each second-level table."""
-        count = -(-self._clusters // (self._cluster // 8))
-        for start in range(0, count, _STRETCH):
-            size = 8 * min(_STRETCH, count - start)
-            self._meter.count_read(size)
-            entries = _numbers(
-                self._pread(self._header.l1_offset + 8 * start, size)
-            )
-            for index, entry in enumerate(entries, start):
-                if place := entry & qcow2.OFFSET:
-                    yield index, place
+    @functools.cached_property
+    def _tables(self) -> "array.array[int]":
+        """The first table: its entries name the second-level tables."""
+        size = 8 * -(-self._clusters // (self._cluster // 8))
+        self._meter.count_read(size)
+        end = self._header.l1_offset + size
+        data = os.pread(self._fd, size, self._header.l1_offset)
+        if len(data) < size:
+            raise qcow2.damaged(f"it ends before byte {end}")
+        return _numbers(data)
 
     def _end(self, entry: int, is_last: bool) -> int:
         """Return how many bytes the file must have to hold a cluster."""
@@ -127,16 +127,13 @@ class Reader:
     def _entry(self, cluster: int) -> int:
         if cluster >= self._clusters:
             return 0
-        per_table = self._cluster // 8
-        table = self._table(cluster // per_table)
-        start = cluster % per_table * 8
-        return int.from_bytes(table[start : start + 8], "big")
+        table, number = divmod(cluster, self._cluster // 8)
+        return self._table(table)[number]
 
-    def _read_table(self, index: int) -> bytes:
-        entry = self._pread(self._header.l1_offset + 8 * index, 8)
-        place = int.from_bytes(entry, "big") & qcow2.OFFSET
+    def _read_table(self, index: int) -> "array.array[int]":
+        place = self._tables[index] & qcow2.OFFSET
         self._meter.count_read(self._cluster)
-        return (
+        return _numbers(
             self._pread(place, self._cluster) if place else bytes(self._cluster)
         )
 

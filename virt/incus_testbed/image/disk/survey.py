@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find out what must be known of the system on a disk to start it."""
 
+import re
 import stat
 from collections.abc import Iterator
 
@@ -13,16 +14,10 @@ from incus_testbed.image.disk.reader import Reader
 from incus_testbed.limits.budget import Budget
 from incus_testbed.system.disk import BootLoader, DiskSystem
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import (
-    ADMIN_UNITS,
-    UNIT_DIRECTORIES,
-    Facts,
-    Survey,
-)
+from incus_testbed.system.facts import ALL_UNITS, Facts, Survey
 
 _ROOT_HAS = {"etc", "usr", "var"}
 _AGENTS = {"incus-agent.service", "lxd-agent.service"}
-_UNITS = (ADMIN_UNITS, *UNIT_DIRECTORIES)
 _MODULES = ("lib/modules", "usr/lib/modules")
 
 
@@ -64,7 +59,7 @@ def _described(
         size=size,
         boot_loader=loader,
         facts=facts,
-        agent=any(_AGENTS & root.names(path).keys() for path in _UNITS),
+        agent=any(_AGENTS & root.names(path).keys() for path in ALL_UNITS),
         has_9p=_has_9p(root),
         network=_configures_network(facts, root),
     )
@@ -121,10 +116,6 @@ def _configures_network(facts: Facts, root: Ext4) -> bool:
     return facts.network_manager.enabled or any(
         word.startswith(("en", "eth"))
         for line in facts.interfaces.splitlines()
-        if (words := line.split()) and _brings_up(words[0])
+        if (words := line.split()) and re.match("auto$|allow-", words[0])
         for word in words[1:]
     )
-
-
-def _brings_up(keyword: str) -> bool:
-    return keyword == "auto" or keyword.startswith("allow-")

@@ -28,8 +28,8 @@ _STRETCH = 16 * CLUSTER
 class Writer:
     """A qcow2 image that grows; clusters of zeros take no room.
 
-    First call ``write`` and ``skip_to``, then ``finish``.  Memory holds one
-    table at a time; a table takes 64 KiB and describes 512 MiB of the disk.
+    First call ``write`` and ``skip_to``, then ``finish``.  Memory holds the
+    tables, which take 8 MiB for a disk of 64 GiB.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -38,12 +38,13 @@ class Writer:
         self._file.seek(CLUSTER)  # the header comes last
         self._used = 1
         self._pending = bytearray()
-        self._cluster = 0  # number of the cluster at which pending begins
-        self._l1: list[int] = []
-        self._l2: dict[int, int] = {}
+        self._entries = array.array("Q")  # one for each cluster of the disk
 
     def write(self, data: bytes) -> None:
-        """Add the next bytes of the disk."""
+        """Add the next bytes of the disk.
+
+        :raises errors.BadImage: the disk is too large
+        """
         self._pending += data
         whole = len(self._pending) // CLUSTER * CLUSTER
         if whole >= _STRETCH:
@@ -54,93 +55,65 @@ class Writer:
 
         :raises errors.BadImage: the disk would be too large
         """
-        size = position - self._cluster * CLUSTER - len(self._pending)
+        size = position - len(self._entries) * CLUSTER - len(self._pending)
         filling = min(size, -len(self._pending) % CLUSTER)
         self._pending += bytes(filling)
         size -= filling
         if size >= CLUSTER:
             self._flush(len(self._pending))
-            self._advance(size // CLUSTER)
+            qcow2.check_size(position)
+            self._entries.frombytes(bytes(size // CLUSTER * 8))
         self._pending += bytes(size % CLUSTER)
 
     def finish(self) -> Header:
-        """Complete the file; return its header."""
-        size = self._cluster * CLUSTER + len(self._pending)
+        """Complete the file with its tables; return its header."""
+        size = len(self._entries) * CLUSTER + len(self._pending)
         size += -size % _SECTOR
         self._pending += bytes(-len(self._pending) % CLUSTER)
         self._flush(len(self._pending))
-        if self._cluster % _PER_TABLE:
-            self._close_table()
-        header = self._finish_tables(size)
+        l1 = []
+        for start in range(0, len(self._entries), _PER_TABLE):
+            table = self._entries[start : start + _PER_TABLE]
+            l1.append(self._take() if any(table) else 0)
+            if l1[-1]:
+                self._file.write(_packed(table).ljust(CLUSTER, b"\0"))
+        header = Header(
+            size=size,
+            cluster_bits=_BITS,
+            l1_offset=self._used * CLUSTER,
+            l1_entries=len(l1),
+        )
+        clusters = -(-len(l1) * 8 // CLUSTER)
+        self._file.write(_packed(l1).ljust(clusters * CLUSTER, b"\0"))
+        self._used += clusters
+        place, clusters = self._finish_refcounts()
+        self._file.seek(0)
+        packed = header.pack(
+            refcounts_offset=place, refcounts_clusters=clusters
+        )
+        self._file.write(packed.ljust(CLUSTER, b"\0"))
         self._file.flush()
         return header
 
     def _flush(self, size: int) -> None:
-        """Write whole clusters out, table by table."""
-        while size:
-            room = (_PER_TABLE - self._cluster % _PER_TABLE) * CLUSTER
-            stretch = bytes(self._pending[: min(size, room)])
-            del self._pending[: len(stretch)]
-            size -= len(stretch)
-            self._put(stretch)
-
-    def _put(self, stretch: bytes) -> None:
-        """Write clusters of one table; adjacent ones with one write."""
+        """Write whole clusters out; adjacent ones with one write."""
+        stretch = bytes(self._pending[:size])
+        del self._pending[:size]
         begin = 0
-        first = self._cluster % _PER_TABLE
-        for place in range(0, len(stretch), CLUSTER):
+        for place in range(0, size, CLUSTER):
             if stretch.startswith(_NOTHING, place):
-                if begin < place:
-                    self._file.write(stretch[begin:place])
+                self._file.write(stretch[begin:place])
                 begin = place + CLUSTER
+                self._entries.append(0)
             else:
-                self._l2[first + place // CLUSTER] = self._take()
+                self._entries.append(self._take())
         self._file.write(stretch[begin:])
-        self._advance(len(stretch) // CLUSTER)
-
-    def _advance(self, clusters: int) -> None:
-        """Move on by some clusters; close each table that is complete."""
-        qcow2.check_size((self._cluster + clusters) * CLUSTER)
-        while clusters:
-            step = min(clusters, _PER_TABLE - self._cluster % _PER_TABLE)
-            self._cluster += step
-            clusters -= step
-            if self._cluster % _PER_TABLE == 0:
-                self._close_table()
-
-    def _close_table(self) -> None:
-        if not self._l2:
-            self._l1.append(0)
-            return
-        table = (self._l2.get(index, 0) for index in range(_PER_TABLE))
-        self._l1.append(self._take())
-        self._file.write(_packed(table))
-        self._l2.clear()
+        qcow2.check_size(len(self._entries) * CLUSTER)
 
     def _take(self) -> int:
         """Return an entry for the next cluster of the file."""
         self._used += 1
         return (self._used - 1) * CLUSTER | qcow2.COPIED
-
-    def _finish_tables(self, size: int) -> Header:
-        """Write the first table, the reference counts, and the header."""
-        header = Header(
-            size=size,
-            cluster_bits=_BITS,
-            l1_offset=self._used * CLUSTER,
-            l1_entries=len(self._l1),
-        )
-        l1 = _packed(self._l1)
-        self._file.write(l1.ljust(-(-len(l1) // CLUSTER) * CLUSTER, b"\0"))
-        self._used += -(-len(l1) // CLUSTER)
-        place, clusters = self._finish_refcounts()
-        self._file.seek(0)
-        self._file.write(
-            header.pack(
-                refcounts_offset=place, refcounts_clusters=clusters
-            ).ljust(CLUSTER, b"\0")
-        )
-        return header
 
     def _finish_refcounts(self) -> tuple[int, int]:
         """Write a reference count of 1 for each cluster, also for the new ones.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Copy a tar archive: read its members on the way, and append new ones."""
 
-import contextlib
 import dataclasses
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +8,7 @@ from typing import Literal
 
 from incus_testbed import errors
 from incus_testbed.image.stream import magic
-from incus_testbed.image.tar.replay import Passage
+from incus_testbed.image.tar.replay import END, Passage
 from incus_testbed.limits.budget import Meter
 from incus_testbed.system.entry import Entry
 
@@ -25,27 +24,12 @@ _LONGEST_NAME = 255
 
 _Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
 
-# Two blocks of zeros end an archive (POSIX.1, pax, "ustar Interchange").
-_END = bytes(2 * tarfile.BLOCKSIZE)
-
-_ANEW = "Download the file again, or build it again."
-
 _KINDS: dict[bytes, _Kind] = {
     tarfile.DIRTYPE: "directory",
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
 }
 _TYPES = {kind: typeflag for typeflag, kind in _KINDS.items()}
-
-#: Exceptions that tarfile raises for invalid headers.
-NONSENSE = (
-    tarfile.TarError,
-    ArithmeticError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class Archive:
@@ -85,12 +69,7 @@ class Archive:
         if not magic.is_tar(head):
             raise magic.not_a_tarball(head)
         self._passage.seek(0)
-        with self._sense():
-            tar = tarfile.TarFile(
-                fileobj=self._passage,
-                encoding="utf-8",
-                errors="surrogateescape",
-            )
+        tar = self._passage.archive()
         while member := self._next(tar):
             entry = self._entry(member)
             if entry.kind == "file" and wants_content(entry.path):
@@ -132,11 +111,11 @@ class Archive:
 
     def end(self) -> None:
         """Write the end marker, and fill the last record."""
-        filled = self._size + len(_END)
-        self._put(_END + bytes(-filled % tarfile.RECORDSIZE))
+        filled = self._size + len(END)
+        self._put(END + bytes(-filled % tarfile.RECORDSIZE))
 
     def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        with self._sense():
+        with self._passage.sense():
             start = self._passage.approved
             member = tar.next()
             if member:
@@ -198,7 +177,7 @@ class Archive:
             )
 
     def _content(self, member: tarfile.TarInfo) -> bytes:
-        with self._sense():
+        with self._passage.sense():
             content = bytearray(member.size)
             for offset, size, place in parts(member):
                 self._passage.seek(place)
@@ -208,14 +187,6 @@ class Archive:
                 content[offset : offset + size] = data
             return bytes(content)
 
-    @contextlib.contextmanager
-    def _sense(self) -> Iterator[None]:
-        """Report tarfile's exceptions as a damaged archive."""
-        try:
-            yield
-        except NONSENSE as problem:
-            raise damaged(self._passage, str(problem)) from None
-
     def _put(self, data: bytes) -> None:
         self._write(data)
         self._size += len(data)
@@ -223,10 +194,13 @@ class Archive:
     def _check_end(self, position: int) -> None:
         """Refuse an archive without an end marker; read what follows it."""
         if not position:
-            raise errors.BadImage("The archive is empty", resolution=_ANEW)
+            raise errors.BadImage(
+                "The archive is empty",
+                resolution="Download the file again, or build it again.",
+            )
         self._passage.seek(position)
-        if self._passage.read(len(_END)) != _END:
-            raise damaged(self._passage, f"no end marker at byte {position}")
+        if self._passage.read(len(END)) != END:
+            raise self._passage.damaged(f"no end marker at byte {position}")
         for chunk in self._passage.finish():
             if chunk.strip(b"\0"):
                 raise errors.BadImage(
@@ -235,16 +209,6 @@ class Archive:
                     "ignore the rest.",
                     resolution="Join archives with tar --concatenate.",
                 )
-
-
-def damaged(passage: Passage, details: str) -> errors.BadImage:
-    """Return the error for an archive that can't be read any further."""
-    cut = passage.exhausted
-    return errors.BadImage(
-        "The archive is cut short" if cut else "The archive is corrupt",
-        details=f"{details} (read up to byte {passage.tell()})",
-        resolution=_ANEW,
-    )
 
 
 def parts(member: tarfile.TarInfo) -> Iterator[tuple[int, int, int]]:

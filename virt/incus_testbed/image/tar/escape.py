@@ -64,7 +64,8 @@ class Confinement:
         if name == "..":
             raise _climbing(entry, entry.path)
         if parent != self._parent:
-            self._enter(entry, parent)
+            self._real, self._folder = self._resolved(entry, parent)
+            self._parent = parent
         if entry.kind == "directory":
             self._forget(name)
             return
@@ -94,10 +95,6 @@ class Confinement:
                 details="tar can't unpack it.",
                 resolution="Pack the archive again.",
             )
-
-    def _enter(self, entry: Entry, parent: str) -> None:
-        self._real, self._folder = self._resolved(entry, parent)
-        self._parent = parent
 
     def _resolved(self, entry: Entry, path: str) -> tuple[str, _Folder | None]:
         """Return the folder that a path leads to, and the links in it."""

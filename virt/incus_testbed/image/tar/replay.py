@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a stream while it is copied from one place to another."""
+"""Read an archive while it is copied from one place to another."""
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator
 
+from incus_testbed import errors
 from incus_testbed.image.stream.source import CHUNK
 from incus_testbed.limits.budget import Budget
+
+#: Two blocks of zeros end an archive (POSIX.1, pax, "ustar Interchange").
+END = bytes(2 * tarfile.BLOCKSIZE)
+
+#: Exceptions that tarfile raises for invalid headers.
+NONSENSE = (
+    tarfile.TarError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class Passage(io.RawIOBase):
@@ -35,7 +50,33 @@ class Passage(io.RawIOBase):
         self._base = 0  # the position of the buffer's first byte
         self._position = 0
         self.approved = 0
-        self.exhausted = False
+        self._exhausted = False
+
+    def archive(self) -> tarfile.TarFile:
+        """Return tarfile's reader of the archive.
+
+        :raises errors.BadImage: the archive is damaged
+        """
+        with self.sense():
+            return tarfile.TarFile(
+                fileobj=self, encoding="utf-8", errors="surrogateescape"
+            )
+
+    @contextlib.contextmanager
+    def sense(self) -> Iterator[None]:
+        """Report tarfile's exceptions as a damaged archive."""
+        try:
+            yield
+        except NONSENSE as problem:
+            raise self.damaged(str(problem)) from None
+
+    def damaged(self, details: str) -> errors.BadImage:
+        """Return the error for an archive that can't be read any further."""
+        return errors.BadImage(
+            f"The archive is {'cut short' if self._exhausted else 'corrupt'}",
+            details=f"{details} (read up to byte {self._position})",
+            resolution="Download the file again, or build it again.",
+        )
 
     def approve(self, position: int) -> None:
         """Approve all bytes before a position, which must be after the last.
@@ -97,7 +138,7 @@ class Passage(io.RawIOBase):
         self._pass_on()
         chunk = self._source(CHUNK)
         self._buffer += chunk
-        self.exhausted = not chunk
+        self._exhausted = not chunk
         return bool(chunk)
 
     def _pass_on(self) -> None:
