@@ -197,7 +197,7 @@ def test_virt_server(user: User, system: str) -> None:
     assert ask("capabilities").startswith("ok ")
     scratch = ask("open").removeprefix("ok ")
     target = f"{scratch}/hello"
-    answer = ask("print-auxverb-command").removeprefix("ok ")
+    answer = ask("print-execute-command").removeprefix("ok ")
     auxverb = [unquote(word) for word in answer.split(",")]
     assert ask(f"copydown {to_copy} {target}") == "ok"
     assert user.output(*auxverb, "cat", target) == "hello"
