@@ -364,6 +364,7 @@ def _is_refused(done: "subprocess.CompletedProcess[str]", said: str) -> None:
         ("raw.lxc=lxc.mount.auto=sys", "low-level"),
         ("raw.apparmor=allow x", "low-level"),
         ("raw.seccomp=x", "low-level"),
+        ("raw.qemu=-x", "raw.qemu"),
         ("raw.idmap=both 0 0", "raw.idmap"),
         ("security.syscalls.intercept.mount=true", "forbidden"),
         ("security.guestapi.images=true", "forbidden"),
