@@ -14,6 +14,7 @@ help:
 	@echo 'make lint    run ruff, mypy and shellcheck'
 	@echo 'make unit    run the fast tests: they need no root, Incus or network'
 	@echo 'make test    run the tests only'
+	@echo 'make check-restricted  run the contract tests as a user without rights'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
@@ -49,6 +50,14 @@ unit:
 test: packages
 	$(PYTHON) -m pytest --numprocesses=auto tests/unit
 	$(PYTHON) -m pytest tests/contract tests/integration tests/faults
+
+# As a user who is in the group incus alone. Upstream's instances are not tested:
+# they need more rights.
+RESTRICTED = tests/contract/instance tests/contract/virt_server
+check-restricted: packages
+	$(PYTHON) -m tests.support.images bookworm
+	$(PYTHON) -m tests.support.restricted /usr/bin/python3 -m pytest \
+		-p no:cacheprovider $(RESTRICTED)
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
@@ -107,4 +116,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean

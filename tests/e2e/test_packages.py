@@ -195,19 +195,26 @@ def test_from_bare_machine_to_test(
     apt("install ./debs/*.deb")
     installed = time.monotonic()
 
-    # Nothing of Incus is configured before someone asks for it.
+    # No other project is configured before someone asks for it.
     assert (
         machine.run("incus", "profile", "list", "--format=csv").count("\n") == 1
     )
-    said = _sh(machine, "incus-testbed doctor || test $? = 1")
-    assert "adduser debusine-worker incus-admin" in said
-    offer = _offer(machine)
-    assert "incus-lxc is not available: " in offer
-    assert offer.endswith("False\n")
+    # The installation has done it where Incus ran before our package came.
+    said = _sh(machine, "incus-testbed setup --restricted debusine-worker")
+    print(said)
+    groups = machine.run("id", "--name", "--groups", "debusine-worker").split()
+    assert "incus" in groups
+    assert "incus-admin" not in groups
+    assert _offer(machine).endswith("by debusine_incus\nTrue\n")
+    project = machine.run("id", "--user", "debusine-worker").strip()
+    said = _sh(
+        machine,
+        "cd /; runuser -u debusine-worker -- env HOME=/ incus-testbed doctor",
+    )
+    assert f"you use the project user-{project}" in said
 
     said = _sh(machine, "incus-testbed setup && incus-testbed doctor")
-    assert "adduser debusine-worker incus-admin" in said
-    assert _offer(machine).endswith("by debusine_incus\nTrue\n")
+    assert "debusine-worker" not in said.partition("What containers")[0]
     ready = time.monotonic()
     machine.push(images.build(codename(suite)), "/root")
     _sh(
@@ -388,7 +395,7 @@ def test_purge_leaves_the_images_and_says_how_to_remove_them(
     remedies = [
         line.strip() for line in said.splitlines() if line.startswith("    ")
     ]
-    assert "gpasswd --delete debusine-worker incus-admin" in remedies
+    assert "gpasswd --delete debusine-worker incus" in remedies
     _sh(machine, "\n".join(remedies).replace("FINGERPRINT", image.strip()))
     for kind in "image", "storage":
         assert machine.run("incus", kind, "list", "--format=csv") == ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.host import doctor
+from incus_testbed.host import doctor, restricted
 from incus_testbed.incus.client import Incus
 from incus_testbed.ownership.owner import Owner
 
@@ -49,8 +49,13 @@ class Sandbox:
 def sandbox(run: str) -> Iterator[Sandbox]:
     """Have a sandbox in the Incus of the environment.
 
+    For a user who may use a restricted project only, it is that project.
+
     :raises errors.AlreadyExists: the run has one
     """
+    if restricted.is_confined(Incus()):
+        yield _restricted()
+        return
     clear()
     mine = Sandbox.of(run)
     mine.create_project()
@@ -59,6 +64,13 @@ def sandbox(run: str) -> Iterator[Sandbox]:
         yield mine
     finally:
         mine.remove()
+
+
+def _restricted() -> Sandbox:
+    project = Incus().current_project()
+    here = Sandbox(project=project, names=doctor.names_in_use(Incus()))
+    here.set_up()
+    return here
 
 
 def clear() -> None:

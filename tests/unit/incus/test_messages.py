@@ -19,6 +19,19 @@ _MESSAGES = [
         " daemon (socket path: /var/lib/incus/unix.socket)",
         errors.Denied,
     ),
+    ("Error: Certificate is restricted", errors.Restricted),
+    (
+        'Error: User does not have permissions for project "default"',
+        errors.Restricted,
+    ),
+    ("Error: Network not allowed in project", errors.Restricted),
+    (
+        "Error: Failed instance creation: Failed checking if instance creation"
+        ' allowed: Use of low-level config "raw.lxc" on container "x" of'
+        ' project "user-1000" is forbidden',
+        errors.Restricted,
+    ),
+    ("Error: not authorized", errors.Denied),
     ('Launching x1\nError: Image "nosuch" not found', errors.NotFound),
     ("Error: Image not found", errors.NotFound),
     (

@@ -229,8 +229,14 @@ def _add_machine_commands(
         "setup",
         help="make the network, storage pool and profiles",
         description="Make what is missing for testbeds: the network, the"
-        " storage pool and the profiles. If there is a Debusine worker, add its"
-        " user to the group incus-admin. Can be run again at any time.",
+        " storage pool and the profiles. If there is a Debusine worker, give"
+        " its user a restricted project. Can be run again at any time.",
+    )
+    setup.add_argument(
+        "--restricted",
+        metavar="USER",
+        help="as root: give a user a project with all that testbeds need, and"
+        " no other rights in Incus; the user joins the group incus",
     )
     setup.add_argument(
         "--dry-run", action="store_true", help="only print the commands"

@@ -16,7 +16,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
 from incus_testbed.cli import completion, exit_status, listing, output
-from incus_testbed.host import doctor, service
+from incus_testbed.host import doctor, service, user
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
@@ -205,9 +205,7 @@ def _garbage(
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     done = []
-    for argv in doctor.setup(
-        incus, _names(incus, arguments), dry_run=arguments.dry_run
-    ):
+    for argv in _commands(incus, arguments):
         print(f"$ {shlex.join(argv)}", flush=True)
         done.append(argv)
     if not done:
@@ -219,6 +217,35 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
         for unit in service.units():
             print(f"For the worker to offer Incus: systemctl restart {unit}")
     return 0
+
+
+def _commands(
+    incus: Incus, arguments: argparse.Namespace
+) -> Iterator[tuple[str, ...]]:
+    """Yield the commands of setup as they are run."""
+    name = arguments.restricted
+    if name is None:
+        names = _names(incus, arguments)
+        yield from doctor.setup(incus, names, dry_run=arguments.dry_run)
+        return
+    if arguments.network or arguments.project:
+        raise errors.Unsupported(
+            "--restricted chooses the network and the project itself",
+            resolution=f"incus-testbed setup --restricted {name}",
+        )
+    usual = doctor.Names()
+    yield from user.admit(
+        incus,
+        name,
+        pool_name=arguments.pool or usual.pool,
+        profile_name=arguments.profile or usual.profile,
+        dry_run=arguments.dry_run,
+    )
+    if user.is_admin(name):
+        print(
+            f"{name} is in the group {service.ADMINS}, and so as good as root."
+            f" To end that: {service.leaving(name)}"
+        )
 
 
 def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:

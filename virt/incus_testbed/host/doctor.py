@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from shlex import join
 
-from incus_testbed import errors
 from incus_testbed.host import (
     firewall,
     fixes,
@@ -18,9 +17,11 @@ from incus_testbed.host import (
     network,
     pool,
     profile,
+    remedy,
     restricted,
     server,
     service,
+    user,
     vm,
 )
 from incus_testbed.host import local as host_local
@@ -34,7 +35,6 @@ from incus_testbed.host.requirement import (
 )
 from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
-from incus_testbed.process import programs
 
 __all__ = [
     "CONTAINERS",
@@ -50,9 +50,6 @@ __all__ = [
 ]
 
 _SERVER = "Incus server"
-_ATTEMPTS = 3
-#: Seconds for one command: making a pool writes a file system.
-_COMMAND_LIMIT = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +91,10 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     If no server answers, requirements that only a server can check are
     UNKNOWN.  Without ``names``, those in use are checked.
     """
-    return list(_reports(incus, _requirements(incus, names)))
+    needs = _requirements(incus, names)
+    if _is_local(incus):
+        needs += service.requirements()
+    return list(_reports(incus, needs))
 
 
 def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
@@ -150,7 +150,7 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
 def setup(
     incus: Incus, names: Names | None = None, *, dry_run: bool = False
 ) -> Iterator[tuple[str, ...]]:
-    """Meet every requirement that a command can meet.
+    """Meet every requirement that a command can meet, and let services in.
 
     Yields each command line just before it is run; ``dry_run`` runs none.
     Yields nothing if there is nothing to do.
@@ -159,58 +159,10 @@ def setup(
         command did not help; says what a person can do
     """
     for need in _requirements(incus, names):
-        yield from _plan(incus, need) if dry_run else _meet(incus, need)
-
-
-def _plan(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
-    """Yield the command lines that would meet a requirement."""
-    finding = need.check()
-    if finding.state is State.FAILED and not finding.fix:
-        raise _unmet(need, finding)
-    yield from (_aimed(incus, argv) for argv in finding.fix)
-
-
-def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
-    """Meet a requirement, yielding each command line before it is run.
-
-    A failure is tried again: when Incus makes a bridge, it reads all of the
-    host's network interfaces, and fails if one of them disappears meanwhile
-    because an instance stops.
-    """
-    finding = need.check()
-    failure: errors.TestbedError | None = None
-    for _ in range(_ATTEMPTS):
-        if finding.state is not State.FAILED:
-            return
-        try:
-            for argv in finding.fix:
-                yield _aimed(incus, argv)
-                _run(incus, argv)
-        except errors.TestbedError as error:
-            failure = error
-        finding = need.check()
-    if finding.state is State.FAILED:
-        raise failure or _unmet(need, finding)
-
-
-def _aimed(incus: Incus, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command line with this client's remote and project."""
-    program, *words = argv
-    return tuple(incus.argv(*words)) if program == "incus" else argv
-
-
-def _run(incus: Incus, argv: tuple[str, ...]) -> None:
-    program, *words = argv
-    if program == "incus":
-        incus.run(*words, timeout=_COMMAND_LIMIT)
-        return
-    completed = programs.run(argv, timeout=_COMMAND_LIMIT)
-    if completed.status != 0:
-        raise errors.CommandFailed(
-            f"'{join(argv)}' failed",
-            details=completed.stderr,
-            resolution="Run this as root.",
-        )
+        yield from remedy.apply(incus, need, dry_run=dry_run)
+    if _is_local(incus):
+        for name in service.unadmitted():
+            yield from user.admit(incus, name, dry_run=dry_run)
 
 
 def _requirements(
@@ -223,9 +175,6 @@ def _requirements(
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
         *(_of_incus(incus, names, local=local)),
-        # Last, because a service that is given access is restarted, and then
-        # checks the other requirements.
-        *(service.requirements() if local else ()),
     ]
 
 
@@ -315,12 +264,6 @@ def _is_local(incus: Incus) -> bool:
 
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:
-    commands = [join(_aimed(incus, argv)) for argv in finding.fix]
+    commands = [join(remedy.aimed(incus, argv)) for argv in finding.fix]
     remedies = (*commands, *finding.advice.splitlines())
     return Report(need.name, finding, remedies, need.drivers)
-
-
-def _unmet(need: Requirement, finding: Finding) -> errors.Unsupported:
-    return errors.Unsupported(
-        f"{need.name}: {finding.detail}", resolution=finding.advice
-    )

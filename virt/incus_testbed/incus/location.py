@@ -103,6 +103,11 @@ def choose(
     )
 
 
+def user_socket(environment: Mapping[str, str]) -> Path:
+    """Return where incus-user's socket is on this machine, if it runs."""
+    return _directory(environment) / _USER_NAME
+
+
 def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:
     """Return the daemon's socket, and the project to expect there."""
     path = path or environment.get("INCUS_SOCKET", "")

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give a user of this machine a restricted project, and nothing more of Incus.
+
+It is the project that the daemon incus-user makes when a member of the group
+incus first comes to it.  Here the network is made before, since incus-user may
+find no free subnet; the user is made to come; and then the project is told to
+allow no more than testbeds need.  What incus-user does was read in the source
+of Incus 6.0.4 and 7.0: cmd/incus-user.
+"""
+
+import os
+import pwd
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from incus_testbed import errors
+from incus_testbed.host import (
+    firewall,
+    images,
+    local,
+    network,
+    pool,
+    profile,
+    remedy,
+    restricted,
+    server,
+    service,
+)
+from incus_testbed.host.requirement import (
+    Finding,
+    Requirement,
+    failed,
+    good,
+)
+from incus_testbed.image import profiles
+from incus_testbed.incus import location
+from incus_testbed.incus.client import Incus
+
+#: The pool in which incus-user puts instances; setup can choose another.
+_POOL = "default"
+
+#: What the project allows, beside its network.  The defaults of the other
+#: restrictions forbid: privileged containers, raw settings, devices of the
+#: host.  No value is for what incus-user allows, and testbeds don't need.
+_RESTRICTIONS = {
+    "restricted": "true",
+    "restricted.containers.nesting": "allow",
+    "restricted.devices.disk": "managed",
+    "restricted.devices.disk.paths": "",
+    "restricted.devices.gpu": "",
+    "restricted.idmap.gid": "",
+    "restricted.idmap.uid": "",
+}
+#: Characters of an interface's name.
+_LONGEST_NAME = 15
+_NETWORKS = "restricted.networks.access"
+#: Incus-user sets this in the profile default, where it may: it makes the
+#: user's own files accessible to instances.
+_IDMAP = "raw.idmap"
+
+
+def admit(
+    incus: Incus,
+    name: str,
+    *,
+    pool_name: str = _POOL,
+    profile_name: str = profiles.USUAL,
+    dry_run: bool = False,
+) -> Iterator[tuple[str, ...]]:
+    """Give a user a restricted project with all that testbeds need.
+
+    Yields each command line just before it is run; ``dry_run`` runs none.
+
+    :raises errors.NotFound: there is no such user
+    :raises errors.Unsupported: it is root; or no command can meet a
+        requirement, or its command did not help
+    """
+    user = _look_up(name)
+    if incus.remote not in {None, "local"}:
+        raise errors.Unsupported(
+            f"{name} is a user of this machine, and {incus.remote} may not be",
+            resolution="Run this on the machine of that Incus, without"
+            " --remote.",
+        )
+    everything = Incus(project="default", remote=incus.remote)
+    theirs = Incus(project=_project(user), remote=incus.remote)
+    for client, needs in (
+        (everything, _of_server(everything, user, pool_name)),
+        (theirs, _of_project(theirs, user, pool_name, profile_name)),
+        (everything, _of_user(user)),
+    ):
+        for need in needs:
+            yield from remedy.apply(client, need, dry_run=dry_run)
+
+
+def is_admin(name: str) -> bool:
+    """Tell whether a user may do everything in Incus."""
+    return service.ADMINS in service.groups(_look_up(name))
+
+
+def _look_up(name: str) -> pwd.struct_passwd:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise errors.NotFound(f"There is no user {name}") from None
+    if user.pw_uid == 0:
+        raise errors.Unsupported(
+            f"{name} has all rights of root, which no project restricts",
+            resolution="Name the user who is to run testbeds.",
+        )
+    return user
+
+
+def _project(user: pwd.struct_passwd) -> str:
+    """Return the name that incus-user gives to a user's project."""
+    return f"user-{user.pw_uid}"
+
+
+def _network(user: pwd.struct_passwd) -> str:
+    """Return the name that incus-user gives to a user's network."""
+    name = f"incusbr-{user.pw_uid}"
+    return name if len(name) <= _LONGEST_NAME else f"user-{user.pw_uid}"
+
+
+def _of_server(
+    incus: Incus, user: pwd.struct_passwd, pool_name: str
+) -> Iterator[Requirement]:
+    """Yield what has to be there before the user comes."""
+    bridge = _network(user)
+    yield Requirement("Incus server", partial(server.check, incus))
+    yield Requirement("user ids", local.check_ids)
+    yield Requirement("nft", partial(firewall.check_program, incus))
+    # incus-user refuses users on a server without the first one.
+    for name in dict.fromkeys((_POOL, pool_name)):
+        yield Requirement(
+            f"storage pool {name}", partial(pool.check, incus, name, local=True)
+        )
+    yield Requirement(
+        f"network {bridge}", partial(network.check, incus, bridge, local=True)
+    )
+    yield Requirement("incus-user", _check_socket)
+    yield Requirement(
+        f"project {_project(user)}", partial(_check_admission, incus, user)
+    )
+
+
+def _of_project(
+    theirs: Incus, user: pwd.struct_passwd, pool_name: str, name: str
+) -> Iterator[Requirement]:
+    """Yield what the user's project has to hold, and to forbid."""
+    bridge = _network(user)
+    yield Requirement(
+        f"profile {restricted.PROFILE}",
+        partial(_check_profile, theirs, bridge, pool_name),
+    )
+    yield Requirement(
+        f"restrictions of {_project(user)}",
+        partial(_check_restrictions, theirs, bridge),
+    )
+    yield Requirement(
+        f"profile {name}",
+        partial(
+            profile.check,
+            theirs,
+            name,
+            network=bridge,
+            pool=pool_name,
+            raw=False,
+        ),
+    )
+    yield Requirement(
+        "nested containers", partial(profile.check_nesting, theirs, name)
+    )
+    yield Requirement(
+        f"profile {profiles.for_machines(name)}",
+        partial(
+            profile.check_for_machines,
+            theirs,
+            profiles.for_machines(name),
+            beside=name,
+            pool=pool_name,
+        ),
+    )
+    yield Requirement(
+        "profile of images", partial(images.check_choice, theirs, name)
+    )
+
+
+def _of_user(user: pwd.struct_passwd) -> Iterator[Requirement]:
+    """Yield what lets the user in.
+
+    It comes last, because a service that is let in is restarted, and then
+    checks everything else.
+    """
+    yield Requirement(f"user {user.pw_name}", partial(_check_groups, user))
+
+
+def _socket() -> Path:
+    return location.user_socket(os.environ)
+
+
+def _check_socket() -> Finding:
+    socket = _socket()
+    if socket.exists():
+        return good(str(socket))
+    if Path("/run/systemd/system").exists():
+        return failed(
+            "it does not listen",
+            fix=(("systemctl", "enable", "--now", "incus-user.socket"),),
+        )
+    return failed(
+        f"it does not listen at {socket}",
+        advice=f"Start it: incus-user --group {service.GROUP}; this machine has"
+        " no systemd to do it",
+    )
+
+
+def _check_admission(incus: Incus, user: pwd.struct_passwd) -> Finding:
+    """Check whether the user has come to incus-user."""
+    name = _project(user)
+    present = name in incus.projects()
+    trusted = any(
+        name in (certificate.get("projects") or ())
+        for certificate in incus.certificates()
+    )
+    if present and trusted:
+        return good(f"{user.pw_name} has it")
+    # As the user, but without what is in the user's home: there need be none.
+    visit = (
+        *("setpriv", f"--reuid={user.pw_uid}", f"--regid={service.GROUP}"),
+        *("--clear-groups", "--reset-env", "env", "HOME=/nonexistent"),
+        *(f"INCUS_SOCKET={_socket()}", "incus", "query", "/1.0"),
+    )
+    # It knows only the projects that were there when it was started.
+    restart = ("systemctl", "try-restart", "incus-user.service")
+    stale = present and Path("/run/systemd/system").exists()
+    return failed(
+        f"{user.pw_name} has none",
+        fix=(restart, visit) if stale else (visit,),
+    )
+
+
+def _check_profile(theirs: Incus, bridge: str, pool_name: str) -> Finding:
+    """Check what the admin gives to the project: a network and a pool."""
+    name = restricted.PROFILE
+    try:
+        found = theirs.profile(name)
+    except errors.NotFound:
+        return good("incus-user will make it")
+    change = ("incus", "profile", "device")
+    fix: list[tuple[str, ...]] = []
+    if _IDMAP in found["config"]:
+        fix.append(("incus", "profile", "unset", name, _IDMAP))
+    if profile.network_of(found["devices"]) is None:
+        words = ("name=eth0", f"network={bridge}")
+        fix.append((*change, "add", name, "eth0", "nic", *words))
+    disk = profile.root_name(found["devices"])
+    if disk not in found["devices"]:
+        words = ("path=/", f"pool={pool_name}")
+        fix.append((*change, "add", name, disk, "disk", *words))
+    elif found["devices"][disk].get("pool") != pool_name:
+        fix.append((*change, "set", name, disk, f"pool={pool_name}"))
+    if fix:
+        return failed("it is not as testbeds need it", fix=tuple(fix))
+    return good(f"network {bridge}, pool {pool_name}")
+
+
+def _check_restrictions(theirs: Incus, bridge: str) -> Finding:
+    target = theirs.target(theirs.current_project())
+    try:
+        config = theirs.project_config()
+    except errors.NotFound:  # of a dry run
+        config = {}
+    wanted = {**_RESTRICTIONS, _NETWORKS: bridge}
+    different = [
+        f"{key}={value}"
+        for key, value in wanted.items()
+        if value and config.get(key) != value
+    ]
+    fix: list[tuple[str, ...]] = [
+        ("incus", "project", "unset", target, key)
+        for key, value in wanted.items()
+        if not value and key in config
+    ]
+    if different:
+        fix.insert(0, ("incus", "project", "set", target, *different))
+    if fix:
+        return failed("it allows more than testbeds need", fix=tuple(fix))
+    return good("no files of this machine, and no network but its own")
+
+
+def _check_groups(user: pwd.struct_passwd) -> Finding:
+    name = user.pw_name
+    if service.GROUP not in service.groups(user):
+        return failed(
+            f"is not in the group {service.GROUP}",
+            fix=(("adduser", name, service.GROUP), *service.restart(name)),
+        )
+    return good(f"is in the group {service.GROUP}")
