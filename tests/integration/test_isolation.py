@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a testbed reaches on its network: what it needs, and nothing else.
+
+Each attempt is made twice: on a network and with a card as Incus makes them
+without further settings, where it has to succeed, and on those of setup.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
+from tests.support import attempts, outside
+from tests.support.sandbox import Sandbox
+
+SYSTEM = ("trixie", ("python3-minimal",))
+_SCRIPT = Path(attempts.__file__)
+_THERE = "/root/attempts.py"
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/SECURITY.md"
+#: Seconds in which a frame arrives; it is sent within half a second.
+_WATCH = "4"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A testbed and its neighbour on one network."""
+
+    testbed: Instance
+    neighbour: Instance
+    bridge: str
+
+    @property
+    def gateway(self) -> str:
+        """The host's address on the bridge."""
+        said = subprocess.check_output(
+            ["ip", "-brief", "-4", "address", "show", self.bridge], text=True
+        )
+        return said.split()[2].partition("/")[0]
+
+    @property
+    def neighbours_address(self) -> str:
+        """The neighbour's address."""
+        return _says(self.neighbour, "address")
+
+    def says(self, *words: str) -> str:
+        """Return what an attempt in the testbed prints."""
+        return _says(self.testbed, *words)
+
+    def hears(self, *words: str, host: bool = False) -> str:
+        """Tell whether a frame of the testbed reaches its neighbour, or us."""
+        mark = secrets.token_hex(4)
+        watch = (
+            [sys.executable, str(_SCRIPT), "watch", self.bridge]
+            if host
+            else self.neighbour.guest.exec_argv(
+                ["python3", _THERE, "watch", "host0"]
+            )
+        )
+        with subprocess.Popen(
+            [*watch, mark, _WATCH], stdout=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stdout
+            assert watching.stdout.readline() == "watching\n"
+            self.says(*words, mark)
+            return watching.communicate(timeout=60)[0].strip()
+
+
+def _says(instance: Instance, *words: str) -> str:
+    done = instance.guest.run(
+        ["python3", _THERE, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said: str = done.stdout.strip()
+    return said
+
+
+#: What is tried, how, and whether setup leaves it open.
+_ATTEMPTS: dict[str, tuple[Callable[[Place], str], str]] = {
+    "an address by DHCP": (lambda at: at.says("dhcp"), "open"),
+    "names, from the bridge's name server": (
+        lambda at: at.says("dns", at.gateway),
+        "open",
+    ),
+    "a machine beyond the host": (
+        lambda at: at.says("tcp", outside.WORLD),
+        "open",
+    ),
+    "a neighbour's service, TCP": (
+        lambda at: at.says("tcp", at.neighbours_address),
+        "closed",
+    ),
+    "a neighbour's service, UDP": (
+        lambda at: at.says("udp", at.neighbours_address),
+        "closed",
+    ),
+    "a service of the host, at the bridge's address, TCP": (
+        lambda at: at.says("tcp", at.gateway),
+        "closed",
+    ),
+    "a service of the host, at the bridge's address, UDP": (
+        lambda at: at.says("udp", at.gateway),
+        "closed",
+    ),
+    "a service of the host, at another address": (
+        lambda at: at.says("tcp", outside.HOST),
+        "closed",
+    ),
+    "169.254.169.254, a cloud's metadata": (
+        lambda at: at.says("tcp", outside.METADATA),
+        "closed",
+    ),
+    "to the host, with the MAC address of another": (
+        lambda at: at.hears("spoofed-mac", host=True),
+        "closed",
+    ),
+    "to the host, with the IPv4 address of a neighbour": (
+        lambda at: at.hears("spoofed-ipv4", at.neighbours_address, host=True),
+        "closed",
+    ),
+    "to a neighbour, with the MAC address of another": (
+        lambda at: at.hears("spoofed-mac"),
+        "closed",
+    ),
+    "to a neighbour: ARP as the gateway": (
+        lambda at: at.hears("gateways-arp", at.gateway),
+        "closed",
+    ),
+    "to the host: ARP as a neighbour": (
+        lambda at: at.hears("gateways-arp", at.neighbours_address, host=True),
+        "closed",
+    ),
+    "to a neighbour: DHCP as a server": (
+        lambda at: at.hears("rogue-dhcp"),
+        "closed",
+    ),
+    "to a neighbour: IPv6 as a router": (
+        lambda at: at.hears("router"),
+        "closed",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[None]:
+    with outside.services():
+        yield
+
+
+@pytest.fixture(scope="module")
+def system(image: Callable[..., str]) -> str:
+    suite, packages = SYSTEM
+    return image(suite, *packages)
+
+
+def _place(
+    incus: Incus, image: str, bridge: str, *arguments: str
+) -> Iterator[Place]:
+    with (
+        Instance.launch(
+            incus, image, purpose="test", arguments=arguments
+        ) as testbed,
+        Instance.launch(
+            incus, image, purpose="test", arguments=arguments
+        ) as neighbour,
+    ):
+        for instance in (testbed, neighbour):
+            instance.wait_ready()
+            instance.guest.files.push(_SCRIPT, _THERE)
+        serve = ["systemd-run", "--quiet", "python3", _THERE, "serve"]
+        neighbour.guest.run(serve, check=True)
+        while _says(neighbour, "tcp", "127.0.0.1") != "open":
+            pass
+        yield Place(testbed, neighbour, bridge)
+
+
+@pytest.fixture(scope="module")
+def mended(
+    incus: Incus, incus_environment: Sandbox, system: str, world: None
+) -> Iterator[Place]:
+    """Give testbeds on the network that setup has made."""
+    del world
+    yield from _place(incus, system, incus_environment.names.network)
+
+
+@pytest.fixture(scope="module")
+def plain(
+    incus: Incus, incus_environment: Sandbox, system: str, world: None
+) -> Iterator[Place]:
+    """Give testbeds on a network without further settings."""
+    del world
+    bridge, profile = f"chkp{os.getpid()}", "plain"
+    pool = incus_environment.names.pool
+    incus.run(
+        *("network", "create", bridge, "ipv6.address=none"),
+        *("ipv4.address=10.213.78.1/24", "ipv4.nat=true"),
+    )
+    try:
+        incus.run("profile", "create", profile)
+        add = ("profile", "device", "add", profile)
+        incus.run(*add, "eth0", "nic", f"network={bridge}", "name=host0")
+        incus.run(*add, "root", "disk", f"pool={pool}", "path=/")
+        incus.run("profile", "set", profile, "raw.lxc=lxc.mount.auto=sys")
+        yield from _place(incus, system, bridge, f"--profile={profile}")
+    finally:
+        incus.run("profile", "delete", profile)
+        incus.run("network", "delete", bridge)
+
+
+@pytest.mark.parametrize("attempt", _ATTEMPTS)
+def test_setup_closes_what_a_testbed_does_not_need(
+    mended: Place, attempt: str
+) -> None:
+    act, outcome = _ATTEMPTS[attempt]
+    assert act(mended) == outcome
+
+
+@pytest.mark.parametrize("attempt", _ATTEMPTS)
+def test_without_setup_all_is_open(plain: Place, attempt: str) -> None:
+    """Otherwise the attempt is not worth anything."""
+    act, _ = _ATTEMPTS[attempt]
+    assert act(plain) == "open"
