@@ -5,16 +5,20 @@ There is one list of requirements: doctor() checks it, setup() meets it.
 Nothing is printed here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from shlex import join
+from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.host import (
+    acl,
+    card,
     firewall,
     fixes,
     images,
+    limits,
     network,
     pool,
     profile,
@@ -23,6 +27,7 @@ from incus_testbed.host import (
     vm,
 )
 from incus_testbed.host import local as host_local
+from incus_testbed.host.acl import Access
 from incus_testbed.host.requirement import (
     ALL,
     CONTAINERS,
@@ -144,17 +149,21 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
 
 
 def setup(
-    incus: Incus, names: Names | None = None, *, dry_run: bool = False
+    incus: Incus,
+    names: Names | None = None,
+    *,
+    access: Access = Access(),
+    dry_run: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Meet every requirement that a command can meet.
 
-    Yields each command line just before it is run; ``dry_run`` runs none.
+    ``access`` is what testbeds shall reach.  Yields each command line just before it is run; ``dry_run`` runs none.
     Yields nothing if there is nothing to do.
 
     :raises errors.Unsupported: no command can meet a requirement, or its
         command did not help; says what a person can do
     """
-    for need in _requirements(incus, names):
+    for need in _requirements(incus, names, access):
         yield from _plan(incus, need) if dry_run else _meet(incus, need)
 
 
@@ -210,7 +219,7 @@ def _run(incus: Incus, argv: tuple[str, ...]) -> None:
 
 
 def _requirements(
-    incus: Incus, names: Names | None = None
+    incus: Incus, names: Names | None = None, access: Access = Access()
 ) -> list[Requirement]:
     """Return all requirements, in the order in which they can be met."""
     local = _is_local(incus)
@@ -218,7 +227,8 @@ def _requirements(
     return [
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
-        *(_of_incus(incus, names, local=local)),
+        *_of_incus(incus, names, local=local),
+        *_of_separation(incus, names, access, local=local),
         # Last, because a service that is given access is restarted, and then
         # checks the other requirements.
         *(service.requirements() if local else ()),
@@ -260,11 +270,13 @@ def _of_incus(
     )
     yield need(
         f"profile {names.profile}",
-        partial(
-            profile.check,
+        lambda: profile.check(
             incus,
             names.profile,
             network=names.network,
+            new_card=card.separation(
+                network.managed(incus, names.network, local=local)
+            ),
             pool=names.pool,
         ),
         *ALL,
@@ -296,6 +308,41 @@ def _of_incus(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
+
+
+def _of_separation(
+    incus: Incus, names: Names, access: Access, *, local: bool
+) -> Iterator[Requirement]:
+    """Yield the requirements that keep testbeds apart, and from the host.
+
+    Testbeds also run without them, as they do on machines of earlier setups.
+    """
+
+    def bridge() -> Mapping[str, Any] | None:
+        return network.managed(incus, names.network, local=local)
+
+    def need(name: str, check: Callable[[], Finding]) -> Requirement:
+        return Requirement(name, check, asks_server=True)
+
+    yield need(
+        "network access", lambda: acl.check(incus, bridge(), access)
+    )
+    yield need(
+        "neighbours",
+        lambda: card.check(
+            incus,
+            names.profile,
+            profile.devices_of(incus, names.profile),
+            bridge(),
+        ),
+    )
+    yield need(
+        "limits", partial(limits.check, incus, names.profile, names.pool)
+    )
+    if local:
+        yield need(
+            "ids of testbeds", partial(limits.check_ids, incus, names.profile)
+        )
 
 
 def _is_local(incus: Incus) -> bool:

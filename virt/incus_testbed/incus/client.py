@@ -134,6 +134,29 @@ class Incus:
         """Return the networks, managed or not."""
         return self._list("networks")
 
+    def network_addresses(self, name: str) -> list[str]:
+        """Return the addresses that an interface of the server has now.
+
+        None if there is no such interface, or not any more.
+        """
+        try:
+            state = self.get(f"networks/{quoted(name)}/state")
+        except errors.NotFound:
+            return []
+        return [each["address"] for each in state["addresses"] or ()]
+
+    def network_acl(self, name: str) -> dict[str, Any]:
+        """Return a network ACL: its config, egress and ingress.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        acl: dict[str, Any] = self.get(f"network-acls/{quoted(name)}")
+        return acl
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return what the server warns of, also what is over."""
+        return self._list("warnings")
+
     def pools(self) -> list[dict[str, Any]]:
         """Return the storage pools."""
         return self._list("storage-pools")
