@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from incus_testbed.host import doctor
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.support import attempts, outside
@@ -175,7 +177,7 @@ def _place(
     ):
         for instance in (testbed, neighbour):
             instance.wait_ready()
-            instance.guest.files.push(_SCRIPT, _THERE)
+            instance.guest.files.push(str(_SCRIPT), _THERE)
         serve = ["systemd-run", "--quiet", "python3", _THERE, "serve"]
         neighbour.guest.run(serve, check=True)
         while _says(neighbour, "tcp", "127.0.0.1") != "open":
@@ -189,7 +191,16 @@ def mended(
 ) -> Iterator[Place]:
     """Give testbeds on the network that setup has made."""
     del world
+    # Since the network was made, the host has got another address.
+    _setup(incus, incus_environment)
     yield from _place(incus, system, incus_environment.names.network)
+
+
+def _setup(
+    incus: Incus, sandbox: Sandbox, access: doctor.Access = doctor.AS_BEFORE
+) -> None:
+    for _ in doctor.setup(incus, sandbox.names, access=access):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +240,62 @@ def test_without_setup_all_is_open(plain: Place, attempt: str) -> None:
     """Otherwise the attempt is not worth anything."""
     act, _ = _ATTEMPTS[attempt]
     assert act(plain) == "open"
+
+
+def test_private_addresses_are_closed_if_the_admin_wants_that(
+    incus: Incus, incus_environment: Sandbox, mended: Place
+) -> None:
+    assert mended.says("tcp", outside.PRIVATE) == "open"
+
+    _setup(incus, incus_environment, doctor.Access(private=False))
+    try:
+        assert mended.says("tcp", outside.PRIVATE) == "closed"
+        assert mended.says("tcp", outside.WORLD) == "open"
+        assert mended.says("dns", mended.gateway) == "open"
+    finally:
+        _setup(incus, incus_environment, doctor.Access(private=True))
+    assert mended.says("tcp", outside.PRIVATE) == "open"
+
+
+def test_a_service_that_the_admin_allows_is_open(
+    incus: Incus, incus_environment: Sandbox, mended: Place
+) -> None:
+    _setup(
+        incus,
+        incus_environment,
+        doctor.Access(
+            private=False,
+            allowed=(
+                (ip_address(outside.PRIVATE), attempts.PORT),
+                (ip_address(outside.HOST), attempts.PORT),
+            ),
+        ),
+    )
+    _setup(incus, incus_environment)
+
+    assert mended.says("tcp", outside.PRIVATE) == "open"
+    assert mended.says("tcp", outside.HOST) == "open"
+    assert mended.says("tcp", mended.gateway) == "closed"
+
+
+def test_apt_reaches_its_mirror(mended: Place) -> None:
+    done = mended.testbed.guest.run(
+        ["apt-get", "update", "--error-on=any"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_network_nothing_is_reached(
+    incus: Incus, system: str, world: None
+) -> None:
+    del world
+    with Instance.launch(
+        incus, system, purpose="test", network=False
+    ) as instance:
+        ready = instance.wait_ready(60)
+        assert (ready.state, ready.network) == ("running", "none")
+        instance.guest.files.push(str(_SCRIPT), _THERE)
+        assert _says(instance, "tcp", outside.WORLD) == "closed"

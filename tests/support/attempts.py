@@ -3,10 +3,10 @@
 
     python3 attempts.py ATTEMPT [ARGUMENT...]
 
-prints "open" or "closed" for an attempt that gets an answer.  Attempts that send a
-frame print nothing; the frame carries the mark, the last argument, by which
-others recognise it with "watch".  "serve" answers attempts.  Only Python's
-standard library is needed.
+prints "open" or "closed" for an attempt that gets an answer.  Attempts that
+send a frame print nothing; the frame carries the mark, the last argument, by
+which others recognise it with "watch".  "serve" answers attempts.  Only
+Python's standard library is needed.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 _CARD = "host0"
 #: The port of services that attempts are made on.
@@ -80,7 +81,7 @@ def _dhcp() -> None:
         deadline = time.monotonic() + 3 * _PATIENCE
         while time.monotonic() < deadline:
             card.send(_frame(_IPV4, _datagram(68, 67, question)))
-            with contextlib.suppress(socket.timeout):
+            with contextlib.suppress(TimeoutError):
                 for _ in range(100):
                     answer = card.recv(2048)
                     if number in answer and b"\x35\x01\x02" in answer:
@@ -173,7 +174,7 @@ def _watch(card: str, mark: str, seconds: str) -> None:
                 if mark.encode() in received.recv(4096):
                     print("open")
                     return
-            except socket.timeout:
+            except TimeoutError:
                 break
     print("closed")
 
@@ -230,7 +231,7 @@ def _bootp(operation: int, number: bytes, options: bytes) -> bytes:
 
 def _checksum(content: bytes) -> int:
     words = struct.unpack(f"!{len(content) // 2}H", content)
-    total = sum(words)
+    total: int = sum(words)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -255,7 +256,7 @@ def _asked(question: int) -> bytes:
         return fcntl.ioctl(any_socket, question, name)
 
 
-_ATTEMPTS = {
+_ATTEMPTS: dict[str, Callable[..., None]] = {
     "address": _address,
     "tcp": _tcp,
     "udp": _udp,

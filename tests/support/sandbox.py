@@ -42,6 +42,7 @@ class Sandbox:
         """Remove what there is of it, with all that tests made in it."""
         _delete("project", self.project, "--force")
         _delete("network", self.names.network)
+        _delete("network acl", f"testbeds-{self.names.network}")
         _delete("storage", self.names.pool)
 
 
@@ -82,7 +83,7 @@ def _delete(kind: str, name: str, *options: str) -> None:
             return
         try:
             Incus(project="default").run(
-                *(kind, "delete", name, *options),
+                *(*kind.split(), "delete", name, *options),
                 stdin=b"yes\n",
                 timeout=300,
             )
@@ -93,6 +94,6 @@ def _delete(kind: str, name: str, *options: str) -> None:
 
 def _names(kind: str) -> list[str]:
     objects = json.loads(
-        Incus(project="default").run(kind, "list", "--format=json")
+        Incus(project="default").run(*kind.split(), "list", "--format=json")
     )
     return [found["name"] for found in objects]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor, local, pool, profile, vm
+from incus_testbed.host import doctor, limits, local, pool, vm
 from tests.support.fake_incus import FakeIncus
 
 
@@ -212,7 +212,7 @@ def test_a_host_without_virtual_machines_is_as_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "processors", "limits"),
+    ("memory", "processors", "wanted"),
     [
         (2, 1, ("1", "1024MiB")),
         (16, 8, ("4", "4096MiB")),
@@ -220,12 +220,12 @@ def test_a_host_without_virtual_machines_is_as_good() -> None:
     ],
 )
 def test_limits_of_virtual_machines(
-    memory: int, processors: int, limits: tuple[str, str]
+    memory: int, processors: int, wanted: tuple[str, str]
 ) -> None:
-    found = profile.limits(
+    found = limits.of_machines(
         {"memory": {"total": memory << 30}, "cpu": {"total": processors}}
     )
-    assert (found["limits.cpu"], found["limits.memory"]) == limits
+    assert (found["limits.cpu"], found["limits.memory"]) == wanted
 
 
 def test_limits_that_an_admin_has_set_stay() -> None:

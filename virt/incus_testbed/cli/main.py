@@ -175,6 +175,7 @@ def _launched(
         incus,
         arguments.alias,
         purpose=purpose,
+        network=arguments.network != "none",
         arguments=arguments.launch_argument,
     ) as instance:
         instance.wait_ready()
@@ -219,8 +220,16 @@ def _garbage(
 
 def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     done = []
+    private = arguments.close_private
+    access = doctor.Access(
+        private=None if private is None else not private,
+        allowed=tuple(arguments.allow),
+    )
     for argv in doctor.setup(
-        incus, _names(incus, arguments), dry_run=arguments.dry_run
+        incus,
+        _names(incus, arguments),
+        access=access,
+        dry_run=arguments.dry_run,
     ):
         print(f"$ {shlex.join(argv)}", flush=True)
         done.append(argv)

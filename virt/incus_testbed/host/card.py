@@ -93,7 +93,7 @@ def _is_bridged(card: Device, network: Network | None) -> bool:
 
 
 def _has_dhcp(network: Network) -> bool:
-    config = network["config"]
+    config: Mapping[str, str] = network["config"]
     return (
         config.get("ipv4.address", "none") != "none"
         and config.get("ipv4.dhcp", "true") != "false"

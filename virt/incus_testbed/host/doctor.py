@@ -27,7 +27,7 @@ from incus_testbed.host import (
     vm,
 )
 from incus_testbed.host import local as host_local
-from incus_testbed.host.acl import Access
+from incus_testbed.host.acl import AS_BEFORE, Access
 from incus_testbed.host.requirement import (
     ALL,
     CONTAINERS,
@@ -41,8 +41,10 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
 __all__ = [
+    "AS_BEFORE",
     "CONTAINERS",
     "MACHINES",
+    "Access",
     "Finding",
     "Names",
     "Report",
@@ -152,13 +154,14 @@ def setup(
     incus: Incus,
     names: Names | None = None,
     *,
-    access: Access = Access(),
+    access: Access = AS_BEFORE,
     dry_run: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Meet every requirement that a command can meet.
 
-    ``access`` is what testbeds shall reach.  Yields each command line just before it is run; ``dry_run`` runs none.
-    Yields nothing if there is nothing to do.
+    ``access`` says what testbeds shall reach.  Yields each command line just
+    before it is run; ``dry_run`` runs none.  Yields nothing if there is nothing
+    to do.
 
     :raises errors.Unsupported: no command can meet a requirement, or its
         command did not help; says what a person can do
@@ -219,7 +222,7 @@ def _run(incus: Incus, argv: tuple[str, ...]) -> None:
 
 
 def _requirements(
-    incus: Incus, names: Names | None = None, access: Access = Access()
+    incus: Incus, names: Names | None = None, access: Access = AS_BEFORE
 ) -> list[Requirement]:
     """Return all requirements, in the order in which they can be met."""
     local = _is_local(incus)
@@ -324,9 +327,7 @@ def _of_separation(
     def need(name: str, check: Callable[[], Finding]) -> Requirement:
         return Requirement(name, check, asks_server=True)
 
-    yield need(
-        "network access", lambda: acl.check(incus, bridge(), access)
-    )
+    yield need("network access", lambda: acl.check(incus, bridge(), access))
     yield need(
         "neighbours",
         lambda: card.check(
@@ -337,7 +338,12 @@ def _of_separation(
         ),
     )
     yield need(
-        "limits", partial(limits.check, incus, names.profile, names.pool)
+        "limits",
+        lambda: limits.check(
+            incus,
+            names.profile,
+            disk=pool.share(incus, names.pool, local=local),
+        ),
     )
     if local:
         yield need(

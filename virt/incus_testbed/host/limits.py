@@ -7,12 +7,12 @@ no limit of processors: the kernel shares them fairly between the testbeds and
 the machine's own services, however many processes each has.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.host import local as host_local
-from incus_testbed.host.devices import Devices, change, words
+from incus_testbed.host.devices import change, words
 from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.image.profiles import root_disks
 from incus_testbed.incus.client import Incus
@@ -28,13 +28,11 @@ _RESERVE = 1 * _GIB
 #: A large build on many processors has a few thousand processes and threads,
 #: and the kernel takes about 1 GiB for so many that do nothing.
 _PROCESSES = 16384
-#: Programs in a testbed that make user namespaces need further ids there: Debian
+#: Programs in a testbed that make user namespaces need more ids there: Debian
 #: gives each user 65536, from 100000 on.  This is enough for a dozen users.
 _IDS = 1 << 20
 #: Testbeds for which the machine has to have ids of their own.
 _TESTBEDS = 16
-#: Pools that can limit a disk's size without reserving it.
-_LIMITING = ("btrfs", "zfs")
 
 #: Incus ignores a limit if the kernel, or the boot loader, gives it no
 #: controller for it; then it warns in these words.
@@ -72,8 +70,12 @@ def of_containers(resources: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def check(incus: Incus, name: str, pool: str) -> Finding:
-    """Check a profile's limits; the fix adds those that are absent."""
+def check(incus: Incus, name: str, *, disk: int | None) -> Finding:
+    """Check a profile's limits; the fix adds those that are absent.
+
+    ``disk`` is how many bytes a root disk may have, None if the pool can't
+    limit that.
+    """
     try:
         profile = incus.profile(name)
     except errors.NotFound:
@@ -87,7 +89,9 @@ def check(incus: Incus, name: str, pool: str) -> Finding:
     fix = []
     if absent:
         fix.append(("incus", "profile", "set", target, *words(absent)))
-    fix += _of_disk(incus, target, profile["devices"], pool)
+    root = next(iter(root_disks(profile["devices"])), "root")
+    if disk and "size" not in profile["devices"].get(root, {}):
+        fix.append(change("set", target, root, f"size={disk // _MIB}MiB"))
     if fix:
         return failed(
             "one testbed can take all memory, processes or disk space",
@@ -105,25 +109,6 @@ def check(incus: Incus, name: str, pool: str) -> Finding:
         f"{config['limits.memory']} of memory,"
         f" {config['limits.processes']} processes"
     )
-
-
-def _of_disk(
-    incus: Incus, target: str, devices: Devices, name: str
-) -> Iterator[tuple[str, ...]]:
-    """Yield the command that limits the root disk: half of its pool."""
-    root = next(iter(root_disks(devices)), "root")
-    if "size" in devices.get(root, {}):
-        return
-    found = [pool for pool in incus.pools() if pool["name"] == name]
-    if not found or found[0]["driver"] not in _LIMITING:
-        return
-    try:
-        space = incus.pool_space(name)
-    except errors.CommandFailed:  # a cluster: each member has its own
-        return
-    if space:
-        size = f"size={space[0] // 2 // _MIB}MiB"
-        yield change("set", target, root, size)
 
 
 def _ignored(incus: Incus) -> list[str]:

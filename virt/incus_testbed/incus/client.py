@@ -137,7 +137,7 @@ class Incus:
     def network_addresses(self, name: str) -> list[str]:
         """Return the addresses that an interface of the server has now.
 
-        None if there is no such interface, or not any more.
+        There are none if the interface does not exist any more.
         """
         try:
             state = self.get(f"networks/{quoted(name)}/state")
@@ -154,8 +154,13 @@ class Incus:
         return acl
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Return what the server warns of, also what is over."""
-        return self._list("warnings")
+        """Return what the server warns of, also what is over.
+
+        Warnings about the whole server are in no project, so that the query
+        must not name one.
+        """
+        path = self.target("/1.0/warnings?recursion=1")
+        return json.loads(self.run("query", path)) or []
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the storage pools."""
