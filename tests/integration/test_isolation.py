@@ -5,7 +5,6 @@ Each attempt is made twice: on a network and with a card as Incus makes them
 without further settings, where it has to succeed, and on those of setup.
 """
 
-import os
 import secrets
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from incus_testbed.host import doctor
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.support import attempts, outside
-from tests.support.sandbox import Sandbox
+from tests.support.sandbox import Sandbox, delete
 
 SYSTEM = ("trixie", ("python3-minimal",))
 _SCRIPT = Path(attempts.__file__)
@@ -209,8 +208,8 @@ def plain(
 ) -> Iterator[Place]:
     """Give testbeds on a network without further settings."""
     del world
-    bridge, profile = f"chkp{os.getpid()}", "plain"
-    pool = incus_environment.names.pool
+    mine = incus_environment.names
+    bridge, profile = f"{mine.network}p", "plain"
     incus.run(
         *("network", "create", bridge, "ipv6.address=none"),
         *("ipv4.address=10.213.78.1/24", "ipv4.nat=true"),
@@ -219,12 +218,12 @@ def plain(
         incus.run("profile", "create", profile)
         add = ("profile", "device", "add", profile)
         incus.run(*add, "eth0", "nic", f"network={bridge}", "name=host0")
-        incus.run(*add, "root", "disk", f"pool={pool}", "path=/")
+        incus.run(*add, "root", "disk", f"pool={mine.pool}", "path=/")
         incus.run("profile", "set", profile, "raw.lxc=lxc.mount.auto=sys")
         yield from _place(incus, system, bridge, f"--profile={profile}")
     finally:
         incus.run("profile", "delete", profile)
-        incus.run("network", "delete", bridge)
+        delete("network", bridge)
 
 
 @pytest.mark.parametrize("attempt", _ATTEMPTS)

@@ -162,6 +162,8 @@ class FakeIncus(Incus):
             self._create(kind, *rest)
         elif verb == "delete":
             del self.objects[kind][rest[0]]
+        elif kind == "network" and verb == "unset":
+            self.objects[kind][rest[0]]["config"].pop(rest[1], None)
         elif kind == "network":
             self._set_network(*rest)
         elif verb == "set":

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from incus_testbed import errors
+from incus_testbed.host import subnet
 from incus_testbed.host.requirement import Finding, State, failed, good, warning
 from incus_testbed.incus.client import Incus
 
@@ -66,11 +67,16 @@ AS_BEFORE = Access()
 
 
 def check(
-    incus: Incus, network: Mapping[str, Any] | None, access: Access
+    incus: Incus,
+    network: Mapping[str, Any] | None,
+    access: Access,
+    *,
+    local: bool,
 ) -> Finding:
     """Check the network's ACL; the fix makes it as it should be.
 
-    ``network`` is None if Incus does not manage it.
+    ``network`` is None if Incus does not manage it; ``local`` tells whether the
+    server is this machine.
     """
     if network is None or network["type"] != "bridge":
         return Finding(
@@ -95,7 +101,10 @@ def check(
     networks = incus.networks()
     closed = [
         *_of_networks([network, *networks]),
-        *_of_host(incus, networks),
+        *map(
+            ip_network,
+            subnet.addresses() if local else _remote(incus, networks),
+        ),
     ]
     return _compare(incus, network, acl, closed, access)
 
@@ -233,16 +242,15 @@ def _of_networks(networks: Iterable[Mapping[str, Any]]) -> Iterator[Network]:
                 yield ip_interface(value).network
 
 
-def _of_host(
+def _remote(
     incus: Incus, networks: Iterable[Mapping[str, Any]]
-) -> Iterator[Network]:
-    """Yield the addresses of the server's machine.
+) -> Iterator[str]:
+    """Yield the addresses of a server that is not this machine.
 
-    They can change; then the next check finds a difference.
+    Incus names no interfaces of a VPN.
     """
     for network in networks:
-        for address in incus.network_addresses(network["name"]):
-            yield ip_network(address)
+        yield from incus.network_addresses(network["name"])
 
 
 def _ranges(version: int, closed: Iterable[Network]) -> str:

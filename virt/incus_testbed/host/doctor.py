@@ -325,9 +325,12 @@ def _of_separation(
         return network.managed(incus, names.network, local=local)
 
     def need(name: str, check: Callable[[], Finding]) -> Requirement:
-        return Requirement(name, check, asks_server=True)
+        return Requirement(name, lambda: _if_allowed(check), asks_server=True)
 
-    yield need("network access", lambda: acl.check(incus, bridge(), access))
+    yield need(
+        "network access",
+        lambda: acl.check(incus, bridge(), access, local=local),
+    )
     yield need(
         "neighbours",
         lambda: card.check(
@@ -349,6 +352,14 @@ def _of_separation(
         yield need(
             "ids of testbeds", partial(limits.check_ids, incus, names.profile)
         )
+
+
+def _if_allowed(check: Callable[[], Finding]) -> Finding:
+    """Return a check's finding; UNKNOWN if Incus restricts this user."""
+    try:
+        return check()
+    except errors.Denied as error:
+        return Finding(state=State.UNKNOWN, detail=error.brief)
 
 
 def _is_local(incus: Incus) -> bool:
