@@ -8,14 +8,16 @@ without further settings, where it has to succeed, and on those of setup.
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from incus_testbed.host import doctor
+from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.support import attempts, outside
@@ -25,6 +27,8 @@ SYSTEM = ("trixie", ("python3-minimal",))
 _SCRIPT = Path(attempts.__file__)
 _THERE = "/root/attempts.py"
 _DOCUMENT = Path(__file__).resolve().parents[2] / "docs/SECURITY.md"
+#: Seconds for a router's advertisement.
+_PATIENCE = 60
 #: Seconds in which a frame arrives; it is sent within half a second.
 _WATCH = "4"
 
@@ -40,10 +44,7 @@ class Place:
     @property
     def gateway(self) -> str:
         """The host's address on the bridge."""
-        said = subprocess.check_output(
-            ["ip", "-brief", "-4", "address", "show", self.bridge], text=True
-        )
-        return said.split()[2].partition("/")[0]
+        return _addresses(self.bridge, "-4")[0]
 
     @property
     def neighbours_address(self) -> str:
@@ -71,6 +72,24 @@ class Place:
             assert watching.stdout.readline() == "watching\n"
             self.says(*words, mark)
             return watching.communicate(timeout=60)[0].strip()
+
+
+def _addresses(interface: str, family: str, *selector: str) -> list[str]:
+    """Return the addresses of an interface of the host."""
+    said = subprocess.check_output(
+        [
+            "ip",
+            "-brief",
+            family,
+            "address",
+            "show",
+            "dev",
+            interface,
+            *selector,
+        ],
+        text=True,
+    )
+    return [word.partition("/")[0] for word in said.split()[2:]]
 
 
 def _says(instance: Instance, *words: str) -> str:
@@ -191,14 +210,14 @@ def mended(
     """Give testbeds on the network that setup has made."""
     del world
     # Since the network was made, the host has got another address.
-    _setup(incus, incus_environment)
+    _setup(incus, incus_environment.names)
     yield from _place(incus, system, incus_environment.names.network)
 
 
 def _setup(
-    incus: Incus, sandbox: Sandbox, access: doctor.Access = doctor.AS_BEFORE
+    incus: Incus, names: doctor.Names, access: doctor.Access = doctor.AS_BEFORE
 ) -> None:
-    for _ in doctor.setup(incus, sandbox.names, access=access):
+    for _ in doctor.setup(incus, names, access=access):
         pass
 
 
@@ -246,13 +265,13 @@ def test_private_addresses_are_closed_if_the_admin_wants_that(
 ) -> None:
     assert mended.says("tcp", outside.PRIVATE) == "open"
 
-    _setup(incus, incus_environment, doctor.Access(private=False))
+    _setup(incus, incus_environment.names, doctor.Access(private=False))
     try:
         assert mended.says("tcp", outside.PRIVATE) == "closed"
         assert mended.says("tcp", outside.WORLD) == "open"
         assert mended.says("dns", mended.gateway) == "open"
     finally:
-        _setup(incus, incus_environment, doctor.Access(private=True))
+        _setup(incus, incus_environment.names, doctor.Access(private=True))
     assert mended.says("tcp", outside.PRIVATE) == "open"
 
 
@@ -261,7 +280,7 @@ def test_a_service_that_the_admin_allows_is_open(
 ) -> None:
     _setup(
         incus,
-        incus_environment,
+        incus_environment.names,
         doctor.Access(
             private=False,
             allowed=(
@@ -270,7 +289,7 @@ def test_a_service_that_the_admin_allows_is_open(
             ),
         ),
     )
-    _setup(incus, incus_environment)
+    _setup(incus, incus_environment.names)
 
     assert mended.says("tcp", outside.PRIVATE) == "open"
     assert mended.says("tcp", outside.HOST) == "open"
@@ -298,3 +317,61 @@ def test_without_a_network_nothing_is_reached(
         assert (ready.state, ready.network) == ("running", "none")
         instance.guest.files.push(str(_SCRIPT), _THERE)
         assert _says(instance, "tcp", outside.WORLD) == "closed"
+
+
+@pytest.fixture(scope="module")
+def with_ipv6(
+    incus: Incus, incus_environment: Sandbox, system: str, world: None
+) -> Iterator[Place]:
+    """Give testbeds on a network that has IPv6 too, set up."""
+    del world
+    mine = incus_environment.names
+    names = replace(mine, network=f"{mine.network}s", profile="six")
+    incus.run(
+        *("network", "create", names.network, "ipv4.address=10.213.79.1/24"),
+        *("ipv4.nat=true", "ipv6.address=fd12:34::1/64", "ipv6.nat=true"),
+    )
+    try:
+        _setup(incus, names)
+        for place in _place(
+            incus, system, names.network, f"--profile={names.profile}"
+        ):
+            # A testbed is ready as soon as it has an IPv4 address.
+            deadline = time.monotonic() + _PATIENCE
+            while place.says("tcp", outside.WORLD6) != "open":
+                assert time.monotonic() < deadline, "it gets no IPv6 address"
+            yield place
+    finally:
+        incus.run("project", "unset", incus.current_project(), profiles.KEY)
+        for name in (names.profile, names.machine_profile):
+            incus.run("profile", "delete", name)
+        delete("network", names.network)
+        delete("network acl", f"testbeds-{names.network}")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "outcome"),
+    [
+        ("tcp fd12:34::1", "closed"),
+        ("udp fd12:34::1", "closed"),
+        ("dns fd12:34::1", "open"),
+        (f"tcp {outside.HOST6}", "closed"),
+    ],
+)
+def test_ipv6_is_closed_too(
+    with_ipv6: Place, attempt: str, outcome: str
+) -> None:
+    assert with_ipv6.says(*attempt.split()) == outcome
+
+
+def test_the_hosts_link_local_address_is_closed(with_ipv6: Place) -> None:
+    (address,) = _addresses(with_ipv6.bridge, "-6", "scope", "link")
+    assert with_ipv6.says("tcp", f"{address}%host0") == "closed"
+
+
+def test_the_security_document_says_so() -> None:
+    table = "".join(
+        f"| {attempt} | open | {outcome} |\n"
+        for attempt, (_, outcome) in _ATTEMPTS.items()
+    )
+    assert table in _DOCUMENT.read_text()

@@ -60,8 +60,9 @@ def _udp(host: str) -> None:
 
 def _dns(server: str) -> None:
     """Ask a name server for a name; any answer will do."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
     query = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\x07testbed\x04test\0\0\1\0\1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.settimeout(_PATIENCE)
         try:
             sender.sendto(query, (server, 53))

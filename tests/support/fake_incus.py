@@ -26,6 +26,7 @@ class FakeIncus(Incus):
         """Have a server with these storage drivers and nothing set up."""
         super().__init__()
         self.version = "6.0.4"
+        self.firewall = "nftables"
         self.drivers = drivers
         self.settings: dict[str, str] = {}
         self.total = self.free = 1 << 40
@@ -78,7 +79,7 @@ class FakeIncus(Incus):
                 "architectures": ["x86_64", "i686"],
                 "server_version": self.version,
                 "driver": "lxc",
-                "firewall": "nftables",
+                "firewall": self.firewall,
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from tests.support import attempts
 
-#: For documentation (RFC 5737): no machine has these addresses.
+#: For documentation (RFC 5737, RFC 3849): no machine has these addresses.
 HOST, WORLD = "198.51.100.1", "198.51.100.2"
+HOST6, WORLD6 = "2001:db8::1", "2001:db8::2"
 #: Where clouds tell a machine about itself, and a private address.
 METADATA, PRIVATE = "169.254.169.254", "10.213.77.2"
 
@@ -35,10 +36,14 @@ def services() -> Iterator[None]:
             *("peer", "name", _INSIDE, "netns", str(process)),
         )
         _ip("address", "add", f"{HOST}/30", "dev", interface)
+        six = ("dev", interface, "nodad")
+        _ip("address", "add", f"{HOST6}/64", *six)
         _ip("link", "set", interface, "up")
         there = ("nsenter", f"--net=/proc/{process}/ns/net")
         for address in (f"{WORLD}/30", f"{METADATA}/32", f"{PRIVATE}/32"):
             _ip("address", "add", address, "dev", _INSIDE, prefix=there)
+        six = ("dev", _INSIDE, "nodad")
+        _ip("address", "add", f"{WORLD6}/64", *six, prefix=there)
         _ip("link", "set", _INSIDE, "up", prefix=there)
         for address in (METADATA, PRIVATE):
             _ip("route", "add", f"{address}/32", "via", WORLD)

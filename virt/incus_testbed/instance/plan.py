@@ -16,7 +16,7 @@ _MACHINE = "virtual-machine"
 _MACHINE_OPTION = "--vm"
 
 #: Options of incus launch that may bring a network card, in all their forms.
-_CARDS = re.compile(r"-[^-pn]*[pn]|--profile\b|--network\b")
+_CARDS = re.compile(r"-[ehqv]*[pn]|--profile\b|--network\b")
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
 
