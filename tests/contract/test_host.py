@@ -3,12 +3,13 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor
+from incus_testbed.host import doctor, subnet
 from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from tests.support.fake_incus import FakeIncus
@@ -16,6 +17,8 @@ from tests.support.sandbox import Sandbox
 
 _SANDBOX = Sandbox.of(f"h{os.getpid()}")
 _NAMES = _SANDBOX.names
+_ACL_OF_ADMIN = f"mine-{os.getpid()}"
+_PROXY = doctor.Access(allowed=((ip_address("192.0.2.1"), 3142),))
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -84,14 +87,15 @@ def test_setup_makes_what_the_specification_says(incus: Incus) -> None:
     _setup(incus)
 
     profile = incus.profile(_NAMES.profile)
-    assert profile["config"] == {
-        "raw.lxc": "lxc.mount.auto=sys",
-        "security.nesting": "true",
-    }
-    assert profile["devices"] == {
+    assert profile["config"]["raw.lxc"] == "lxc.mount.auto=sys"
+    assert profile["config"]["security.nesting"] == "true"
+    wanted = {
         "eth0": {"name": "host0", "network": _NAMES.network, "type": "nic"},
         "root": {"path": "/", "pool": _NAMES.pool, "type": "disk"},
     }
+    assert profile["devices"].keys() == wanted.keys()
+    for name, device in wanted.items():
+        assert device.items() <= profile["devices"][name].items()
     pools = {pool["name"]: pool["driver"] for pool in incus.pools()}
     assert pools[_NAMES.pool] == "btrfs"
 
@@ -115,11 +119,8 @@ def test_setup_mends_the_profile_and_keeps_what_was_added(
     _setup(incus)
 
     profile = incus.profile(name)
-    assert profile["config"] == {
-        "raw.lxc": f"{added}\nlxc.mount.auto=sys",
-        "security.nesting": "true",
-        "limits.cpu": "2",
-    }
+    assert profile["config"]["raw.lxc"] == f"{added}\nlxc.mount.auto=sys"
+    assert profile["config"]["limits.cpu"] == "2"
     assert profile["devices"]["eth0"]["name"] == "host0"
     assert profile["devices"]["root"]["pool"] == _NAMES.pool
 
@@ -161,8 +162,11 @@ def test_the_profile_of_debusines_own_script_is_right(incus: Incus) -> None:
     assert doctor.obstacles(incus, driver="lxc") == []
     _setup(incus)
 
-    assert incus.profile(_NAMES.profile)["devices"] == before["devices"]
-    assert incus.profile(_NAMES.profile)["config"] == before["config"]
+    after = incus.profile(_NAMES.profile)
+    assert before["config"].items() <= after["config"].items()
+    assert before["devices"].keys() == after["devices"].keys()
+    for name, device in before["devices"].items():
+        assert device.items() <= after["devices"][name].items()
     assert _setup(incus) == []
 
 
@@ -227,7 +231,10 @@ def test_an_admins_devices_and_choices_stay(incus: Incus) -> None:
     _setup(incus)
 
     profile = incus.profile(_NAMES.profile)
-    assert profile["devices"] == devices
+    assert profile["devices"].keys() == devices.keys()
+    for name, device in devices.items():
+        assert device.items() <= profile["devices"][name].items()
+    assert profile["devices"]["second"] == devices["second"]
     assert profile["config"]["security.nesting"] == "false"
     assert profile["config"]["limits.memory"] == "2GiB"
     # Two root disks would not go together.
@@ -293,3 +300,120 @@ def test_an_unmanaged_interface_is_left_alone(incus: Incus) -> None:
     assert finding.state is doctor.State.FAILED
     assert "--network" in finding.advice
     assert not finding.fix
+
+
+def test_setup_separates_testbeds(incus: Incus) -> None:
+    _setup(incus)
+
+    card = incus.profile(_NAMES.profile)["devices"]["eth0"]
+    for key in ("port_isolation", "mac_filtering", "ipv4_filtering"):
+        assert card[f"security.{key}"] == "true"
+    (network,) = _networks(incus)
+    assert network["security.acls"] == f"testbeds-{_NAMES.network}"
+    assert network["security.acls.default.egress.action"] == "reject"
+
+
+def _networks(incus: Incus) -> list[dict[str, str]]:
+    """Return the configuration of the network that setup has made."""
+    return [
+        network["config"]
+        for network in incus.networks()
+        if network["name"] == _NAMES.network
+    ]
+
+
+def test_settings_that_an_admin_has_chosen_stay(incus: Incus) -> None:
+    _setup(incus)
+    name = _NAMES.profile
+    card = ("profile", "device", "set", name, "eth0")
+    incus.run(*card, "security.port_isolation=false")
+    incus.run("profile", "set", name, "security.idmap.isolated=false")
+    incus.run("profile", "set", name, "limits.memory=100%")
+    incus.run("profile", "device", "set", name, "root", "size=1GiB")
+    before = incus.profile(name)
+
+    assert _setup(incus) == []
+
+    assert incus.profile(name) == before
+
+
+def test_an_admin_can_do_without_limits_and_acl(incus: Incus) -> None:
+    _network_and_pool(incus)
+    network = _NAMES.network
+    incus.run("network", "unset", network, "security.acls")
+    incus.run("network", "set", network, "user.incus-testbed.acl=none")
+    _profile(incus, _NAMES.profile, "set user.incus-testbed.limits=none")
+
+    _setup(incus)
+
+    assert "security.acls" not in _networks(incus)[0]
+    profile = incus.profile(_NAMES.profile)
+    assert not any(key.startswith("limits.") for key in profile["config"])
+    assert "size" not in profile["devices"]["root"]
+
+
+def test_an_acl_of_the_admin_stays(incus: Incus) -> None:
+    _setup(incus)
+    incus.run("network", "acl", "create", _ACL_OF_ADMIN)
+    acl = f"security.acls={_ACL_OF_ADMIN}"
+    incus.run("network", "set", _NAMES.network, acl)
+    try:
+        assert _setup(incus) == []
+        with pytest.raises(errors.Unsupported, match=_ACL_OF_ADMIN):
+            list(doctor.setup(incus, _NAMES, access=_PROXY))
+        assert _networks(incus)[0]["security.acls"] == _ACL_OF_ADMIN
+    finally:
+        incus.run("network", "unset", _NAMES.network, "security.acls")
+        incus.run("network", "acl", "delete", _ACL_OF_ADMIN)
+
+
+def test_what_an_admin_allows_stays(incus: Incus) -> None:
+    _setup(incus)
+    acl = f"testbeds-{_NAMES.network}"
+    list(doctor.setup(incus, _NAMES, access=_PROXY))
+    list(doctor.setup(incus, _NAMES, access=doctor.Access(private=False)))
+    closed = incus.network_acl(acl)
+
+    assert _setup(incus) == []
+
+    assert incus.network_acl(acl) == closed
+    (out, allowed) = sorted(
+        closed["egress"], key=lambda rule: "protocol" in rule
+    )
+    assert (allowed["destination"], allowed["destination_port"]) == (
+        *("192.0.2.1", "3142"),
+    )
+    assert not _opens(out, "10.0.0.1")
+    list(doctor.setup(incus, _NAMES, access=doctor.Access(private=True)))
+    opened = incus.network_acl(acl)["egress"]
+    assert allowed in opened
+    # Still not the testbeds' own network.
+    bridge = ip_interface(_networks(incus)[0]["ipv4.address"])
+    for rule in opened:
+        assert not _opens(rule, str(bridge.ip))
+
+
+def _opens(rule: Mapping[str, str], address: str) -> bool:
+    """Tell whether a rule opens an address."""
+    ranges = (word.partition("-") for word in rule["destination"].split(","))
+    return any(
+        int(ip_address(low)) <= int(ip_address(address))
+        and int(ip_address(address)) <= int(ip_address(high or low))
+        for low, _, high in ranges
+    )
+
+
+def test_doctor_notices_a_new_address_of_the_host(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _setup(incus)
+    addresses = [*subnet.addresses(), "203.0.113.9"]
+    monkeypatch.setattr(subnet, "addresses", lambda: addresses)
+
+    assert _states(incus)["network access"] is doctor.State.FAILED
+    _setup(incus)
+
+    assert _states(incus)["network access"] is doctor.State.GOOD
+    (out,) = incus.network_acl(f"testbeds-{_NAMES.network}")["egress"]
+    assert not _opens(out, "203.0.113.9")
+    assert _opens(out, "203.0.113.8")

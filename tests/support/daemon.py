@@ -96,12 +96,14 @@ def running(keep: str = "") -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def private(keep: str = "") -> Iterator[Daemon]:
+def private(keep: str = "", *options: str) -> Iterator[Daemon]:
     """Start an Incus whether one is running or not; stop it at the end.
+
+    ``options`` are those of incusd.sh.
 
     :raises DaemonError: it can't be started
     """
-    with _home(keep) as (home, lock), _started(home, lock) as daemon:
+    with _home(keep) as (home, lock), _started(home, lock, options) as daemon:
         yield daemon
 
 
@@ -210,19 +212,21 @@ def _home(keep: str) -> Iterator[tuple[Path, IO[str]]]:
 
 
 @contextlib.contextmanager
-def _started(home: Path, lock: IO[str]) -> Iterator[Daemon]:
+def _started(
+    home: Path, lock: IO[str], options: Sequence[str]
+) -> Iterator[Daemon]:
     """Run incusd, which inherits the lock."""
     state = home / "incus"
     state.mkdir(mode=0o711, exist_ok=True)
     environment = {"INCUS_DIR": str(state)}
-    process = _spawn(home, lock, environment)
+    process = _spawn(home, lock, environment, options)
     try:
         _wait_until_answering(process, home, environment)
         for _ in range(_ATTEMPTS):
             if _has_all_networks(environment):
                 break
             _stop(process, environment)
-            process = _spawn(home, lock, environment)
+            process = _spawn(home, lock, environment, options)
             _wait_until_answering(process, home, environment)
         lock.close()
         yield Daemon(environment=environment, private=True, process=process.pid)
@@ -238,7 +242,10 @@ def _children(process: int) -> list[int]:
 
 
 def _spawn(
-    home: Path, lock: IO[str], environment: dict[str, str]
+    home: Path,
+    lock: IO[str],
+    environment: dict[str, str],
+    options: Sequence[str],
 ) -> "subprocess.Popen[bytes]":
     with (home / _LOG).open("wb") as output:
         return subprocess.Popen(
@@ -248,6 +255,7 @@ def _spawn(
                 *("unshare", "--mount", "--propagation", "slave"),
                 *("--pid", "--mount-proc", "--fork", "--kill-child=KILL"),
                 _INCUSD,
+                *options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

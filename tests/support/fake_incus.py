@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An Incus server in memory, behind the same command lines.
 
-It knows networks, pools, profiles, images and instances; what runs in an
-instance it does not know.  tests/contract runs its suites on it and on a real
-Incus (test_host.py, test_incus_client.py).
+It knows networks, their ACLs, pools, profiles, images and instances; what runs
+in an instance it does not know.  tests/contract runs its suites on it and on a
+real Incus (test_host.py, test_incus_client.py).
 """
 
 import copy
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -25,13 +26,17 @@ class FakeIncus(Incus):
         """Have a server with these storage drivers and nothing set up."""
         super().__init__()
         self.version = "6.0.4"
+        self.firewall = "nftables"
         self.drivers = drivers
         self.settings: dict[str, str] = {}
         self.total = self.free = 1 << 40
+        #: The types of what the server warns of.
+        self.alarms: list[str] = []
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             "network": {"eth0": _object("eth0", type="physical")},
             "storage": {},
             "profile": {"default": _profile("default")},
+            "acl": {},
         }
         self.objects["network"]["eth0"]["managed"] = False
         self._images = Images(self.objects["profile"].__contains__)
@@ -74,6 +79,7 @@ class FakeIncus(Incus):
                 "architectures": ["x86_64", "i686"],
                 "server_version": self.version,
                 "driver": "lxc",
+                "firewall": self.firewall,
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],
@@ -102,24 +108,32 @@ class FakeIncus(Incus):
         del recursion
         kind, _, rest = path.partition("/")
         name = unquote(rest)
-        if kind == "images":
-            return copy.deepcopy(self._images.get(name))
-        if kind == "instances":
-            return copy.deepcopy(self._instances.get(name))
-        if kind == "operations":
-            return self._instances.operations()
-        if kind == "projects":
-            return [{"name": project} for project in self._clients]
-        objects = self.objects[
-            {
-                "networks": "network",
-                "storage-pools": "storage",
-                "profiles": "profile",
-            }[kind]
-        ]
-        if name:
-            return copy.deepcopy(self._profile(name))
-        return copy.deepcopy([*objects.values()])
+        answers: dict[str, Callable[[], Any]] = {
+            "images": lambda: self._images.get(name),
+            "instances": lambda: self._instances.get(name),
+            "operations": self._instances.operations,
+            "projects": lambda: [{"name": each} for each in self._clients],
+            "networks": lambda: self._network(name),
+            "network-acls": lambda: self._acl(name),
+            "storage-pools": lambda: [*self.objects["storage"].values()],
+            "profiles": lambda: self._profile(name),
+        }
+        return copy.deepcopy(answers[kind]())
+
+    def _network(self, path: str) -> Any:
+        """Return all networks, or the state of one: its address."""
+        networks = self.objects["network"]
+        if not path:
+            return [*networks.values()]
+        name = path.removesuffix("/state")
+        if name not in networks:
+            raise errors.NotFound("Network not found")
+        address = networks[name]["config"].get("ipv4.address", "none")
+        return {
+            "addresses": []
+            if address == "none"
+            else [{"address": address.partition("/")[0]}]
+        }
 
     def run(
         self,
@@ -134,21 +148,56 @@ class FakeIncus(Incus):
             return self._images.run(verb, *rest, stdin=stdin)
         if kind in {"launch", "init", "start", "stop", "delete"}:
             return self._instances.run(*words, stdin=stdin)
+        if kind == "query":
+            return self._query(*words[1:])
+        if (kind, verb) == ("network", "acl"):
+            kind, (verb, *rest) = "acl", rest
+        self._change(kind, verb, *rest)
+        return b""
+
+    def _change(self, kind: str, verb: str, *rest: str) -> None:
+        """Make, remove or configure one of the objects."""
         if kind == "project":
             self._project(verb, *rest)
-            return b""
-        if verb == "create":
+        elif verb == "create":
             self._create(kind, *rest)
-            return b""
-        if verb == "delete":
+        elif verb == "delete":
             del self.objects[kind][rest[0]]
-            return b""
-        profile = self._profile(rest[1] if verb == "device" else rest[0])
-        if verb == "set":
-            profile["config"].update(_settings(rest[1:]))
+        elif kind == "network" and verb == "unset":
+            self.objects[kind][rest[0]]["config"].pop(rest[1], None)
+        elif kind == "network":
+            self._set_network(*rest)
+        elif verb == "set":
+            self._profile(rest[0])["config"].update(_settings(rest[1:]))
         else:
-            self._device(profile["devices"], rest[0], *rest[2:])
-        return b""
+            verb, profile, *words = rest
+            self._device(self._profile(profile)["devices"], verb, *words)
+
+    def _query(self, *words: str) -> bytes:
+        """Do what incus query would."""
+        match words:
+            case ["/1.0/warnings?recursion=1"]:
+                found = [
+                    {"type": alarm, "status": "new"} for alarm in self.alarms
+                ]
+                return json.dumps(found).encode()
+            case ["--request=PUT", data, path] if "/network-acls/" in path:
+                name = path.rpartition("/")[2].partition("?")[0]
+                self._acl(name).update(json.loads(data.removeprefix("--data=")))
+                return b""
+        raise NotImplementedError(f"incus query {words}")
+
+    def _acl(self, name: str) -> dict[str, Any]:
+        try:
+            return self.objects["acl"][name]
+        except KeyError:
+            raise errors.NotFound("Network ACL not found") from None
+
+    def _set_network(self, name: str, *settings: str) -> None:
+        new = _settings(settings)
+        for acl in filter(None, new.get("security.acls", "").split(",")):
+            self._acl(acl)
+        self.objects["network"][name]["config"].update(new)
 
     def _project(self, verb: str, name: str, *settings: str) -> None:
         """Configure a project, or make one, with networks and pools of all."""
@@ -157,7 +206,7 @@ class FakeIncus(Incus):
             return
         made = FakeIncus(drivers=self.drivers)
         made.project = name
-        for kind in ("network", "storage"):
+        for kind in ("network", "storage", "acl"):
             made.objects[kind] = self.objects[kind]
         self._clients[name] = made
         made._clients = self._clients
@@ -171,6 +220,8 @@ class FakeIncus(Incus):
         elif kind == "storage":
             driver, *settings = rest
             made = _object(name, driver=driver, config=_settings(settings))
+        elif kind == "acl":
+            made = {"name": name, "config": {}, "egress": [], "ingress": []}
         else:
             made = _profile(name)
         self.objects[kind][name] = made

@@ -4,12 +4,15 @@
 # Process 1 of the namespaces that tests/support/daemon.py makes for a private incusd.
 # INCUS_DIR says where it keeps its state. When this process ends, the kernel
 # ends all that incusd started, its containers too, and undoes its mounts.
+# With the argument "controllers", incusd gets the machine's cgroups as they are,
+# with all their controllers; then guests with systemd may not boot.
 
 set -eu
 
 # systemd does not boot in containers under a hybrid or version 1 layout. This
 # mount namespace is ours: the machine's own mounts stay as they are.
-if [ "$(stat --file-system --format=%T /sys/fs/cgroup)" != cgroup2fs ]; then
+if [ "${1-}" != controllers ] &&
+    [ "$(stat --file-system --format=%T /sys/fs/cgroup)" != cgroup2fs ]; then
     umount --recursive /sys/fs/cgroup
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi

@@ -40,9 +40,10 @@ class Sandbox:
 
     def remove(self) -> None:
         """Remove what there is of it, with all that tests made in it."""
-        _delete("project", self.project, "--force")
-        _delete("network", self.names.network)
-        _delete("storage", self.names.pool)
+        delete("project", self.project, "--force")
+        delete("network", self.names.network)
+        delete("network acl", f"testbeds-{self.names.network}")
+        delete("storage", self.names.pool)
 
 
 @contextlib.contextmanager
@@ -83,7 +84,7 @@ def clear() -> None:
             Sandbox.of(project["name"].removeprefix("check-")).remove()
 
 
-def _delete(kind: str, name: str, *options: str) -> None:
+def delete(kind: str, name: str, *options: str) -> None:
     """Delete an object, if it is there.
 
     Incus looks at all interfaces of the host when it deletes a bridge and
@@ -94,7 +95,7 @@ def _delete(kind: str, name: str, *options: str) -> None:
             return
         try:
             Incus(project="default").run(
-                *(kind, "delete", name, *options),
+                *(*kind.split(), "delete", name, *options),
                 stdin=b"yes\n",
                 timeout=300,
             )
@@ -105,6 +106,6 @@ def _delete(kind: str, name: str, *options: str) -> None:
 
 def _names(kind: str) -> list[str]:
     objects = json.loads(
-        Incus(project="default").run(kind, "list", "--format=json")
+        Incus(project="default").run(*kind.split(), "list", "--format=json")
     )
     return [found["name"] for found in objects]

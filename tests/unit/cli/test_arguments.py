@@ -4,8 +4,11 @@
 import os
 import subprocess
 import sys
+from ipaddress import ip_address
 
 import pytest
+
+from incus_testbed.cli import arguments
 
 #: Seconds; a command that takes its orders from stdin would never end.
 _LIMIT = 60
@@ -38,3 +41,32 @@ def test_a_typo_is_an_error_with_the_nearest_word(
         assert child.stderr
         assert child.stdout.read() == ""
         assert hint in child.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("192.0.2.1:3142", "192.0.2.1", 3142),
+        ("[2001:db8::1]:80", "2001:db8::1", 80),
+    ],
+)
+def test_a_service_is_an_address_and_a_port(
+    text: str, address: str, port: int
+) -> None:
+    parsed = arguments.parser().parse_args(["setup", "--allow", text])
+    assert parsed.allow == [(ip_address(address), port)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("proxy:3142", "192.0.2.1", "192.0.2.1:", "192.0.2.1:0", ":80", ""),
+        *("192.0.2.1:65536", "[192.0.2.1]:80", "192.0.2.1:+80", "::1:80x"),
+    ],
+)
+def test_anything_else_is_none(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        arguments.parser().parse_args(["setup", "--allow", text])
+    assert "--allow" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor, local, pool, profile, vm
+from incus_testbed.host import doctor, limits, local, pool, vm
 from tests.support.fake_incus import FakeIncus
 
 
@@ -212,7 +212,7 @@ def test_a_host_without_virtual_machines_is_as_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "processors", "limits"),
+    ("memory", "processors", "wanted"),
     [
         (2, 1, ("1", "1024MiB")),
         (16, 8, ("4", "4096MiB")),
@@ -220,12 +220,12 @@ def test_a_host_without_virtual_machines_is_as_good() -> None:
     ],
 )
 def test_limits_of_virtual_machines(
-    memory: int, processors: int, limits: tuple[str, str]
+    memory: int, processors: int, wanted: tuple[str, str]
 ) -> None:
-    found = profile.limits(
+    found = limits.of_vms(
         {"memory": {"total": memory << 30}, "cpu": {"total": processors}}
     )
-    assert (found["limits.cpu"], found["limits.memory"]) == limits
+    assert (found["limits.cpu"], found["limits.memory"]) == wanted
 
 
 def test_limits_that_an_admin_has_set_stay() -> None:
@@ -240,3 +240,88 @@ def test_limits_that_an_admin_has_set_stay() -> None:
     found = incus.profile(name)
     assert found["config"]["limits.memory"] == "3GiB"
     assert found["devices"]["root"]["size"] == "9GiB"
+
+
+@pytest.mark.parametrize(
+    ("memory", "wanted"),
+    [(1, "512MiB"), (2, "1024MiB"), (8, "7168MiB"), (256, "229376MiB")],
+)
+def test_a_testbed_leaves_memory_to_the_machine(
+    memory: int, wanted: str
+) -> None:
+    found = limits.of_containers({"memory": {"total": memory << 30}})
+
+    assert found["limits.memory"] == wanted
+
+
+def test_limits_that_incus_ignores_are_a_warning() -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+    assert _finding(incus, "limits").state is doctor.State.GOOD
+    incus.alarms = ["Couldn't find the CGroup pids controller"]
+
+    finding = _finding(incus, "limits")
+
+    assert finding.state is doctor.State.WARNING
+    assert "limits.processes" in finding.detail
+    assert "limits.memory" not in finding.detail
+
+
+def test_a_pool_that_copies_can_not_limit_a_disk() -> None:
+    incus = FakeIncus(drivers=["dir"])
+
+    list(doctor.setup(incus))
+
+    assert "size" not in incus.profile("debusine")["devices"]["root"]
+
+
+def test_too_few_ids_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "has_ids", lambda count, *_: count <= 65536)
+    incus = FakeIncus()
+
+    list(doctor.setup(incus))
+
+    finding = _finding(incus, "ids of testbeds")
+    assert finding.state is doctor.State.WARNING
+    assert "usermod --add-subuids" in finding.advice
+    assert "security.idmap.isolated" not in incus.profile("debusine")["config"]
+
+
+def test_a_card_that_is_not_on_a_bridge_is_a_note() -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+    incus.objects["network"]["debusinebr0"]["type"] = "ovn"
+
+    assert _finding(incus, "neighbours").state is doctor.State.NOTE
+
+
+def test_a_bridge_with_ipv6_needs_one_more_setting() -> None:
+    incus = FakeIncus()
+    incus.run("network", "create", "debusinebr0", "ipv6.address=fd12::1/64")
+    list(doctor.setup(incus))
+
+    finding = _finding(incus, "neighbours")
+
+    assert finding.state is doctor.State.WARNING
+    assert "br_netfilter" in finding.advice
+    device = ("profile", "device", "set", "debusine", "eth0")
+    incus.run(*device, "security.ipv6_filtering=true")
+    assert _finding(incus, "neighbours").state is doctor.State.GOOD
+    # Without DHCP, Incus can't choose the address.
+    card = incus.profile("debusine")["devices"]["eth0"]
+    assert "security.ipv4_filtering" not in card
+
+
+def test_what_this_user_may_not_ask_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+
+    def refuse(_: str) -> None:
+        raise errors.Denied("this user is restricted")
+
+    monkeypatch.setattr(incus, "network_acl", refuse)
+
+    state = _finding(incus, "network access").state
+    assert state is doctor.State.UNKNOWN

@@ -2,10 +2,12 @@
 """What an image has a launch take along."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.customise import vm
 from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
@@ -18,7 +20,7 @@ def _image(kind: str, **properties: str) -> Image:
         aliases=("a",),
         claims={},
         properties=properties,
-        profiles=(),
+        profiles=("debusine",),
         kind=kind,
         architecture="x86_64",
         size=1,
@@ -34,6 +36,13 @@ class _Incus(Incus):
     def __init__(self, image: Image | None) -> None:
         super().__init__()
         self._image = image
+
+    def profile(self, name: str) -> dict[str, Any]:
+        """Return one with two cards and a disk."""
+        assert name in {"debusine", "default"}
+        card = {"type": "nic", "network": "bridge"}
+        disk = {"type": "disk", "path": "/"}
+        return {"devices": {"eth0": card, "second": card, "root": disk}}
 
     def image(self, name: str) -> Image:
         if self._image is None:
@@ -91,3 +100,36 @@ def test_profiles_of_images() -> None:
         "other",
         "other-vm",
     ]
+
+
+_NO_CARDS = {"eth0": {"type": "none"}, "second": {"type": "none"}}
+
+
+def test_without_a_network_the_cards_are_left_out() -> None:
+    container = _Incus(_image("container"))
+    assert Plan.of(container, "a", (), network=False) == Plan(
+        vm=False, devices=_NO_CARDS
+    )
+    machine = _Incus(_image("virtual-machine", **{vm.CDROM: "true"}))
+    devices = Plan.of(machine, "a", (), network=False).devices
+    assert devices.keys() == {*_NO_CARDS, "agent"}
+    elsewhere = Plan.of(_Incus(None), "other:a", (), network=False)
+    assert elsewhere.devices == _NO_CARDS
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["-p", "-pother", "-ep", "--profile", "--profile=x", "-n", "--network=x"],
+)
+def test_nothing_can_bring_a_card_back(argument: str) -> None:
+    with pytest.raises(errors.Unsupported, match="network card"):
+        Plan.of(
+            _Incus(_image("container")), "a", ("-q", argument), network=False
+        )
+
+
+@pytest.mark.parametrize(
+    "argument", ["--no-profiles", "--vm", "-climits.cpu=1", "--config=a=n"]
+)
+def test_other_arguments_go_with_no_network(argument: str) -> None:
+    Plan.of(_Incus(_image("container")), "a", (argument,), network=False)

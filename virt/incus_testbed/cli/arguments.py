@@ -5,6 +5,7 @@ import argparse
 import difflib
 import math
 import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from incus_testbed import __version__
@@ -210,8 +211,35 @@ def _size(text: str) -> int:
     return int(number) * int(factor ** " kMGT".index(prefix or " "))
 
 
+def _service(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """Read an address and a port: 192.0.2.1:3142, or [2001:db8::1]:3142."""
+    host, _, port = text.rpartition(":")
+    try:
+        address = ip_address(re.sub(r"^\[(.*:.*)\]$", r"\1", host))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an address with a port, such as 192.0.2.1:3142;"
+            " a name won't do, since the packet filter knows addresses only"
+        ) from None
+    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not (
+        0 < int(port) < 1 << 16
+    ):
+        raise argparse.ArgumentTypeError(f"{port!r} is not a port")
+    return address, int(port)
+
+
+def add_network_argument(command: argparse.ArgumentParser) -> None:
+    """Add the option that launches an instance without a network card."""
+    command.add_argument(
+        "--network",
+        choices=("none",),
+        help="none: without a network card, so that it reaches nothing",
+    )
+
+
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
     command.set_defaults(failure_status=OWN_FAILURE)
+    add_network_argument(command)
     command.add_argument(
         "--launch-argument",
         metavar="ARG",
@@ -247,6 +275,22 @@ def _add_machine_commands(
         description="Check what containers and virtual machines need, and what"
         " an admin should look at, and say how to repair it. The exit status is"
         " 1 if containers can't run.",
+    )
+    setup.add_argument(
+        "--close-private",
+        action=argparse.BooleanOptionalAction,
+        help="keep testbeds from private addresses, such as those of other"
+        " machines in this place; --no-close-private opens them again",
+    )
+    setup.add_argument(
+        "--allow",
+        metavar="ADDRESS:PORT",
+        type=_service,
+        action="append",
+        default=[],
+        help="let testbeds reach a TCP service that is otherwise closed to"
+        " them, such as a proxy of apt on this machine; can be given several"
+        " times",
     )
     usual = host_doctor.Names()
     for command in (setup, doctor):

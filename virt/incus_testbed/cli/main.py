@@ -161,6 +161,7 @@ def _launched(
         incus,
         arguments.alias,
         purpose=purpose,
+        network=arguments.network != "none",
         arguments=arguments.launch_argument,
     ) as instance:
         instance.wait_ready()
@@ -219,14 +220,26 @@ def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _access(arguments: argparse.Namespace) -> doctor.Access:
+    private = arguments.close_private
+    return doctor.Access(
+        private=None if private is None else not private,
+        allowed=tuple(arguments.allow),
+    )
+
+
 def _commands(
     incus: Incus, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, ...]]:
     """Yield the commands of setup as they are run."""
     name = arguments.restricted
     if name is None:
-        names = _names(incus, arguments)
-        yield from doctor.setup(incus, names, dry_run=arguments.dry_run)
+        yield from doctor.setup(
+            incus,
+            _names(incus, arguments),
+            access=_access(arguments),
+            dry_run=arguments.dry_run,
+        )
         return
     if arguments.network or arguments.project:
         raise errors.Unsupported(
@@ -239,6 +252,7 @@ def _commands(
         name,
         pool_name=arguments.pool or usual.pool,
         profile_name=arguments.profile or usual.profile,
+        access=_access(arguments),
         dry_run=arguments.dry_run,
     )
     if user.is_admin(name):

@@ -6,11 +6,13 @@ Nothing is printed here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from shlex import join
 
+from incus_testbed import errors
 from incus_testbed.host import (
+    card,
     firewall,
     fixes,
     images,
@@ -19,12 +21,14 @@ from incus_testbed.host import (
     profile,
     remedy,
     restricted,
+    separation,
     server,
     service,
     user,
     vm,
 )
 from incus_testbed.host import local as host_local
+from incus_testbed.host.acl import AS_BEFORE, Access
 from incus_testbed.host.requirement import (
     ALL,
     CONTAINERS,
@@ -37,8 +41,10 @@ from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 
 __all__ = [
+    "AS_BEFORE",
     "CONTAINERS",
     "MACHINES",
+    "Access",
     "Finding",
     "Names",
     "Report",
@@ -148,17 +154,22 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
 
 
 def setup(
-    incus: Incus, names: Names | None = None, *, dry_run: bool = False
+    incus: Incus,
+    names: Names | None = None,
+    *,
+    access: Access = AS_BEFORE,
+    dry_run: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Meet every requirement that a command can meet, and let services in.
 
-    Yields each command line just before it is run; ``dry_run`` runs none.
-    Yields nothing if there is nothing to do.
+    ``access`` says what testbeds shall reach.  Yields each command line just
+    before it is run; ``dry_run`` runs none.  Yields nothing if there is nothing
+    to do.
 
     :raises errors.Unsupported: no command can meet a requirement, or its
         command did not help; says what a person can do
     """
-    for need in _requirements(incus, names):
+    for need in _requirements(incus, names, access):
         yield from remedy.apply(incus, need, dry_run=dry_run)
     if _is_local(incus):
         for name in service.unadmitted():
@@ -166,7 +177,7 @@ def setup(
 
 
 def _requirements(
-    incus: Incus, names: Names | None = None
+    incus: Incus, names: Names | None = None, access: Access = AS_BEFORE
 ) -> list[Requirement]:
     """Return all requirements, in the order in which they can be met."""
     local = _is_local(incus)
@@ -174,7 +185,8 @@ def _requirements(
     return [
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
-        *(_of_incus(incus, names, local=local)),
+        *_of_incus(incus, names, local=local),
+        *(_of_separation(incus, names, access, local=local)),
     ]
 
 
@@ -201,7 +213,8 @@ def _of_incus(
         # Installing Incus gives root its ids.
         yield need("user ids", host_local.check_ids, CONTAINERS)
         yield need("nft", partial(firewall.check_program, incus), *ALL)
-    if restricted.is_confined(incus):
+    confined = restricted.is_confined(incus)
+    if confined:
         yield need(
             "restricted project",
             partial(restricted.check, incus, names.network, names.pool),
@@ -220,11 +233,15 @@ def _of_incus(
         )
     yield need(
         f"profile {names.profile}",
-        partial(
-            profile.check,
+        lambda: profile.check(
             incus,
             names.profile,
             network=names.network,
+            new_card=card.separation(
+                None
+                if confined
+                else network.managed(incus, names.network, local=local)
+            ),
             pool=names.pool,
             raw=not restricted.forbids_raw(incus),
         ),
@@ -257,6 +274,36 @@ def _of_incus(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
+
+
+def _of_separation(
+    incus: Incus, names: Names, access: Access, *, local: bool
+) -> Iterator[Requirement]:
+    """Yield the requirements that keep testbeds apart, and from the host.
+
+    Where Incus keeps this user to a project, they are its admin's.
+    """
+    needs = separation.requirements(
+        incus,
+        incus,
+        names.profile,
+        network_name=names.network,
+        pool_name=names.pool,
+        access=access,
+        local=local,
+    )
+    for need in needs:
+        yield replace(need, check=partial(_unless_confined, need.check))
+
+
+def _unless_confined(check: Callable[[], Finding]) -> Finding:
+    """Return a check's finding; UNKNOWN if Incus refuses it to this user."""
+    try:
+        return check()
+    except errors.Denied:
+        return Finding(
+            state=State.UNKNOWN, detail="only the admin of Incus can see it"
+        )
 
 
 def _is_local(incus: Incus) -> bool:

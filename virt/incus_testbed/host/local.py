@@ -45,8 +45,12 @@ _LIMITS = (
 )
 _SYSCTL_FILE = "/etc/sysctl.d/60-incus-testbed.conf"
 
-#: User ids that one container needs.
+#: User ids that one container needs, and the command that gives many more.
 _IDS = 65536
+IDS_ADVICE = (
+    "usermod --add-subuids 1000000-1000999999"
+    " --add-subgids 1000000-1000999999 root && systemctl restart incus"
+)
 
 
 def check_programs() -> Finding:
@@ -100,19 +104,20 @@ def check_ids(root: Path = Path("/etc")) -> Finding:
 
     If there are no such files, Incus uses its own range.
     """
-    lacking = [
-        name
+    if has_ids(_IDS, root):
+        return good("root has a range for containers")
+    return failed(
+        f"root has no range of {_IDS} in /etc/subuid and /etc/subgid",
+        advice=IDS_ADVICE,
+    )
+
+
+def has_ids(count: int, root: Path = Path("/etc")) -> bool:
+    """Tell whether root may give so many user and group ids to containers."""
+    return all(
+        _largest_range((root / name).read_text()) >= count
         for name in ("subuid", "subgid")
         if (root / name).exists()
-        and _largest_range((root / name).read_text()) < _IDS
-    ]
-    if not lacking:
-        return good("root has a range for containers")
-    first, last = 1_000_000, 1_000_999_999
-    options = " ".join(f"--add-{name}s {first}-{last}" for name in lacking)
-    return failed(
-        f"root has no range of {_IDS} in /etc/{lacking[0]}",
-        advice=f"usermod {options} root && systemctl restart incus",
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check the bridge to which all testbeds are connected."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -31,6 +31,34 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
                 advice="Choose another name: incus-testbed setup --network"
                 f" NAME. If nothing uses it: ip link delete {name}",
             )
+    settings = _settings(networks, name, local=local)
+    words = ("incus", "network", "create", incus.target(name))
+    return failed(
+        "it does not exist",
+        fix=((*words, *(f"{key}={value}" for key, value in settings.items())),),
+    )
+
+
+def managed(
+    incus: Incus, name: str, *, local: bool
+) -> Mapping[str, Any] | None:
+    """Return a network that this Incus manages, as it describes it.
+
+    If there is none of that name, return the one that the fix of check() makes.
+    None stands for an interface that Incus does not manage.
+    """
+    networks = incus.networks()
+    for network in networks:
+        if network["name"] == name:
+            return network if network["managed"] else None
+    config = _settings(networks, name, local=local)
+    return {"name": name, "type": "bridge", "config": config}
+
+
+def _settings(
+    networks: Iterable[Mapping[str, Any]], name: str, *, local: bool
+) -> dict[str, str]:
+    """Return the settings of a new bridge."""
     taken = subnet.taken_by_incus(networks)
     if local:
         taken += subnet.taken_by_host()
@@ -38,11 +66,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     if local and subnet.has_only_ipv6():
         settings["ipv6.address"] = subnet.unique_local(name)
         settings["ipv6.nat"] = "true"
-    words = ("incus", "network", "create", incus.target(name))
-    return failed(
-        "it does not exist",
-        fix=((*words, *(f"{key}={value}" for key, value in settings.items())),),
-    )
+    return settings
 
 
 def _addresses(name: str, taken: list[IPv4Network]) -> dict[str, str]:

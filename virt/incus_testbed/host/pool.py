@@ -3,6 +3,7 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from incus_testbed import errors
@@ -12,7 +13,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
 #: Drivers that setup may use, the best first; and all drivers that clone an
-#: image at no cost.
+#: image at no cost.  Those of setup can limit a disk without reserving it.
 _MADE = ("btrfs", "zfs")
 _CLONING = (*_MADE, "ceph", "lvm", "lvmcluster", "linstor", "truenas")
 
@@ -32,38 +33,94 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
 
     ``local`` tells whether the server is this machine.
     """
-    environment = incus.server()["environment"]
-    supported = {
-        driver["Name"] for driver in environment["storage_supported_drivers"]
-    }
+    supported = _supported(incus)
     for pool in incus.pools():
         if pool["name"] == name:
             if pool["status"] == "Created" and (few := short(incus, name)):
                 return few
             return _of_present(pool["driver"], pool["status"], supported)
-    driver = next((made for made in _MADE if made in supported), "dir")
-    if driver != "dir" and local:
-        return _cloning_here(incus, name, driver)
-    return _absent(incus, name, driver)
-
-
-def _cloning_here(incus: Incus, name: str, driver: str) -> Finding:
-    """Return the finding that no pool exists, with the fix that makes one."""
-    state = _state_directory()
-    if driver == "btrfs" and _file_system(state) == "btrfs":
-        return _absent(
-            incus, name, driver, f"source={state}/storage-pools/{name}"
-        )
-    if not _LOOP_CONTROL.exists():
-        return _absent(incus, name, "dir")
-    free = shutil.disk_usage(state).free // _GIB
-    if free < _SMALLEST:
+    made = _new(name, supported, local=local)
+    if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
             f"it does not exist, and only {free} GiB are free for it",
-            advice=f"Free {_SMALLEST} GiB in {state}, or give it a disk:"
-            f" incus storage create {name} {driver} source=/dev/DISK",
+            advice=f"Free {_SMALLEST} GiB in {_state_directory()}, or give it a"
+            f" disk: incus storage create {name} {made.driver}"
+            " source=/dev/DISK",
         )
-    return _absent(incus, name, driver, f"size={size(free)}GiB")
+    words = ("incus", "storage", "create", incus.target(name))
+    return failed(
+        "it does not exist", fix=((*words, made.driver, *made.settings),)
+    )
+
+
+def share(incus: Incus, name: str, *, local: bool) -> int | None:
+    """Return how many bytes of the pool one testbed may take: half of them.
+
+    If there is no such pool, it is the one that the fix of check() makes.  None
+    if its driver can't limit a disk, or if nobody knows the pool's size.
+    """
+    for pool in incus.pools():
+        if pool["name"] == name:
+            driver, total = pool["driver"], _total(incus, name)
+            break
+    else:
+        made = _new(name, _supported(incus), local=local)
+        driver, total = made.driver, made.size
+    return total // 2 if total and driver in _MADE else None
+
+
+def _total(incus: Incus, name: str) -> int | None:
+    try:
+        space = incus.pool_space(name)
+    except errors.CommandFailed:  # a cluster: each member has its own
+        return None
+    return space[0] if space else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _New:
+    """A pool to make; ``size`` is in bytes, None if it is not known."""
+
+    driver: str
+    settings: tuple[str, ...] = ()
+    size: int | None = None
+    in_file: bool = False
+
+
+def _new(name: str, supported: set[str], *, local: bool) -> _New:
+    """Return the fastest pool that can be made."""
+    driver = next((made for made in _MADE if made in supported), "dir")
+    if driver == "dir" or not local:
+        return _New(driver=driver)
+    state = _state_directory()
+    if driver == "btrfs" and _file_system(state) == "btrfs":
+        return _New(
+            driver=driver,
+            settings=(f"source={state}/storage-pools/{name}",),
+            size=shutil.disk_usage(state).total,
+        )
+    if not _LOOP_CONTROL.exists():
+        return _New(driver="dir")
+    gigabytes = size(_free_space())
+    return _New(
+        driver=driver,
+        settings=(f"size={gigabytes}GiB",),
+        size=gigabytes * _GIB,
+        in_file=True,
+    )
+
+
+def _supported(incus: Incus) -> set[str]:
+    """Return the drivers that the server supports."""
+    environment = incus.server()["environment"]
+    return {
+        driver["Name"] for driver in environment["storage_supported_drivers"]
+    }
+
+
+def _free_space() -> int:
+    """Return how many GiB are free where Incus keeps its files."""
+    return shutil.disk_usage(_state_directory()).free // _GIB
 
 
 def size(free: int) -> int:
@@ -88,13 +145,6 @@ def _file_system(directory: Path) -> str:
         )
         .stdout.decode()
         .strip()
-    )
-
-
-def _absent(incus: Incus, name: str, *words: str) -> Finding:
-    return failed(
-        "it does not exist",
-        fix=(("incus", "storage", "create", incus.target(name), *words),),
     )
 
 

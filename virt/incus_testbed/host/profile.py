@@ -7,10 +7,21 @@ own script calls the network card host0, our setup calls it eth0.  Additions and
 settings of an admin, such as limits, networks and devices, are kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from incus_testbed import errors
+from incus_testbed.host import card, limits
+from incus_testbed.host.devices import (
+    Ambiguous,
+    Commands,
+    Device,
+    Devices,
+    change,
+    free_name,
+    remove_double,
+    set_missing,
+    words,
+)
 from incus_testbed.host.requirement import Finding, failed, good
 from incus_testbed.image.profiles import root_disks
 from incus_testbed.incus.client import Incus
@@ -22,45 +33,31 @@ RAW_LXC = "lxc.mount.auto=sys"
 #: mounts a /proc, which the kernel then refuses in a container.
 NESTING = "security.nesting"
 
-#: systemd-networkd sets up an interface of this name by itself.
-NIC = "host0"
-
-_MIB, _GIB = 1 << 20, 1 << 30
-#: A virtual machine gets at most _PROCESSORS processors, a quarter of the
-#: host's memory within the bounds _MEMORY, and a disk of _ROOT_SIZE, which
-#: takes only the space that is in use.
-_PROCESSORS = 4
-_MEMORY = (1 * _GIB, 8 * _GIB)
-_ROOT_SIZE = "20GiB"
-_LIMITS = {"limits.cpu", "limits.memory"}
-
-#: The devices that setup makes, each with all its keys.
-_OUR_CARD = ("eth0", {"type", "name", "network"})
+#: The root disk of an earlier setup, with all its keys.
 _OUR_ROOT = ("root", {"type", "path", "pool"})
-
-Commands = Iterator[tuple[str, ...]]
-Device = Mapping[str, str]
-Devices = Mapping[str, Device]
-
-
-class Ambiguous(Exception):
-    """Several devices have the same function, and a person must choose one."""
 
 
 def check(
-    incus: Incus, name: str, *, network: str, pool: str, raw: bool = True
+    incus: Incus,
+    name: str,
+    *,
+    network: str,
+    new_card: Device,
+    pool: str,
+    raw: bool = True,
 ) -> Finding:
     """Check that the profile exists and holds the needed settings.
 
     ``raw``: the project allows settings of LXC itself.  Without them our
     generator keeps udev out (customise/overlay/lxc-generator).
+    ``new_card`` are further settings for a network card that has to be made.
     """
     target = incus.target(name)
 
     def changes(config: Mapping[str, str], present: Devices) -> Commands:
         if raw:
             yield from _settings(target, config)
-        yield from _network_changes(target, present, network)
+        yield from card.changes(target, present, network, new_card)
         yield from _root_changes(target, present, {"pool": pool})
 
     return _compare(
@@ -97,15 +94,15 @@ def check_for_vms(
     root = root_name(devices_of(incus, beside))
 
     def changes(config: Mapping[str, str], present: Devices) -> Commands:
-        if not config.keys() >= _LIMITS:
-            settings = {**limits(incus.resources()), **config}
-            words = (f"{key}={settings[key]}" for key in sorted(_LIMITS))
-            yield ("incus", "profile", "set", target, *words)
+        if not config.keys() >= limits.OF_VMS:
+            settings = {**limits.of_vms(incus.resources()), **config}
+            wanted = {key: settings[key] for key in sorted(limits.OF_VMS)}
+            yield ("incus", "profile", "set", target, *words(wanted))
         for other in root_disks(present):
             # It would be a second root disk, next to the other profile's.
             if other != root:
-                yield _device("remove", target, other)
-        size = present.get(root, {}).get("size", _ROOT_SIZE)
+                yield change("remove", target, other)
+        size = present.get(root, {}).get("size", limits.VM_ROOT)
         here = {key: present[key] for key in present if key == root}
         yield from _root_changes(
             target, here, {"pool": pool, "size": size}, root
@@ -122,16 +119,6 @@ def check_for_vms(
     )
 
 
-def limits(resources: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that give a virtual machine its resources."""
-    least, most = _MEMORY
-    memory = max(least, min(resources["memory"]["total"] // 4, most))
-    return {
-        "limits.cpu": str(min(resources["cpu"]["total"], _PROCESSORS)),
-        "limits.memory": f"{memory // _MIB}MiB",
-    }
-
-
 def devices_of(incus: Incus, name: str) -> Devices:
     """Return the devices of a profile; none if it can't be read."""
     try:
@@ -143,8 +130,8 @@ def devices_of(incus: Incus, name: str) -> Devices:
 
 def network_of(devices: Devices) -> str | None:
     """Return the network or bridge of the card that testbeds use, if any."""
-    card = _card(devices)
-    return _network(devices[card]) if card else None
+    name = card.find(devices)
+    return card.network_of(devices[name]) if name else None
 
 
 def pool_of(devices: Devices) -> str | None:
@@ -156,7 +143,7 @@ def pool_of(devices: Devices) -> str | None:
 
 def root_name(devices: Devices) -> str:
     """Return the name of the root disk, or the name to give to a new one."""
-    return next(iter(root_disks(devices)), _free("root", devices))
+    return next(iter(root_disks(devices)), free_name("root", devices))
 
 
 def _compare(
@@ -204,51 +191,6 @@ def _settings(target: str, config: Mapping[str, str]) -> Commands:
         yield ("incus", "profile", "set", target, f"raw.lxc={value}")
 
 
-def _network_changes(target: str, present: Devices, network: str) -> Commands:
-    """Yield the commands for exactly one card host0, on this network."""
-    named = _named(present)
-    if len(named) > 1:
-        yield from _without_double(target, present, named, _OUR_CARD)
-        return
-    card = _card(present)
-    if not card:
-        name = _free("eth0", present)
-        words = (name, "nic", f"name={NIC}", f"network={network}")
-        yield _device("add", target, *words)
-        return
-    device = present[card]
-    wanted = {"name": NIC}
-    if _network(device) != network:
-        wanted["network"] = network
-    if "parent" in device and "network" in wanted:
-        # Incus accepts only one of parent and network.
-        yield _device("remove", target, card)
-        yield _device("add", target, card, "nic", *_words(wanted))
-        return
-    yield from _set(target, card, device, wanted)
-
-
-def _named(devices: Devices) -> list[str]:
-    """Return the cards called host0; if setup made one, it is the last."""
-    found = [
-        name
-        for name, device in devices.items()
-        if _is_nic(device) and device.get("name") == NIC
-    ]
-    return sorted(found, key=lambda name: name == _OUR_CARD[0])
-
-
-def _card(devices: Devices) -> str | None:
-    """Return the card that testbeds use, or that is intended for them."""
-    if named := _named(devices):
-        return named[0]
-    cards = [name for name, device in devices.items() if _is_nic(device)]
-    if _OUR_CARD[0] in cards:
-        return _OUR_CARD[0]
-    nameless = [name for name in cards if "name" not in devices[name]]
-    return nameless[0] if len(nameless) == 1 else None
-
-
 def _root_changes(
     target: str, present: Devices, wanted: Device, name: str = ""
 ) -> Commands:
@@ -258,57 +200,10 @@ def _root_changes(
     """
     roots = root_disks(present)
     if len(roots) > 1:
-        yield from _without_double(target, present, roots, _OUR_ROOT)
+        yield from remove_double(target, present, roots, _OUR_ROOT)
     elif roots:
-        yield from _set(target, roots[0], present[roots[0]], wanted)
+        yield from set_missing(target, roots[0], present[roots[0]], wanted)
     else:
-        new = name or _free("root", present)
-        words = _words({"path": "/", **wanted})
-        yield _device("add", target, new, "disk", *words)
-
-
-def _without_double(
-    target: str,
-    present: Devices,
-    doubles: list[str],
-    ours: tuple[str, set[str]],
-) -> Commands:
-    """Yield the command that removes a device which an earlier setup added.
-
-    :raises Ambiguous: there is no such device, or several would remain
-    """
-    name, keys = ours
-    rest = [each for each in doubles if each != name]
-    if len(rest) > 1 or name not in doubles or present[name].keys() != keys:
-        raise Ambiguous(f"the devices {' and '.join(doubles)} do the same")
-    yield _device("remove", target, name)
-
-
-def _set(target: str, name: str, present: Device, wanted: Device) -> Commands:
-    different = {
-        key: value for key, value in wanted.items() if present.get(key) != value
-    }
-    if different:
-        yield _device("set", target, name, *_words(different))
-
-
-def _words(settings: Device) -> Iterator[str]:
-    return (f"{key}={value}" for key, value in settings.items())
-
-
-def _device(verb: str, target: str, *words: str) -> tuple[str, ...]:
-    return ("incus", "profile", "device", verb, target, *words)
-
-
-def _is_nic(device: Device) -> bool:
-    return device.get("type") == "nic"
-
-
-def _network(device: Device) -> str | None:
-    return device.get("network") or device.get("parent")
-
-
-def _free(name: str, devices: Devices) -> str:
-    """Return a device name that is not in use."""
-    candidates = (name, *(f"testbed-{name}{n}" for n in ("", *range(100))))
-    return next(each for each in candidates if each not in devices)
+        new = name or free_name("root", present)
+        settings = {"path": "/", **wanted}
+        yield change("add", target, new, "disk", *words(settings))

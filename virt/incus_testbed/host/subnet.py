@@ -87,6 +87,17 @@ def _routes(family: str, *selector: str) -> list[dict[str, Any]]:
     return routes
 
 
+def addresses() -> list[str]:
+    """Return the addresses that this machine has now, of both families."""
+    shown = programs.run(["ip", "-json", "address", "show"], timeout=10)
+    return [
+        address["local"]
+        for interface in json.loads(shown.stdout or b"[]")
+        for address in interface.get("addr_info", ())
+        if "local" in address
+    ]
+
+
 def routed(routes: Iterable[Mapping[str, Any]]) -> list[IPv4Network]:
     """Return the destinations of ip(8)'s routes, without default ones."""
     return [

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.host import (
+    card,
     firewall,
     images,
     local,
@@ -24,9 +25,11 @@ from incus_testbed.host import (
     profile,
     remedy,
     restricted,
+    separation,
     server,
     service,
 )
+from incus_testbed.host.acl import AS_BEFORE, Access
 from incus_testbed.host.requirement import (
     Finding,
     Requirement,
@@ -66,6 +69,7 @@ def admit(
     *,
     pool_name: str = _POOL,
     profile_name: str = profiles.USUAL,
+    access: Access = AS_BEFORE,
     dry_run: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Give a user a restricted project with all that testbeds need.
@@ -85,9 +89,22 @@ def admit(
         )
     everything = Incus(project="default", remote=incus.remote)
     theirs = Incus(project=_project(user), remote=incus.remote)
+    separated = separation.requirements(
+        everything,
+        theirs,
+        profile_name,
+        network_name=_network(user),
+        pool_name=pool_name,
+        access=access,
+        local=True,
+    )
     for client, needs in (
         (everything, _of_server(everything, user, pool_name)),
-        (theirs, _of_project(theirs, user, pool_name, profile_name)),
+        (
+            theirs,
+            _of_project(everything, theirs, user, pool_name, profile_name),
+        ),
+        (theirs, separated),
         (everything, _of_user(user)),
     ):
         for need in needs:
@@ -146,7 +163,11 @@ def _of_server(
 
 
 def _of_project(
-    theirs: Incus, user: pwd.struct_passwd, pool_name: str, name: str
+    everything: Incus,
+    theirs: Incus,
+    user: pwd.struct_passwd,
+    pool_name: str,
+    name: str,
 ) -> Iterator[Requirement]:
     """Yield what the user's project has to hold, and to forbid."""
     bridge = _network(user)
@@ -160,11 +181,13 @@ def _of_project(
     )
     yield Requirement(
         f"profile {name}",
-        partial(
-            profile.check,
+        lambda: profile.check(
             theirs,
             name,
             network=bridge,
+            new_card=card.separation(
+                network.managed(everything, bridge, local=True)
+            ),
             pool=pool_name,
             raw=False,
         ),
@@ -173,11 +196,11 @@ def _of_project(
         "nested containers", partial(profile.check_nesting, theirs, name)
     )
     yield Requirement(
-        f"profile {profiles.for_machines(name)}",
+        f"profile {profiles.for_vms(name)}",
         partial(
-            profile.check_for_machines,
+            profile.check_for_vms,
             theirs,
-            profiles.for_machines(name),
+            profiles.for_vms(name),
             beside=name,
             pool=pool_name,
         ),

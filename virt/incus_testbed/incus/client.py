@@ -139,6 +139,34 @@ class Incus:
         """Return the networks, managed or not."""
         return self._list("networks")
 
+    def network_addresses(self, name: str) -> list[str]:
+        """Return the addresses that an interface of the server has now.
+
+        There are none if the interface does not exist any more.
+        """
+        try:
+            state = self.get(f"networks/{quoted(name)}/state")
+        except errors.NotFound:
+            return []
+        return [each["address"] for each in state["addresses"] or ()]
+
+    def network_acl(self, name: str) -> dict[str, Any]:
+        """Return a network ACL: its config, egress and ingress.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        acl: dict[str, Any] = self.get(f"network-acls/{quoted(name)}")
+        return acl
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return what the server warns of, also what is over.
+
+        Warnings about the whole server are in no project, so that the query
+        must not name one.
+        """
+        path = self.target("/1.0/warnings?recursion=1")
+        return json.loads(self.run("query", path)) or []
+
     def pools(self) -> list[dict[str, Any]]:
         """Return the storage pools."""
         return self._list("storage-pools")

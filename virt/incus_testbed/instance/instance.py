@@ -61,18 +61,22 @@ class Instance:
         purpose: str,
         name: str | None = None,
         ephemeral: bool = True,
+        network: bool = True,
         arguments: Sequence[str] = (),
     ) -> Self:
         """Create and start an instance of an image, owned by this process.
 
         The image decides whether it is a container or a virtual machine.
-        Without ``name`` a random one is tried until one is free.  A launch
-        that fails or is interrupted leaves nothing behind.
+        Without ``name`` a random one is tried until one is free.  Without
+        ``network`` it has no network card.  A launch that fails or is
+        interrupted leaves nothing behind.
 
         :raises errors.NotFound: there is no such image
         :raises errors.AlreadyExists: the given name is taken
+        :raises errors.Unsupported: ``arguments`` may add a network card that
+            it is to be without
         """
-        plan = Plan.of(incus, image, arguments)
+        plan = Plan.of(incus, image, arguments, network=network)
         config = {
             **_CLOSED,
             **plan.config,

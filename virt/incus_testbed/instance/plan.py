@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Plan the launch of an image: its configuration and devices."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -14,6 +15,8 @@ _VM = "virtual-machine"
 #: the image is on another server, so that we can't look it up.
 _VM_OPTION = "--vm"
 
+#: Options of incus launch that may bring a network card, in all their forms.
+_CARDS = re.compile(r"-[ehqv]*[pn]|--profile\b|--network\b")
 _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 
 
@@ -30,8 +33,17 @@ class Plan:
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, incus: Incus, image: str, arguments: Sequence[str]) -> Self:
+    def of(
+        cls,
+        incus: Incus,
+        image: str,
+        arguments: Sequence[str],
+        *,
+        network: bool = True,
+    ) -> Self:
         """Look the image up; ``arguments`` are for incus launch.
+
+        Without ``network``, the cards of its profiles are left out.
 
         If the image is not found, incus launch decides what to do: the image
         may be on another server.
@@ -39,12 +51,41 @@ class Plan:
         try:
             found = incus.image(image)
         except errors.NotFound:
-            return cls(vm=_VM_OPTION in arguments)
+            return cls(
+                vm=_VM_OPTION in arguments,
+                devices={}
+                if network
+                else _without_cards(incus, ["default"], arguments),
+            )
+        cards = (
+            {} if network else _without_cards(incus, found.profiles, arguments)
+        )
         if found.kind != _VM:
-            return cls(vm=False)
+            return cls(vm=False, devices=cards)
         cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
             vm=True,
             config=vm.configuration(found.properties),
-            devices=_AGENT_DRIVE if cdrom else {},
+            devices={**cards, **(_AGENT_DRIVE if cdrom else {})},
         )
+
+
+def _without_cards(
+    incus: Incus, profiles: Sequence[str], arguments: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return what takes the place of the network cards of some profiles.
+
+    :raises errors.Unsupported: ``arguments`` may bring other cards
+    """
+    for argument in arguments:
+        if _CARDS.match(argument):
+            raise errors.Unsupported(
+                f"An instance without a network card can't have {argument}",
+                resolution=f"Leave out {argument}, or --network none.",
+            )
+    return {
+        name: {"type": "none"}
+        for profile in profiles
+        for name, device in incus.profile(profile)["devices"].items()
+        if device.get("type") == "nic"
+    }

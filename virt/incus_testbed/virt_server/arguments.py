@@ -3,6 +3,8 @@
 
 import argparse
 
+from incus_testbed.cli.arguments import add_network_argument
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
@@ -27,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --name: first remove an instance that has this name",
     )
+    add_network_argument(result)
     result.add_argument(
         "image",
         help="an image's alias, such as artifact/42, or the path of a system"

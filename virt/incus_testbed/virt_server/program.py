@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         arguments.image,
         name=arguments.name,
         delete_existing=arguments.delete_existing,
+        network=arguments.network != "none",
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)

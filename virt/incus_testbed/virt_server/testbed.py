@@ -31,6 +31,7 @@ class Testbed:
         *,
         name: str | None = None,
         delete_existing: bool = False,
+        network: bool = True,
         arguments: Sequence[str] = (),
     ) -> None:
         """Remember the image, an alias or a path of a file; start nothing."""
@@ -38,6 +39,7 @@ class Testbed:
         self._image = image
         self._name = name
         self._delete_existing = delete_existing
+        self._network = network
         self._arguments = arguments
         self._imported = ""
         self._instance: Instance | None = None
@@ -181,6 +183,7 @@ class Testbed:
             alias,
             purpose="autopkgtest",
             name=self._name,
+            network=self._network,
             arguments=self._arguments,
         )
 
