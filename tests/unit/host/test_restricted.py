@@ -58,6 +58,8 @@ def test_setup_makes_profiles_that_the_project_allows() -> None:
         "type": "nic",
         "name": "host0",
         "network": "bridge",
+        "security.mac_filtering": "true",
+        "security.port_isolation": "true",
     }
     assert profile["devices"]["root"]["pool"] == "default"
     assert list(doctor.setup(incus)) == []

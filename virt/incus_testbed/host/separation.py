@@ -64,8 +64,8 @@ def requirements(
             disk=pool.share(server, pool_name, local=local),
         ),
     )
-    # A restricted project forbids security.idmap.size.  Without it a testbed has
-    # too few ids for the user namespaces of the programs in it.
+    # A restricted project forbids security.idmap.size.  Without it a testbed
+    # has too few ids for the user namespaces of the programs in it.
     if local and not restricted.forbids_raw(project):
         yield need(
             "ids of testbeds", partial(limits.check_ids, project, profile_name)
