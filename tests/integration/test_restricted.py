@@ -268,6 +268,25 @@ def test_release_comes_up_where_sys_is_writable(
 # -- what setup does
 
 
+def test_user_without_a_project_is_told_who_can_give_one(
+    environment: dict[str, str],
+) -> None:
+    with restricted.user(environment, 3) as new:
+        # A network in the way of incus-user is one way to have it fail.
+        subprocess.run(["adduser", "--quiet", new.name, "incus"], check=True)
+        subprocess.run(
+            ["ip", "link", "add", new.network, "type", "bridge"], check=True
+        )
+        try:
+            done = new.testbed("doctor")
+        finally:
+            subprocess.run(["ip", "link", "delete", new.network], check=True)
+
+    assert done.returncode == 1
+    assert "incus-user turns you away" in done.stdout
+    assert f"incus-testbed setup --restricted {new.name}" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
