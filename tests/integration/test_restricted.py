@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -193,25 +194,31 @@ def test_virt_server(user: User, system: str) -> None:
         server.stdin.flush()
         return server.stdout.readline().strip()
 
+    def inside(*command: str) -> "subprocess.CompletedProcess[str]":
+        answer = ask("print-execute-command").removeprefix("ok ")
+        return user.run(*map(unquote, answer.split(",")), *command)
+
     assert server.stdout.readline() == "ok\n"
     assert ask("capabilities").startswith("ok ")
     scratch = ask("open").removeprefix("ok ")
     target = f"{scratch}/hello"
-    answer = ask("print-execute-command").removeprefix("ok ")
-    auxverb = [unquote(word) for word in answer.split(",")]
     assert ask(f"copydown {to_copy} {target}") == "ok"
-    assert user.output(*auxverb, "cat", target) == "hello"
+    assert inside("cat", target).stdout == "hello"
     assert ask("reboot").startswith("ok")
     back = user.directory / "home/back"
     assert ask(f"copyup {target} {back}") == "ok"
     assert back.read_text() == "hello"
     assert ask("revert").startswith("ok")
-    assert user.run(*auxverb, "test", "-e", target).returncode == 1
+    assert inside("test", "-e", target).returncode == 1
     assert ask("close") == "ok"
     server.stdin.write("quit\n")
     server.stdin.close()
     assert server.wait(60) == 0
-    assert user.output("incus", "list", "--format=csv") == ""
+    # The testbed is removed by a process that goes on.
+    deadline = time.monotonic() + 60
+    while user.output("incus", "list", "--format=csv"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_autopkgtest(user: User, system: str) -> None:
@@ -259,6 +266,25 @@ def test_release_comes_up_where_sys_is_writable(
 
 
 # -- what setup does
+
+
+def test_user_without_a_project_is_told_who_can_give_one(
+    environment: dict[str, str],
+) -> None:
+    with restricted.user(environment, 3) as new:
+        # A network in the way of incus-user is one way to have it fail.
+        subprocess.run(["adduser", "--quiet", new.name, "incus"], check=True)
+        subprocess.run(
+            ["ip", "link", "add", new.network, "type", "bridge"], check=True
+        )
+        try:
+            done = new.testbed("doctor")
+        finally:
+            subprocess.run(["ip", "link", "delete", new.network], check=True)
+
+    assert done.returncode == 1
+    assert "incus-user turns you away" in done.stdout
+    assert f"incus-testbed setup --restricted {new.name}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,10 @@ def user(environment: dict[str, str], number: int = 0) -> Iterator[User]:
     _clear_users()
     name = f"{_PREFIX}{os.getpid()}-{number}"
     _run("useradd", "--user-group", "--no-create-home", name)
+    entry = pwd.getpwnam(name)
     directory = Path(tempfile.mkdtemp(prefix=name))
     try:
         directory.chmod(0o755)
-        entry = pwd.getpwnam(name)
         new = User(
             name=name,
             uid=entry.pw_uid,
@@ -183,8 +183,18 @@ def user(environment: dict[str, str], number: int = 0) -> Iterator[User]:
         _copy_checkout(new.checkout)
         yield new
     finally:
+        _remove(entry)
         shutil.rmtree(directory)
-        _run("userdel", name)
+
+
+def _remove(user: pwd.struct_passwd) -> None:
+    """End what a test's user still runs, and remove the user."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == user.pw_uid:
+                os.kill(int(process.name), signal.SIGKILL)
+    # The kernel takes a moment to end them.
+    _run("userdel", "--force", user.pw_name)
 
 
 def _clear_users() -> None:
@@ -195,7 +205,7 @@ def _clear_users() -> None:
             entry.pw_name.startswith(_PREFIX)
             and not Path("/proc", run).exists()
         ):
-            _run("userdel", entry.pw_name)
+            _remove(entry)
 
 
 def _copy_checkout(target: Path) -> None:

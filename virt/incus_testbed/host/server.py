@@ -29,7 +29,8 @@ def check(incus: Incus) -> Finding:
         user = os.environ.get("USER", "USER")
         return failed(
             error.brief,
-            f"As root: adduser {user} incus-admin; then log in again",
+            f"As root: incus-testbed setup --restricted {user}; then log in"
+            " again",
         )
     except errors.TestbedError as error:
         return failed(error.brief, error.resolution)

@@ -108,6 +108,11 @@ def user_socket(environment: Mapping[str, str]) -> Path:
     return _directory(environment) / _USER_NAME
 
 
+def is_users(socket: str) -> bool:
+    """Tell whether a socket is incus-user's, and not the daemon's own."""
+    return Path(socket).name == _USER_NAME
+
+
 def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:
     """Return the daemon's socket, and the project to expect there."""
     path = path or environment.get("INCUS_SOCKET", "")

@@ -59,6 +59,14 @@ GONE = _Phrase(
     f"Look why: journalctl --unit=incus. {_DOCTOR}",
     brief="The Incus daemon has gone away",
 )
+TURNED_AWAY = _Phrase(
+    r"(?!)",  # incus-user closes the connection without a word
+    errors.Denied,
+    "If Incus runs, have an admin give you a restricted project"
+    " (incus-testbed setup --restricted USER). Or look why:"
+    " journalctl --unit=incus-user --unit=incus",
+    brief="incus-user turns you away: it has no project for you, or no Incus",
+)
 RESTRICTED = _Phrase(
     r"Certificate is restricted|permissions? for project"
     r"|not allowed in project|(is|are) forbidden",

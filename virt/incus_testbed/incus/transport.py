@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from incus_testbed import errors
-from incus_testbed.incus import messages
+from incus_testbed.incus import location, messages
 from incus_testbed.incus.exec import api, command
 from incus_testbed.process.programs import Completed, shown
 
@@ -43,7 +43,12 @@ class Socket:
         try:
             return api.get(self.path, target, self.limit)
         except api.Failure as failure:
-            raise _error(failure, f"GET {target}") from failure
+            asked = f"GET {target}"
+            if isinstance(failure, api.Lost) and location.is_users(self.path):
+                error = messages.TURNED_AWAY.error(str(failure), asked)
+            else:
+                error = _error(failure, asked)
+            raise error from failure
 
     def execute(
         self,
