@@ -47,3 +47,11 @@ def site(with_packages: Installation) -> Installation:
     with_packages.set_up()
     with_packages.worker.wait_until_offering()
     return with_packages
+
+
+@pytest.fixture(scope="module")
+def restricted(site: Installation) -> Installation:
+    """Give it with a worker that is in no group that is as good as root."""
+    site.worker.restrict()
+    site.worker.wait_until_offering()
+    return site

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.debusine import WorkRequest
 from tests.e2e.installation import Installation
-from tests.e2e.worker import SECRETS, TOKEN, process, program
+from tests.e2e.worker import SECRETS, TOKEN, UNIT, process, program
 
 #: Seconds in which a worker removes what another has left.
 _CLEAN_UP = 30.0
@@ -318,7 +318,7 @@ def test_removing_the_package_gives_upstreams_executor_back(
 
 
 def test_nothing_is_left(site: Installation) -> None:
-    """Runs last: of all that went before only the image is kept."""
+    """Of all that went before only the image is kept."""
     assert site.guest.instances() == []
     listed = site.guest.run("incus", "image", "list", "--format=json")
     aliases = [
@@ -333,3 +333,65 @@ def test_nothing_is_left(site: Installation) -> None:
         "-print",
     )
     assert kept == ""
+
+
+# -- the worker without rights; what follows runs last
+
+
+def test_worker_in_a_restricted_project(restricted: Installation) -> None:
+    groups = restricted.guest.run("id", "-nG", UNIT).split()
+    assert "incus" in groups
+    assert not {"root", "sudo", "incus-admin"} & set(groups)
+    log = restricted.worker.log()
+    assert "incus-lxc is available, by debusine_incus" in log
+
+
+def test_autopkgtest_in_a_restricted_project(restricted: Installation) -> None:
+    uid = restricted.guest.run("id", "-u", UNIT).strip()
+    request = restricted.debusine.submit(
+        "autopkgtest", _autopkgtest(restricted)
+    )
+    _wait_for(
+        "instance in the worker's project",
+        lambda: bool(restricted.guest.instances(f"--project=user-{uid}")),
+        240,
+    )
+    ended = restricted.debusine.wait(request)
+    assert ended.result == "success", restricted.debusine.evidence(ended)
+    result = restricted.debusine.artifacts(ended)["debian:autopkgtest"]
+    summary = restricted.debusine.files(result)["summary"]
+    assert [line.split()[1] for line in summary.splitlines()] == ["PASS"] * 4
+    assert restricted.guest.instances() == []
+
+
+def test_sbuild_in_a_restricted_project(restricted: Installation) -> None:
+    request = restricted.debusine.complete(
+        "sbuild",
+        restricted.task(
+            input={"source_artifact": restricted.source},
+            build_components=["all"],
+            **restricted.architecture,
+        ),
+    )
+    assert "debian:binary-package" in restricted.debusine.artifacts(request)
+    assert restricted.guest.instances() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--project=default"),
+        ("init", "--empty", "x", "--config=security.privileged=true"),
+        ("init", "--empty", "x", "--config=raw.lxc=lxc.net.0.type=none"),
+        ("storage", "volume", "list", "default", "--project=default"),
+        ("image", "list", "--project=default"),
+        ("network", "create", "x"),
+        ("storage", "create", "x", "dir"),
+        ("config", "set", "core.https_address=:8443"),
+    ],
+)
+def test_restricted_worker_can_not(
+    restricted: Installation, words: tuple[str, ...]
+) -> None:
+    allowed, said = restricted.worker.try_to(*words)
+    assert not allowed, said

@@ -94,6 +94,22 @@ class Worker:
         with self._telling_anew():
             self._apt("remove debusine-worker-incus")
 
+    def restrict(self) -> None:
+        """Move it from incus-admin to a restricted project, as docs say."""
+        with self._telling_anew():
+            self._guest.run("incus-testbed", "setup", "--restricted", UNIT)
+            self._guest.run("gpasswd", "--delete", UNIT, "incus-admin")
+            self.restart()
+
+    def try_to(self, *words: str) -> tuple[bool, str]:
+        """Run an incus command as its user; say whether that was allowed."""
+        script = '"$@" 2>&1 </dev/null && echo allowed || echo refused'
+        said = self._guest.run(
+            *("runuser", "-u", UNIT, "--", "env", "HOME=/tmp/nowhere"),
+            *("sh", "-c", script, "sh", "incus", *words),
+        )
+        return said.splitlines()[-1] == "allowed", said
+
     def upgrade(self) -> None:
         """Install later versions of our packages, of the same content."""
         later = f"{PACKAGES}/later"
