@@ -23,7 +23,8 @@ from incus_testbed.image.tar.replay import NONSENSE
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import Facts, Survey
+from incus_testbed.system.facts import Facts
+from incus_testbed.system.survey import Survey
 
 log = logging.getLogger(__name__)
 
