@@ -39,8 +39,7 @@ _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
 _INIT_SCRIPT = "etc/init.d/network-manager"
-#: With this text each boot counts as the first, and gets a new id
-#: (machine-id(5)).
+#: With this text, each boot gets a new id (machine-id(5)).
 _UNINITIALIZED = "uninitialized"
 
 _FILES = (
