@@ -13,13 +13,6 @@ def parser() -> argparse.ArgumentParser:
     result, commands = program(
         PROGRAM, "Debusine's testbeds on your own machine."
     )
-    _add_pull(commands)
-    return result
-
-
-def _add_pull(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
     command = commands.add_parser(
         "pull",
         help="get the image of a Debusine task",
@@ -53,3 +46,4 @@ def _add_pull(
         metavar="NAME",
         help="look for the artifact in this workspace",
     )
+    return result

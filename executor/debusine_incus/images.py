@@ -206,13 +206,16 @@ class ImageCache:
         while True:
             current_task.check()
             image = Store(self._incus).find(name)
-            if image is None or properties.source(image) == wanted.sha256:
+            source = image and properties.source(image)
+            if image is None or source == wanted.sha256:
                 return
             if not _may_be_replaced(image):
                 raise errors.AlreadyExists(
                     f"The alias {name} is taken by an image that is not this"
                     " artifact's",
-                    details=_origin(image),
+                    details=f"It was made from a file with SHA-256 {source}."
+                    if source
+                    else "It was not imported by incus-testbed.",
                     resolution=f"{_SEPARATION}\nOr remove that image:"
                     f" {properties.removal(image)} {name}",
                 )
@@ -246,13 +249,4 @@ def _may_be_replaced(image: Image) -> bool:
     is_upstreams = _UPSTREAM in image.properties
     return properties.is_evictable(image) or (
         is_upstreams and not properties.is_ours(image)
-    )
-
-
-def _origin(image: Image) -> str:
-    source = properties.source(image)
-    return (
-        f"It was made from a file with SHA-256 {source}."
-        if source
-        else "It was not imported by incus-testbed."
     )

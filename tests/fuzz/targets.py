@@ -34,7 +34,7 @@ from incus_testbed.image.tar.archive import Archive
 from incus_testbed.image.tar.escape import Confinement
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.system import os_release, packages, unit_file
-from incus_testbed.system.facts import Survey
+from incus_testbed.system.survey import Survey
 from tests.fuzz import mutation, wire
 from tests.support import small_disks, tarballs, tiny_system
 from tests.support.conversion import convert

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +21,6 @@ from incus_testbed.instance.copyup import copy
 from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
-from incus_testbed.process import programs
 from tests.fuzz import mutation
 from tests.support import fake_incusd, hostile_tar
 from tests.unit.instance.test_answer import LyingIncus
@@ -216,20 +215,6 @@ _ANSWERS = (
 
 class _Incus(LyingIncus):
     """Its guest may answer what is no text."""
-
-    def execute(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes = b"",
-    ) -> programs.Completed:
-        del name, command, timeout, stdin
-        said = os.fsencode(self.said) + b"\nwhole=yes\n"
-        return programs.Completed(
-            argv=("sh",), status=0, stdout=said, stderr=""
-        )
 
     def console_log(self, name: str) -> str:
         """Return what the guest has written there."""

@@ -225,25 +225,24 @@ def many_status_files() -> Pieces:
     yield END
 
 
+def _chained_links(count: int) -> Pieces:
+    long = "x/../" * 700
+    for number in range(count):
+        target = f"{long}{number + 1}" if number < 38 else "0"
+        yield symlink(f"etc/network/interfaces.d/{number}", target)
+
+
 @_file
 def circles_of_links() -> Pieces:
     yield SYSTEM
-    folder = "etc/network/interfaces.d"
-    long = "x/../" * 700
-    for number in range(3000):
-        target = f"{long}{number + 1}" if number < 38 else "0"
-        yield symlink(f"{folder}/{number}", target)
+    yield from _chained_links(3000)
     yield END
 
 
 @_file
 def long_chains_of_links() -> Pieces:
     yield SYSTEM + member("etc/network/interfaces", b"source x\n")
-    folder = "etc/network/interfaces.d"
-    long = "x/../" * 700
-    for number in range(1500):
-        target = f"{long}{number + 1}" if number < 38 else "0"
-        yield symlink(f"{folder}/{number}", target)
+    yield from _chained_links(1500)
     yield END
 
 

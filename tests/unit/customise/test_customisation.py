@@ -9,7 +9,8 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.customise import customisation
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import Facts, Service, Survey
+from incus_testbed.system.facts import Facts, Service
+from incus_testbed.system.survey import Survey
 from incus_testbed.system.tree import parents
 from incus_testbed.system.unit_file import Install
 

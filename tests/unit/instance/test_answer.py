@@ -27,19 +27,12 @@ class LyingIncus(Incus):
         self.said = said
 
     def execute(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes = b"",
+        self, name: str, command: Sequence[str], **options: Any
     ) -> programs.Completed:
-        del name, command, timeout, stdin
+        del name, command, options
+        said = f"{self.said}\nwhole=yes\n".encode(errors="surrogateescape")
         return programs.Completed(
-            argv=("sh",),
-            status=0,
-            stdout=f"{self.said}\nwhole=yes\n".encode(),
-            stderr="",
+            argv=("sh",), status=0, stdout=said, stderr=""
         )
 
     def exec_argv(

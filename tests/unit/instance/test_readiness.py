@@ -2,6 +2,7 @@
 """Answers of a guest are taken only when they are whole."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,11 @@ class ForgetfulIncus(Incus):
         self.runs = 0
 
     def execute(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes = b"",
+        self, name: str, command: Sequence[str], **options: Any
     ) -> programs.Completed:
-        del name, stdin
+        del name
         self.runs += 1
-        done = programs.run(command, timeout=timeout)
+        done = programs.run(command, timeout=options["timeout"])
         if self.runs > self.lost:
             return done
         status = done.status if self.status is None else self.status
@@ -106,14 +102,9 @@ class LateIncus(ForgetfulIncus):
         self.late = late
 
     def execute(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes = b"",
+        self, name: str, command: Sequence[str], **options: Any
     ) -> programs.Completed:
-        del timeout, stdin
+        del options
         self.late -= 1
         if self.late >= 0:
             raise errors.AgentDown("VM agent isn't currently running")

@@ -5,7 +5,8 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import Facts, Survey
+from incus_testbed.system.facts import Facts
+from incus_testbed.system.survey import Survey
 from incus_testbed.system.unit_file import Install
 
 STATUS = """\

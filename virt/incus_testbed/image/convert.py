@@ -6,7 +6,6 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import IO, Protocol, TypeAlias
 
 from incus_testbed import errors
@@ -24,7 +23,8 @@ from incus_testbed.image.tar.replay import NONSENSE
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import Facts, Survey
+from incus_testbed.system.facts import Facts
+from incus_testbed.system.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _NONSENSE = (
     zlib.error,
 )
 
-_DISK_SUFFIXES = {".img", ".raw", ".qcow2", ".vmdk"}
+_DISK_SUFFIXES = (".img", ".raw", ".qcow2", ".vmdk")
 
 
 #: The system in a tarball, or the one on a disk.
@@ -141,8 +141,9 @@ class _Tarball:
             survey.visit(entry)
             if entry.kind != "directory":
                 contents += 1
-                disk = entry.path if _is_disk(entry) else disk
-        if disk and contents == 1:
+            if entry.kind == "file" and "/" not in entry.path:
+                disk = entry.path
+        if contents == 1 and disk.endswith(_DISK_SUFFIXES):
             raise magic.unusable_disk(f"It holds nothing but '{disk}'.")
         self._confinement.finish()
         return survey.facts()
@@ -208,13 +209,3 @@ def _unpacked(source: Source, meter: Meter) -> Iterator[tuple[Lookahead, bool]]:
         return
     with compression.decompressed(source, argv, meter) as read:
         yield Lookahead(meter.counted(read)), True
-
-
-def _is_disk(entry: Entry) -> bool:
-    """Return whether it looks like the disk in a Debusine system image."""
-    path = PurePosixPath(entry.path)
-    return (
-        entry.kind == "file"
-        and path.parent == PurePosixPath()
-        and path.suffix in _DISK_SUFFIXES
-    )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check that an image fits into the storage of its instances."""
+"""Check that an image fits into the storage of its instances.
+
+The converting process does so.  It has no Incus: storage.py asks beforehand.
+"""
 
 from dataclasses import dataclass
 

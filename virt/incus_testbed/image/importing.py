@@ -75,7 +75,13 @@ class Import:
             converter.started(given, rootfs, spare) as process,
         ):
             result = process.convert(self._order(given.total), progress)
-            _check_whole(result.sha256, sha256)
+            if sha256 not in {None, result.sha256}:
+                raise errors.BadImage(
+                    "Checksum mismatch",
+                    details=f"The file's SHA-256 is {result.sha256}, not"
+                    f" {sha256}.",
+                    resolution="Download it again.",
+                )
             _tell(self._alias, result.description)
             file = given.on_disk if result.is_source else None
             check_form(file or rootfs, result.description)
@@ -112,10 +118,9 @@ class Import:
                     self._incus.delete_image(image.fingerprint)
 
     def _order(self, size: int) -> Order:
-        environment = self._incus.server()["environment"]
         return Order(
             label=self._label,
-            supported=environment["architectures"],
+            supported=self._incus.server()["environment"]["architectures"],
             place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,
@@ -168,15 +173,6 @@ class Import:
             f"The alias {self._alias} appears and disappears again and again",
             details="Other processes import and remove it at the same time.",
             resolution="Try again.",
-        )
-
-
-def _check_whole(sha256: str, expected: str | None) -> None:
-    if expected not in {None, sha256}:
-        raise errors.BadImage(
-            "Checksum mismatch",
-            details=f"The file's SHA-256 is {sha256}, not {expected}.",
-            resolution="Download it again.",
         )
 
 

@@ -116,8 +116,21 @@ class Store:
     def _reuse(
         self, present: Image, alias: str, sha256: str, label: Labels
     ) -> None:
-        """Use the existing image if it has the right content."""
-        _check_same(present, alias, sha256)
+        """Use the existing image.
+
+        :raises errors.AlreadyExists: it was made from another file
+        """
+        if properties.source(present) != sha256:
+            what = (
+                "an image made from another file"
+                if properties.is_ours(present)
+                else "an image that incus-testbed did not import"
+            )
+            raise errors.AlreadyExists(
+                f"The alias {alias} is taken by {what}",
+                resolution="Choose another alias, or remove that image:"
+                f" {properties.removal(present)} {alias}",
+            )
         if properties.is_evictable(present) and not label.evictable:
             self._incus.unset_image_property(
                 present.fingerprint, properties.EVICTABLE
@@ -129,21 +142,6 @@ def content_alias(source: BinaryIO) -> str:
     digest = _digest(source, None)
     source.seek(0)
     return names.of_content(digest)
-
-
-def _check_same(image: Image, alias: str, digest: str) -> None:
-    if properties.source(image) == digest:
-        return
-    what = (
-        "an image made from another file"
-        if properties.is_ours(image)
-        else "an image that incus-testbed did not import"
-    )
-    raise errors.AlreadyExists(
-        f"The alias {alias} is taken by {what}",
-        resolution="Choose another alias, or remove that image:"
-        f" {properties.removal(image)} {alias}",
-    )
 
 
 def _digest(source: Readable, progress: Callable[[int], None] | None) -> str:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The incus command: a method for each verb, facts in and facts out.
 
-No policy lives here: nothing is retried, waited for or guessed.  Failures are
-raised as the kinds of errors.py; what they mean is the caller's to decide.
+No policy lives here: nothing is retried, waited for or guessed.  A failure is
+raised as one of the errors in errors.py, and the caller decides what it means.
+
+It is one class, because tests put one fake in its place.
 """
 
 import itertools
@@ -474,14 +476,8 @@ class Incus:
 
         :raises errors.NotFound: a file or folder named does not exist
         """
-        words = (
-            "file",
-            "pull",
-            "--quiet",
-            "--",
-            self.target(f"{name}{source}"),
-            target,
-        )
+        where = self.target(f"{name}{source}")
+        words = ("file", "pull", "--quiet", "--", where, target)
         # The kernel limits the size: Incus has no limit, and the guest can tell
         # any size.
         limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]

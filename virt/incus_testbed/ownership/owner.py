@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that owns an instance or an unfinished image.
 
-Incus keeps the owner as text.  In earlier versions guests could read that
-text, and a copy of an image takes it to other machines.  So the machine-id,
-boot id and pid in it are hashed or encrypted: machine-id(5) asks to keep the
-id confidential.
+Incus keeps the owner as text, and a copy of an image takes it to other
+machines.  So the machine-id, boot id and pid in it are hashed or encrypted:
+machine-id(5) asks to keep the id confidential.
 """
 
 import contextlib
@@ -55,24 +54,17 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read the text that str() wrote; None if it is something else.
-
-        This also reads the text of earlier versions, which is not encrypted.
-        """
-        if sealed := re.fullmatch(r"([0-9a-f]{32})\.([0-9a-f]{16,512})", text):
-            if sealed[1] != _host():
-                return cls(host=sealed[1])
-            opened = _opened(bytes.fromhex(sealed[2]))
-            return cls._of_fields(sealed[1], opened) if opened else None
-        if clear := re.fullmatch(r"([^/]+)/([^/]+)/(\d+/\d+/\d+)", text):
-            host, boot = _hash(clear[1], "host"), _hash(clear[2], "boot")
-            return cls._of_fields(host, f"{boot}/{clear[3]}")
-        return None
-
-    @classmethod
-    def _of_fields(cls, host: str, text: str) -> Self | None:
+        """Read the text that str() wrote; None if it is something else."""
+        sealed = re.fullmatch(r"([0-9a-f]{32})\.((?:[0-9a-f]{2}){8,256})", text)
+        if not sealed:
+            return None
+        host = sealed[1]
+        if host != _host():
+            return cls(host=host)
         fields = re.fullmatch(
-            r"([^/]+)/(\d{1,20})/(\d{1,7})/(\d{1,20})", text, re.ASCII
+            r"([^/]+)/(\d{1,20})/(\d{1,7})/(\d{1,20})",
+            _opened(bytes.fromhex(sealed[2])) or "",
+            re.ASCII,
         )
         if not fields or int(fields[3]) > _LARGEST_PID:
             return None

@@ -78,7 +78,8 @@ def run(
     log.debug("%s", shown(argv))
     stdout, stderr = io.BytesIO(), io.BytesIO()
     try:
-        command = sh.Command(argv[0])
+        # Typed from sh 2.4 on, and with types that change from then on.
+        command: Any = sh.Command(argv[0])
     except sh.CommandNotFound:
         raise missing_program(argv[0]) from None
     # With sh's own _timeout, sh looks only ten times a second whether the
@@ -88,7 +89,19 @@ def run(
     timer = None
     try:
         with signals.held():
-            running = _started(command, argv[1:], stdin, stdout, stderr)
+            running = command(
+                *argv[1:],
+                _in=io.BytesIO(stdin),
+                _out=stdout,
+                _err=stderr,
+                _env=environment(),
+                _tty_in=False,
+                _tty_out=False,
+                _new_session=True,
+                _ok_code=list(range(256)),
+                _bg=True,
+                _bg_exc=False,
+            )
         timer = threading.Timer(timeout, _expire, (running, expired))
         timer.daemon = True
         timer.start()
@@ -122,29 +135,6 @@ def output(argv: Sequence[str], *, timeout: float) -> str | None:
     except (errors.MissingProgram, errors.TimedOut):
         return None
     return done.stdout.decode(errors="replace") if done.status == 0 else None
-
-
-# Typed from sh 2.4 on, and with types that change from then on.
-def _started(
-    command: Any,
-    arguments: Sequence[str],
-    stdin: bytes,
-    stdout: IO[bytes],
-    stderr: IO[bytes],
-) -> Any:
-    return command(
-        *arguments,
-        _in=io.BytesIO(stdin),
-        _out=stdout,
-        _err=stderr,
-        _env=environment(),
-        _tty_in=False,
-        _tty_out=False,
-        _new_session=True,
-        _ok_code=list(range(256)),
-        _bg=True,
-        _bg_exc=False,
-    )
 
 
 def _expire(running: Any, expired: threading.Event) -> None:

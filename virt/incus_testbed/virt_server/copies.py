@@ -69,7 +69,12 @@ class Copies:
             with _sent(auxverb, _SEND_FOLDER, there) as source:
                 new.receive(source, limits)
             new.finish()
-        self._remember(os.path.realpath(here), new.left_out.links)
+        path, links = os.path.realpath(here), new.left_out.links
+        self._links.pop(path, None)
+        # The package's source is copied first; hostile tests copy many more
+        # folders.
+        if links and len(self._links) < _REMEMBERED:
+            self._links[path] = links
         return list(_complaints(new.left_out))
 
     @staticmethod
@@ -106,13 +111,6 @@ class Copies:
                     f"{len(links)} links can't be made in the testbed",
                     details=printable(done.stderr),
                 )
-
-    def _remember(self, here: str, links: list[Link]) -> None:
-        self._links.pop(here, None)
-        # The package's source is copied first; hostile tests copy many more
-        # folders.
-        if links and len(self._links) < _REMEMBERED:
-            self._links[here] = links
 
 
 def _complaints(left_out: LeftOut) -> Iterator[str]:

@@ -332,7 +332,7 @@ def test_refused(
 
 def test_no_room(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = os.statvfs_result((4096, 4096, 9, 1, 1, 9, 9, 9, 0, 255))
-    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
     with disk.open("rb") as source, scratch.file() as result:
         with pytest.raises(errors.NoSpace) as caught:
             convert(source, result, additions=lambda _: (), date=0)

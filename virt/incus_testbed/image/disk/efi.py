@@ -8,14 +8,15 @@ from incus_testbed.image.disk.fat import Fat, File
 from incus_testbed.system.disk import BootLoader
 
 # The file name of a disk's boot loader on each architecture (UEFI
-# specification 2.10, 3.5.1.1), and Debian's name of that architecture.
+# specification 2.10, 3.5.1.1), and Debian's name of that architecture.  A name
+# longer than 8 letters is stored together with a short name, which is here.
 _LOADERS = {
     "BOOTX64.EFI": "amd64",
     "BOOTAA64.EFI": "arm64",
     "BOOTIA32.EFI": "i386",
     "BOOTARM.EFI": "armhf",
-    "BOOTRISCV64.EFI": "riscv64",
-    "BOOTLOONGARCH64.EFI": "loong64",
+    "BOOTRI~1.EFI": "riscv64",
+    "BOOTLO~1.EFI": "loong64",
 }
 
 #: This name is in the certificate that signs Debian's shim.  Firmware trusts
@@ -31,12 +32,8 @@ def boot_loader(esp: Fat) -> BootLoader:
 
     :raises errors.BadImage: the partition has no boot loader
     """
-    # A name longer than 8 letters is stored together with a short name.
-    found = {
-        architecture: file
-        for name, architecture in _LOADERS.items()
-        if (file := esp.names("EFI", "BOOT").get(_short(name)))
-    }
+    files = esp.names("EFI", "BOOT")
+    found = {_LOADERS[name]: files[name] for name in _LOADERS if name in files}
     if not found:
         raise errors.BadImage(
             "The disk holds no boot loader",
@@ -48,12 +45,6 @@ def boot_loader(esp: Fat) -> BootLoader:
         architectures=frozenset(found),
         signed=all(_is_signed(esp, file) for file in found.values()),
     )
-
-
-def _short(name: str) -> str:
-    stem, _, suffix = name.partition(".")
-    most = 8
-    return name if len(stem) <= most else f"{stem[:6]}~1.{suffix}"
 
 
 def _is_signed(esp: Fat, loader: File) -> bool:

@@ -5,6 +5,7 @@ python3-vsgpt is in Debian 13 only, and has no MBR; for python3-tsk and sfdisk
 see __init__.py.
 """
 
+import itertools
 import struct
 import uuid
 import zlib
@@ -65,20 +66,12 @@ def partitions(read: Read, size: int) -> list[Partition]:
             details=f"It has {size} bytes, but a partition ends after that.",
             resolution="Download the file again, or build it again.",
         )
-    _check_apart(found)
-    return found
-
-
-def _check_apart(parts: list[Partition]) -> None:
-    """Refuse partitions that overlap.
-
-    With many of them the same bytes would be read again and again.
-    """
-    end = 0
-    for part in sorted(parts, key=lambda part: part.start):
-        if part.start < end:
+    # The same bytes of overlapping partitions would be read again and again.
+    apart = sorted(found, key=lambda part: part.start)
+    for part, following in itertools.pairwise(apart):
+        if part.start + part.size > following.start:
             raise _damaged("two partitions overlap")
-        end = part.start + part.size
+    return found
 
 
 def _gpt(read: Read, sector: int) -> Iterator[Partition]:

@@ -72,7 +72,13 @@ def header(head: bytes) -> Header:
     features = (
         _NEW.unpack_from(head, _OLD.size)[0] if version >= _VERSION else 0
     )
-    _check_version(version, features)
+    known = _CORRUPT | _EXTERNAL | _REMOVABLE
+    if version not in {2, _VERSION} or features & ~known:
+        raise errors.BadImage(
+            "The qcow2 image is of an unknown kind",
+            details=f"Version {version}, incompatible features {features:#x}.",
+            resolution="Rewrite it: qemu-img convert -O qcow2 FILE NEW",
+        )
     if backing:
         raise _refused("has a backing file, and is incomplete without it")
     if features & _EXTERNAL:
@@ -117,16 +123,6 @@ def damaged(details: str) -> errors.BadImage:
         details=f"{details[:1].upper()}{details[1:]}.",
         resolution="Download the file again, or build it again.",
     )
-
-
-def _check_version(version: int, features: int) -> None:
-    known = _CORRUPT | _EXTERNAL | _REMOVABLE
-    if version not in {2, _VERSION} or features & ~known:
-        raise errors.BadImage(
-            "The qcow2 image is of an unknown kind",
-            details=f"Version {version}, incompatible features {features:#x}.",
-            resolution="Rewrite it: qemu-img convert -O qcow2 FILE NEW",
-        )
 
 
 def _refused(problem: str) -> errors.BadImage:

@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 import zlib
-from collections.abc import Iterator
 from typing import IO
 
 from incus_testbed.image.disk import qcow2
@@ -56,7 +55,15 @@ class Reader:
         :raises errors.BadImage: the image is damaged there
         """
         self._meter.count_read(size)
-        return b"".join(self._parts(offset, size))
+        parts = []
+        while size > 0:
+            cluster, within = divmod(offset, self._cluster)
+            parts.append(
+                self._part(cluster, within, min(size, self._cluster - within))
+            )
+            offset += len(parts[-1])
+            size -= len(parts[-1])
+        return b"".join(parts)
 
     def check(self) -> int:
         """Check that the file holds every cluster that its tables name.
@@ -106,14 +113,6 @@ class Reader:
             return 0
         # The disk's last cluster may be incomplete.
         return place + (1 if is_last else self._cluster)
-
-    def _parts(self, offset: int, size: int) -> Iterator[bytes]:
-        while size > 0:
-            within = offset % self._cluster
-            length = min(size, self._cluster - within)
-            yield self._part(offset // self._cluster, within, length)
-            offset += length
-            size -= length
 
     def _part(self, cluster: int, within: int, length: int) -> bytes:
         entry = self._entry(cluster)

@@ -14,7 +14,8 @@ from incus_testbed.image.disk.reader import Reader
 from incus_testbed.limits.budget import Budget
 from incus_testbed.system.disk import BootLoader, DiskSystem
 from incus_testbed.system.entry import Entry
-from incus_testbed.system.facts import ALL_UNITS, Facts, Survey
+from incus_testbed.system.facts import Facts
+from incus_testbed.system.survey import ALL_UNITS, Survey
 
 _ROOT_HAS = {"etc", "usr", "var"}
 _AGENTS = {"incus-agent.service", "lxd-agent.service"}

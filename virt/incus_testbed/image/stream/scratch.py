@@ -50,7 +50,7 @@ def check_room(file: IO[bytes], size: int) -> None:
 
     :raises errors.NoSpace: fewer bytes are free
     """
-    free = _free(os.fstatvfs(file.fileno()))
+    free = room(file.fileno())
     if free < size:
         error = full(
             f"{size / 1e6:.0f} MB are needed, and {free / 1e6:.0f} MB are free."
@@ -59,12 +59,9 @@ def check_room(file: IO[bytes], size: int) -> None:
         raise error
 
 
-def room() -> int:
-    """Return the bytes that are free for temporary files."""
-    return _free(os.statvfs(_folder()))
-
-
-def _free(there: os.statvfs_result) -> int:
+def room(file: int | None = None) -> int:
+    """Return the bytes that are free for a file, by default a temporary one."""
+    there = os.statvfs(_folder() if file is None else file)
     return there.f_bavail * there.f_frsize
 
 
