@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,6 @@ class Stream:
     parts: list[bytes] = field(default_factory=lambda: [END])
     #: Seconds between two parts.
     pause: float = 0.0
-    #: Wait for so many messages of the client before the end.
-    messages: int = 0
     #: Close it only when the client does.
     stay: bool = False
 
@@ -203,7 +201,7 @@ class Incusd:
         listening = threading.Thread(
             target=self._listen, args=(secret, connection), daemon=True
         )
-        if stream.messages or stream.stay or secret in {"0", "control"}:
+        if stream.stay or secret in {"0", "control"}:
             listening.start()
         for part in stream.parts:
             time.sleep(stream.pause)
@@ -211,7 +209,6 @@ class Incusd:
                 connection.sendall(part)
             except OSError:
                 break
-        _wait(lambda: len(self.received[secret]) >= stream.messages)
         if secret in {"1", "2"}:
             if stream.stay:
                 listening.join(_LIMIT)
@@ -259,9 +256,3 @@ def _answer(
         document = head.encode() + content
     with contextlib.suppress(OSError):
         connection.sendall(document)
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _LIMIT
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)

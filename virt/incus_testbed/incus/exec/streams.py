@@ -190,7 +190,7 @@ class Input:
             yield self._fd, select.POLLIN, self._read
 
     def _receive(self) -> None:
-        """Answer pings: nothing else comes this way."""
+        """Notice the end: nothing else comes this way."""
         for _ in self._websocket.receive():
             pass
 
@@ -235,7 +235,7 @@ class Control:
                 yield self._websocket.fd, select.POLLOUT, self._websocket.flush
 
     def _receive(self) -> None:
-        """Answer pings, and notice the end of the command."""
+        """Notice the end of the command."""
         for _ in self._websocket.receive():
             pass
 

@@ -143,7 +143,12 @@ class Websocket:
             self._unsent = memoryview(b"")
 
     def receive(self) -> "Iterator[tuple[int, bytes]]":
-        """Return pieces of messages that are there; answer pings."""
+        """Return pieces of messages that are there.
+
+        Pings are not answered.  incusd does not look for answers, and one that
+        comes after the end of a command has incus-user throw away the output
+        that it has not passed on yet: its connection to incusd is broken then.
+        """
         data, self._received = self._received, b""
         if not data:
             try:
@@ -155,12 +160,10 @@ class Websocket:
             if not data:
                 self.close()
         for opcode, piece in self._frames.feed(data):
-            if opcode == PING:
-                self.send(PONG, piece)
-            elif opcode == CLOSE:
+            if opcode == CLOSE:
                 self.close()
                 return
-            elif opcode != PONG:
+            if opcode not in {PING, PONG}:
                 yield opcode, piece
 
     def close(self) -> None:
