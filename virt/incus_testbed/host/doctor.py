@@ -338,6 +338,7 @@ def _of_separation(
             names.profile,
             profile.devices_of(incus, names.profile),
             bridge(),
+            local=local,
         ),
     )
     yield need(
