@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor, limits, local, pool, vm
+from incus_testbed.host import card, doctor, limits, local, pool, vm
 from tests.support.fake_incus import FakeIncus
 
 
@@ -295,7 +295,12 @@ def test_a_card_that_is_not_on_a_bridge_is_a_note() -> None:
     assert _finding(incus, "neighbours").state is doctor.State.NOTE
 
 
-def test_a_bridge_with_ipv6_needs_one_more_setting() -> None:
+def test_a_bridge_with_ipv6_needs_one_more_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    switch = tmp_path / "bridge-nf-call-ip6tables"
+    switch.write_text("1\n")
+    monkeypatch.setattr(card, "_IPV6_SWITCH", switch)
     incus = FakeIncus()
     incus.run("network", "create", "debusinebr0", "ipv6.address=fd12::1/64")
     list(doctor.setup(incus))
@@ -308,8 +313,23 @@ def test_a_bridge_with_ipv6_needs_one_more_setting() -> None:
     incus.run(*device, "security.ipv6_filtering=true")
     assert _finding(incus, "neighbours").state is doctor.State.GOOD
     # Without DHCP, Incus can't choose the address.
-    card = incus.profile("debusine")["devices"]["eth0"]
-    assert "security.ipv4_filtering" not in card
+    devices = incus.profile("debusine")["devices"]
+    assert "security.ipv4_filtering" not in devices["eth0"]
+
+
+def test_a_setting_that_needs_an_absent_module_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    incus = FakeIncus()
+    list(doctor.setup(incus))
+    device = ("profile", "device", "set", "debusine", "eth0")
+    incus.run(*device, "security.ipv6_filtering=true")
+    monkeypatch.setattr(card, "_IPV6_SWITCH", tmp_path / "absent")
+
+    finding = _finding(incus, "neighbours")
+
+    assert finding.state is doctor.State.FAILED
+    assert "modprobe br_netfilter" in finding.advice
 
 
 def test_what_this_user_may_not_ask_is_unknown(

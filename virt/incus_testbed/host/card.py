@@ -5,6 +5,7 @@ By settings of this card, the bridge separates testbeds from each other.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from incus_testbed.host.devices import (
@@ -36,6 +37,14 @@ _WITH_DHCP = "security.ipv4_filtering"
 #: loaded the kernel module br_netfilter, which nothing else here needs.
 _WITH_IPV6 = "security.ipv6_filtering"
 
+#: What loads that module, now and when the machine starts; and what is there
+#: then.
+_LOAD = (
+    "modprobe br_netfilter"
+    " && echo br_netfilter >/etc/modules-load.d/incus-testbed.conf"
+)
+_IPV6_SWITCH = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
+
 Network = Mapping[str, Any]
 
 
@@ -49,11 +58,17 @@ def separation(network: Network | None) -> dict[str, str]:
 
 
 def check(
-    incus: Incus, profile: str, present: Devices, network: Network | None
+    incus: Incus,
+    profile: str,
+    present: Devices,
+    network: Network | None,
+    *,
+    local: bool,
 ) -> Finding:
     """Check the card's settings; the fix adds those that are absent.
 
-    If a setting is "false", an admin has chosen that.
+    If a setting is "false", an admin has chosen that.  ``local`` tells whether
+    the server is this machine.
     """
     card = find(present)
     if card is None:
@@ -65,7 +80,17 @@ def check(
             detail=f"{card} is not on a bridge: its network has to separate"
             " testbeds from each other",
         )
-    target = incus.target(profile)
+    if device.get(_WITH_IPV6) == "true" and local and not _filters_ipv6():
+        return failed(
+            f"launches fail: {_WITH_IPV6} needs the module br_netfilter",
+            advice=_LOAD,
+        )
+    return _of_bridged(incus.target(profile), card, device, network)
+
+
+def _of_bridged(
+    target: str, card: str, device: Device, network: Network | None
+) -> Finding:
     wanted = separation(network)
     absent = {key: wanted[key] for key in wanted if key not in device}
     if absent:
@@ -79,11 +104,18 @@ def check(
     if network and _has_ipv6(network) and _WITH_IPV6 not in device:
         return warning(
             "a testbed can pass for another in IPv6",
-            advice="modprobe br_netfilter && echo br_netfilter"
-            " >/etc/modules-load.d/incus-testbed.conf && incus profile device"
-            f" set {target} {card} {_WITH_IPV6}=true",
+            advice=f"{_LOAD}\n"
+            f"incus profile device set {target} {card} {_WITH_IPV6}=true",
         )
     return good("testbeds don't reach each other, or pass for another")
+
+
+def _filters_ipv6() -> bool:
+    """Tell whether the kernel shows a bridge's frames to the IPv6 filter."""
+    try:
+        return _IPV6_SWITCH.read_text() == "1\n"
+    except OSError:
+        return False
 
 
 def _is_bridged(card: Device, network: Network | None) -> bool:

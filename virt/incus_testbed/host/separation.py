@@ -54,6 +54,7 @@ def requirements(
             profile_name,
             profile.devices_of(project, profile_name),
             bridge(),
+            local=local,
         ),
     )
     yield need(

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,21 +62,63 @@ def _try(file: IO[bytes]) -> bool:
 
 
 def _opened(name: str) -> IO[bytes]:
-    """Open one of a few files, so that they don't have to be removed.
+    """Open a lock's file, in a folder that only this user can write to.
+
+    In another folder, another user could hold the lock for ever, or put a link
+    or a FIFO in its place.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(cache).expanduser() / "incus-testbed"
+    try:
+        for each in (*reversed(folder.parents), folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+        directory = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _check_owner(directory)
+            return _opened_in(directory, folder / f"lock-{_slot(name):03}")
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise errors.Denied(
+            f"No lock can be made in {folder}",
+            details=str(error),
+            resolution="Set XDG_CACHE_HOME to a folder that you, and no other"
+            " user, can write to.",
+        ) from error
+
+
+def _slot(name: str) -> int:
+    """Return the number of a name's file, so that files need no removal.
 
     If two names share a file, they wait for each other.  This is rare and does
     no harm, because a process holds one lock at a time.
     """
     digest = hashlib.sha256(os.fsencode(name)).digest()
-    slot = int.from_bytes(digest[:8], "big") % _SLOTS
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(cache).expanduser() / "incus-testbed"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (folder / f"lock-{slot:03}").open("ab")
-    except OSError as error:
-        raise errors.Denied(
-            f"No lock can be made in {folder}",
-            details=str(error),
-            resolution="Set XDG_CACHE_HOME to a folder that you can write to.",
-        ) from error
+    return int.from_bytes(digest[:8], "big") % _SLOTS
+
+
+def _check_owner(directory: int) -> None:
+    """Check that a folder is this user's, and that no other can write to it.
+
+    :raises PermissionError: it is not
+    """
+    found = os.fstat(directory)
+    if found.st_uid != os.geteuid():
+        raise PermissionError("it belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("other users can write to it")
+
+
+def _opened_in(directory: int, path: Path) -> IO[bytes]:
+    """Open a regular file in a folder, or make it."""
+
+    def opener(_: str, flags: int) -> int:
+        # A FIFO would keep this process waiting.
+        careful = flags | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(path.name, careful, 0o600, dir_fd=directory)
+
+    file = open(path, "ab", opener=opener)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileExistsError(f"{path} is not a regular file")
+    return file
