@@ -14,7 +14,7 @@ from typing import BinaryIO
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
-from incus_testbed.cli import completion, exit_status, output
+from incus_testbed.cli import completion, exit_status, network, output
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor, service
 from incus_testbed.image import properties
@@ -175,7 +175,7 @@ def _launched(
         incus,
         arguments.alias,
         purpose=purpose,
-        network=arguments.network != "none",
+        network=network.is_wanted(arguments),
         arguments=arguments.launch_argument,
     ) as instance:
         instance.wait_ready()

@@ -5,23 +5,21 @@ There is one list of requirements: doctor() checks it, setup() meets it.
 Nothing is printed here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from shlex import join
-from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.host import (
-    acl,
     card,
     firewall,
     fixes,
     images,
-    limits,
     network,
     pool,
     profile,
+    separation,
     server,
     service,
     vm,
@@ -231,7 +229,14 @@ def _requirements(
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
         *_of_incus(incus, names, local=local),
-        *_of_separation(incus, names, access, local=local),
+        *separation.requirements(
+            incus,
+            network=names.network,
+            storage=names.pool,
+            profile_name=names.profile,
+            access=access,
+            local=local,
+        ),
         # Last, because a service that is given access is restarted, and then
         # checks the other requirements.
         *(service.requirements() if local else ()),
@@ -311,56 +316,6 @@ def _of_incus(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
-
-
-def _of_separation(
-    incus: Incus, names: Names, access: Access, *, local: bool
-) -> Iterator[Requirement]:
-    """Yield the requirements that keep testbeds apart, and from the host.
-
-    Testbeds also run without them, as they do on machines of earlier setups.
-    """
-
-    def bridge() -> Mapping[str, Any] | None:
-        return network.managed(incus, names.network, local=local)
-
-    def need(name: str, check: Callable[[], Finding]) -> Requirement:
-        return Requirement(name, lambda: _if_allowed(check), asks_server=True)
-
-    yield need(
-        "network access",
-        lambda: acl.check(incus, bridge(), access, local=local),
-    )
-    yield need(
-        "neighbours",
-        lambda: card.check(
-            incus,
-            names.profile,
-            profile.devices_of(incus, names.profile),
-            bridge(),
-            local=local,
-        ),
-    )
-    yield need(
-        "limits",
-        lambda: limits.check(
-            incus,
-            names.profile,
-            disk=pool.share(incus, names.pool, local=local),
-        ),
-    )
-    if local:
-        yield need(
-            "ids of testbeds", partial(limits.check_ids, incus, names.profile)
-        )
-
-
-def _if_allowed(check: Callable[[], Finding]) -> Finding:
-    """Return a check's finding; UNKNOWN if Incus restricts this user."""
-    try:
-        return check()
-    except errors.Denied as error:
-        return Finding(state=State.UNKNOWN, detail=error.brief)
 
 
 def _is_local(incus: Incus) -> bool:
