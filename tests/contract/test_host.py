@@ -33,6 +33,12 @@ def incus(request: pytest.FixtureRequest) -> Iterator[Incus]:
     _SANDBOX.remove()
 
 
+@pytest.fixture(autouse=True)
+def _same_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the machine keep its addresses, whatever else runs on it."""
+    monkeypatch.setattr(subnet, "addresses", lambda: ["127.0.0.1", "192.0.2.9"])
+
+
 def _states(incus: Incus) -> dict[str, doctor.State]:
     return {
         report.requirement: report.finding.state
@@ -417,3 +423,19 @@ def test_doctor_notices_a_new_address_of_the_host(
     (out,) = incus.network_acl(f"testbeds-{_NAMES.network}")["egress"]
     assert not _opens(out, "203.0.113.9")
     assert _opens(out, "203.0.113.8")
+
+
+def test_what_a_server_says_of_its_networks(incus: Incus) -> None:
+    _setup(incus)
+    (config,) = _networks(incus)
+    address = str(ip_interface(config["ipv4.address"]).ip)
+
+    assert address in incus.network_addresses(_NAMES.network)
+    assert incus.network_addresses("absent0") == []
+    with pytest.raises(errors.NotFound):
+        incus.network_acl("absent")
+    with pytest.raises(errors.NotFound):
+        incus.run("network", "set", _NAMES.network, "security.acls=absent")
+    assert all(
+        {"type", "status"} <= warning.keys() for warning in incus.warnings()
+    )

@@ -20,6 +20,7 @@ from incus_testbed.host import doctor
 from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+from tests.integration.conftest import Cli
 from tests.support import attempts, outside
 from tests.support.sandbox import Sandbox, delete
 
@@ -367,6 +368,13 @@ def test_ipv6_is_closed_too(
 def test_the_hosts_link_local_address_is_closed(with_ipv6: Place) -> None:
     (address,) = _addresses(with_ipv6.bridge, "-6", "scope", "link")
     assert with_ipv6.says("tcp", f"{address}%host0") == "closed"
+
+
+def test_the_command_has_an_option_for_that(cli: Cli, system: str) -> None:
+    said = cli.output(
+        *("run", "--network", "none", system, "--", "ls", "/sys/class/net")
+    )
+    assert said == "lo\n"
 
 
 def test_the_security_document_says_so() -> None:

@@ -174,3 +174,21 @@ def test_it_keeps_to_the_project_that_it_began_with(
     server.ask("close")
     server.quit()
     wait_until_gone(incus, before)
+
+
+def test_without_a_network(start: Start, bookworm: str) -> None:
+    """It stays so after a revert."""
+    server = start("--network", "none", bookworm)
+    server.ask("open")
+    assert server.output("ls", "/sys/class/net") == "lo"
+    server.ask("revert")
+    assert server.output("ls", "/sys/class/net") == "lo"
+    server.ask("close")
+    server.quit()
+
+
+def test_without_a_network_no_argument_adds_one(
+    start: Start, bookworm: str
+) -> None:
+    said = start("--network=none", bookworm, "--profile=mine").bomb("open")
+    assert "can't have --profile=mine" in said

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from incus_testbed import __version__
-from incus_testbed.cli import completion, output
+from incus_testbed.cli import completion, network, output
 from incus_testbed.host import doctor as host_doctor
 from incus_testbed.incus.messages import OWN_FAILURE
 
@@ -228,18 +228,9 @@ def _service(text: str) -> tuple[IPv4Address | IPv6Address, int]:
     return address, int(port)
 
 
-def add_network_argument(command: argparse.ArgumentParser) -> None:
-    """Add the option that launches an instance without a network card."""
-    command.add_argument(
-        "--network",
-        choices=("none",),
-        help="none: without a network card, so that it reaches nothing",
-    )
-
-
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
     command.set_defaults(failure_status=OWN_FAILURE)
-    add_network_argument(command)
+    network.add_option(command)
     command.add_argument(
         "--launch-argument",
         metavar="ARG",

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
-from incus_testbed.cli import completion, exit_status, listing, output
+from incus_testbed.cli import completion, exit_status, listing, network, output
 from incus_testbed.host import doctor, service, user
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
@@ -161,7 +161,7 @@ def _launched(
         incus,
         arguments.alias,
         purpose=purpose,
-        network=arguments.network != "none",
+        network=network.is_wanted(arguments),
         arguments=arguments.launch_argument,
     ) as instance:
         instance.wait_ready()

@@ -3,7 +3,7 @@
 
 import argparse
 
-from incus_testbed.cli.arguments import add_network_argument
+from incus_testbed.cli import network
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --name: first remove an instance that has this name",
     )
-    add_network_argument(result)
+    network.add_option(result)
     result.add_argument(
         "image",
         help="an image's alias, such as artifact/42, or the path of a system"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from incus_testbed import errors
-from incus_testbed.cli import output
+from incus_testbed.cli import network, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import signals
 from incus_testbed.virt_server import protocol
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         arguments.image,
         name=arguments.name,
         delete_existing=arguments.delete_existing,
-        network=arguments.network != "none",
+        network=network.is_wanted(arguments),
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)
