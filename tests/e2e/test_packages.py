@@ -214,7 +214,9 @@ def test_from_bare_machine_to_test(
     assert f"you use the project user-{project}" in said
 
     said = _sh(machine, "incus-testbed setup && incus-testbed doctor")
-    assert "debusine-worker" not in said.partition("What containers")[0]
+    # It has its project, and gets no other rights.
+    assert "adduser" not in said
+    assert "gpasswd" not in said
     ready = time.monotonic()
     machine.push(images.build(codename(suite)), "/root")
     _sh(
