@@ -53,7 +53,7 @@ def _attributes(
         known.st_mtime_ns if known.st_mtime_ns < start else "now",
         # btrfs gives directories a size that depends on what is in them
         known.st_size if is_file else None,
-        known.st_blocks if is_file else None,
+        _blocks(path) if is_file else None,
         hashlib.sha256(path.read_bytes()).digest() if is_file else None,
         str(path.readlink()) if stat.S_ISLNK(known.st_mode) else None,
         {
@@ -61,3 +61,11 @@ def _attributes(
             for key in os.listxattr(path, follow_symlinks=False)
         },
     )
+
+
+def _blocks(path: Path) -> int:
+    """Return the blocks of a file, once the file system has chosen them."""
+    with path.open("rb") as file:
+        if path.stat().st_size > 1 << 16:  # smaller files have no holes
+            os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_blocks

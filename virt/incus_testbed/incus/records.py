@@ -58,7 +58,7 @@ class InstanceRecord:
 
 @contextlib.contextmanager
 def _understood() -> Iterator[None]:
-    """Turn what is not as the API has it into an error that says so."""
+    """Raise an error that says so if a record has not the API's form."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -74,7 +74,7 @@ def _understood() -> Iterator[None]:
 def image(record: dict[str, Any]) -> Image:
     """Read the API's record of an image.
 
-    :raises errors.CommandFailed: it is not what the API has
+    :raises errors.CommandFailed: it has not the API's form
     """
     last_used = datetime.fromisoformat(record["last_used_at"])
     aliases = {
@@ -102,7 +102,7 @@ def image(record: dict[str, Any]) -> Image:
 def instance(record: dict[str, Any]) -> InstanceRecord:
     """Read the API's record of an instance.
 
-    :raises errors.CommandFailed: it is not what the API has
+    :raises errors.CommandFailed: it has not the API's form
     """
     return InstanceRecord(
         name=record["name"],
@@ -126,7 +126,7 @@ def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     A command that runs in an instance is an operation too, but of another
     class.  Operations that have ended are listed for some seconds.
 
-    :raises errors.CommandFailed: they are not what the API has
+    :raises errors.CommandFailed: they have not the API's form
     """
     return {
         unquote(urlsplit(path).path.rpartition("/")[2])

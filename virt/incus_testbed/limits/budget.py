@@ -55,8 +55,8 @@ class Budget:
     #: Bytes of memory for the archive's links.  A real archive has a few
     #: thousand, which take about 300 bytes each.
     link_bytes: int = 32 << 20
-    #: Bytes of memory of the program that unpacks the file.  xz needs so many
-    #: for what 'xz -6' packed, on all processors.
+    #: Bytes of memory of the program that unpacks the file: enough for xz to
+    #: unpack the output of 'xz -6' on all processors.
     decompressor_bytes: int = max(128 << 20, (os.cpu_count() or 1) * (64 << 20))
     #: Reads from a disk to find out what it holds; a real disk needs a few
     #: hundred.

@@ -127,7 +127,7 @@ def _complaints(left_out: LeftOut) -> Iterator[str]:
 def _sent(auxverb: Sequence[str], command: str, path: str) -> Iterator[Source]:
     """Let the testbed send data, which has to be read to its end.
 
-    What is whole by itself is not waited for any longer.
+    If the data shows that it is complete, the sender is not waited for.
 
     :raises errors.CommandFailed: the testbed failed to send all of it
     """

@@ -68,7 +68,11 @@ def decompressed(
 
 
 class _Decompressor:
-    """Writes to a child process and reads from it by turns, in one thread."""
+    """Writes to a child process and reads from it by turns, in one thread.
+
+    With a second thread, which may be waiting for the source, Ctrl-C would
+    hang.
+    """
 
     def __init__(
         self, source: Source, child: "subprocess.Popen[bytes]", meter: Meter
@@ -102,23 +106,17 @@ class _Decompressor:
                 return data
 
     def _feed(self) -> None:
-        if not self._pending:
-            self._pending = memoryview(self._source.read(CHUNK))
-        if not self._pending:
-            self._close_stdin()
-            return
+        self._pending = self._pending or memoryview(self._source.read(CHUNK))
         try:
             written = os.write(self._stdin.fileno(), self._pending)
         except BlockingIOError:  # poll may report less room than a page
             return
         except BrokenPipeError:  # the child ended; its status tells why
-            self._close_stdin()
-            return
+            written = 0
         self._pending = self._pending[written:]
-
-    def _close_stdin(self) -> None:
-        self._poll.unregister(self._stdin)
-        self._stdin.close()
+        if not written:  # the source or the child has ended
+            self._poll.unregister(self._stdin)
+            self._stdin.close()
 
     def _finish(self) -> None:
         status, complaint = _end(self._child)
