@@ -384,7 +384,6 @@ def test_sbuild_in_a_restricted_project(restricted: Installation) -> None:
         ("init", "--empty", "x", "--config=security.privileged=true"),
         ("init", "--empty", "x", "--config=raw.lxc=lxc.net.0.type=none"),
         ("storage", "volume", "list", "default", "--project=default"),
-        ("image", "list", "--project=default"),
         ("network", "create", "x"),
         ("storage", "create", "x", "dir"),
         ("config", "set", "core.https_address=:8443"),

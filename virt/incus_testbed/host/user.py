@@ -105,7 +105,11 @@ def admit(
             _of_project(everything, theirs, user, pool_name, profile_name),
         ),
         (theirs, separated),
-        (everything, _of_user(user)),
+        # Last: a service that is let in is restarted, and checks the others.
+        (
+            everything,
+            [Requirement(f"user {name}", partial(_check_groups, user))],
+        ),
     ):
         for need in needs:
             yield from remedy.apply(client, need, dry_run=dry_run)
@@ -208,15 +212,6 @@ def _of_project(
     yield Requirement(
         "profile of images", partial(images.check_choice, theirs, name)
     )
-
-
-def _of_user(user: pwd.struct_passwd) -> Iterator[Requirement]:
-    """Yield what lets the user in.
-
-    It comes last, because a service that is let in is restarted, and then
-    checks everything else.
-    """
-    yield Requirement(f"user {user.pw_name}", partial(_check_groups, user))
 
 
 def _socket() -> Path:
