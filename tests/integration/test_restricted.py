@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A user who is in the group incus alone runs testbeds, and gets no further."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -568,3 +569,100 @@ def test_admins_socket_and_incus_files_are_closed(user: User) -> None:
         *("env", f"INCUS_SOCKET={directory}/unix.socket", "incus", "info")
     )
     _is_refused(done, "don't have the needed permissions")
+
+
+# -- the table in docs/SECURITY.md
+
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/SECURITY.md"
+_WORDS = {True: "allowed", False: "refused"}
+#: What is tried, and in what words the document says it.
+_TRIES = {
+    "make an instance": "init --empty made",
+    "make a privileged container": (
+        "init --empty privileged --config=security.privileged=true"
+    ),
+    "give an instance a folder of the machine": (
+        "config device add made host disk source=/etc path=/host"
+    ),
+    "give an instance a device of the machine": (
+        "config device add made kmsg unix-char path=/dev/kmsg"
+    ),
+    "have LXC settings of one's own": (
+        "config set made raw.lxc=lxc.mount.auto=sys"
+    ),
+    "see the instances of other projects": "list --project={other}",
+    "run a command in another user's testbed": (
+        "exec theirs --project={other} -- true"
+    ),
+    "take another user's image": (
+        "image export theirs {folder}/image --project={other}"
+    ),
+    "make a network": (
+        "network create tried ipv4.address=none ipv6.address=none"
+    ),
+    "make a storage pool": "storage create tried dir",
+    "change the configuration of the server": ("config set user.tried=yes"),
+    "remove an instance": "delete made",
+}
+
+
+def _outcomes(who: User, other: User) -> list[str]:
+    """Try everything as a user; return what came of it, in words."""
+    return [
+        _WORDS[
+            who.run(
+                "incus",
+                *(
+                    word.format(
+                        other=other.project, folder=who.directory / "home"
+                    )
+                    for word in words.split()
+                ),
+            ).returncode
+            == 0
+        ]
+        for words in _TRIES.values()
+    ]
+
+
+@pytest.fixture
+def privileged(
+    environment: dict[str, str], admin: Callable[..., str]
+) -> Iterator[User]:
+    """Give a user as Debusine's script leaves the worker's."""
+    with restricted.user(environment, 4) as new:
+        subprocess.run(
+            ["adduser", "--quiet", new.name, "incus-admin"], check=True
+        )
+        admin(
+            *("profile", "device", "add", "default"),
+            *("root", "disk", "path=/", "pool=default"),
+        )
+        try:
+            yield new
+        finally:
+            for words in (
+                ("delete", "--force", "made", "privileged"),
+                ("delete", "--force", "privileged"),
+                ("network", "delete", "tried"),
+                ("storage", "delete", "tried"),
+                ("config", "unset", "user.tried"),
+                ("profile", "device", "remove", "default", "root"),
+            ):
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    admin(*words)
+
+
+def test_document_has_the_outcomes(
+    user: User, theirs: User, privileged: User
+) -> None:
+    rows = zip(
+        _TRIES,
+        _outcomes(privileged, theirs),
+        _outcomes(user, theirs),
+        strict=True,
+    )
+
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+    assert table in _DOCUMENT.read_text(), table

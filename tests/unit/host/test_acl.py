@@ -104,6 +104,23 @@ def test_an_admins_rule_and_setting_are_kept() -> None:
     assert acl["config"]["user.mine"] == "yes"
 
 
+def test_an_acl_that_the_network_does_not_use_is_not_trusted() -> None:
+    """A user of a restricted project may have made it before setup."""
+    incus = FakeIncus()
+    incus.run("network", "acl", "create", _ACL)
+    rule = {"action": "allow", "description": "evil", "state": "enabled"}
+    acl = incus.objects["acl"][_ACL]
+    acl["egress"].append(rule)
+    acl["config"]["user.incus-testbed.private"] = "open"
+
+    list(doctor.setup(incus))
+
+    acl = incus.network_acl(_ACL)
+    assert rule not in acl["egress"]
+    assert acl["config"] == {}
+    assert not list(doctor.setup(incus))
+
+
 def test_an_exception_is_made_once() -> None:
     incus = FakeIncus()
     proxy = doctor.Access(allowed=((ip_address("192.0.2.7"), 3142),))

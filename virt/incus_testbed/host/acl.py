@@ -35,6 +35,8 @@ _PRIVATE_KEY = "user.incus-testbed.private"
 #: By its description we know a rule as ours.  All other rules are the admin's.
 _OURS = "incus-testbed: "
 
+_EMPTY: Mapping[str, Any] = {"config": {}, "egress": [], "ingress": []}
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Rule = Mapping[str, str]
@@ -130,11 +132,18 @@ def _compare(
     """Compare the ACL, and its use by the network, with the wanted one."""
     acl = incus.target(name)
     fix: list[tuple[str, ...]] = []
+    present = _EMPTY
     try:
-        present = incus.network_acl(name)
+        found = incus.network_acl(name)
     except errors.NotFound:
         fix.append(("incus", "network", "acl", "create", acl))
-        present = {"config": {}, "egress": [], "ingress": []}
+    else:
+        if name in _words(network["config"], "security.acls"):
+            present = found
+        else:
+            # Users of restricted projects can make ACLs, and then change them.
+            fix.append(("incus", "network", "acl", "delete", acl))
+            fix.append(("incus", "network", "acl", "create", acl))
     wanted = _wanted(network["config"], present, closed, access)
     if any(present[part] != wanted[part] for part in wanted):
         project = quote(incus.current_project())
