@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -587,7 +588,7 @@ _TRIES = {
     "give an instance a device of the machine": (
         "config device add made kmsg unix-char path=/dev/kmsg"
     ),
-    "have LXC settings of one's own": (
+    "have LXC settings of its own": (
         "config set made raw.lxc=lxc.mount.auto=sys"
     ),
     "see the instances of other projects": "list --project={other}",
@@ -630,6 +631,9 @@ def privileged(
     environment: dict[str, str], admin: Callable[..., str]
 ) -> Iterator[User]:
     """Give a user as Debusine's script leaves the worker's."""
+    socket = Path(environment["INCUS_DIR"], "unix.socket")
+    # As incusd --group does, which Debian's service has.
+    shutil.chown(socket, group="incus-admin")
     with restricted.user(environment, 4) as new:
         subprocess.run(
             ["adduser", "--quiet", new.name, "incus-admin"], check=True
@@ -651,6 +655,7 @@ def privileged(
             ):
                 with contextlib.suppress(subprocess.CalledProcessError):
                     admin(*words)
+            shutil.chown(socket, group="root")
 
 
 def test_document_has_the_outcomes(
