@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -71,6 +72,16 @@ class Images:
             case _:
                 raise NotImplementedError(f"incus image {verb} {words}")
         return b""
+
+    def put(self, method: str, data: str, url: str) -> None:
+        """Do what incus query would with an alias."""
+        path = urlsplit(url.partition(":")[2]).path
+        place, _, name = path.rpartition("/")
+        assert (method, place) == ("--request=PUT", "/1.0/images/aliases")
+        target = json.loads(data.removeprefix("--data="))["target"]
+        self._of_fingerprint(target)
+        self._delete_alias(unquote(name))
+        self._create_alias(unquote(name), target, "")
 
     def named(self, word: str) -> dict[str, Any]:
         """Return the image that an alias or a fingerprint stands for."""

@@ -132,6 +132,9 @@ class FakeIncus(Incus):
         kind, verb, *rest = words
         if kind == "image":
             return self._images.run(verb, *rest, stdin=stdin)
+        if kind == "query":
+            self._images.put(*words[1:])
+            return b""
         if kind in {"launch", "init", "start", "stop", "delete"}:
             return self._instances.run(*words, stdin=stdin)
         if kind == "project":
