@@ -54,7 +54,7 @@ class Images:
         raise refusal("Image alias not found")
 
     def run(self, verb: str, *words: str, stdin: bytes = b"") -> bytes:
-        """Do what incus image would; return what it prints."""
+        """Do what incus image or query would; return what it prints."""
         match verb, *words:
             case "import", metadata, rootfs:
                 made = self._import(Path(metadata), Path(rootfs))
@@ -69,19 +69,11 @@ class Images:
                 self._create_alias(alias, word, option)
             case "alias", "delete", alias:
                 self._delete_alias(alias)
+            case "--request=PUT", data, url:
+                self._move_alias(data, url)
             case _:
                 raise NotImplementedError(f"incus image {verb} {words}")
         return b""
-
-    def put(self, method: str, data: str, url: str) -> None:
-        """Do what incus query would with an alias."""
-        path = urlsplit(url.partition(":")[2]).path
-        place, _, name = path.rpartition("/")
-        assert (method, place) == ("--request=PUT", "/1.0/images/aliases")
-        target = json.loads(data.removeprefix("--data="))["target"]
-        self._of_fingerprint(target)
-        self._delete_alias(unquote(name))
-        self._create_alias(unquote(name), target, "")
 
     def named(self, word: str) -> dict[str, Any]:
         """Return the image that an alias or a fingerprint stands for."""
@@ -146,6 +138,15 @@ class Images:
             record["aliases"] = [
                 each for each in record["aliases"] if each["name"] != alias
             ]
+
+    def _move_alias(self, data: str, url: str) -> None:
+        path = urlsplit(url.partition(":")[2]).path
+        place, _, name = path.rpartition("/")
+        assert place == "/1.0/images/aliases"
+        target = json.loads(data.removeprefix("--data="))["target"]
+        self._of_fingerprint(target)
+        self._delete_alias(unquote(name))
+        self._create_alias(unquote(name), target, "")
 
     def _aliases(self) -> Sequence[str]:
         return [
