@@ -143,5 +143,10 @@ class Bootstrap:
 
 
 def _last_lines(said: str) -> str:
-    lines = [line.rstrip() for line in re.split(r"[\r\n]+", said)]
-    return "\n".join([line for line in lines if line][-_SHOWN_LINES:])
+    """Return the end of its messages, without those about its progress."""
+    lines = [
+        line
+        for line in map(str.rstrip, re.split(r"[\r\n]+", said))
+        if line and not line.startswith("I: ")
+    ]
+    return "\n".join(lines[-_SHOWN_LINES:])

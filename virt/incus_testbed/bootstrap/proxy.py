@@ -43,7 +43,8 @@ def of(url: str, environment: Mapping[str, str]) -> str | None:
         re.ASCII,
     ):
         raise errors.Unsupported(
-            f"apt's proxy is no URL of a proxy: {mirror.without_password(found)}",
+            "apt's proxy is no URL of a proxy:"
+            f" {mirror.without_password(found)}",
             resolution="See: apt-config dump Acquire::http",
         )
     return found
@@ -133,7 +134,9 @@ def _configured(url: str) -> str:
 
 def _of_environment(url: str, environment: Mapping[str, str]) -> str:
     parts = urlsplit(url)
-    unproxied = {"no": environment.get("no_proxy", "")}
-    if urllib.request.proxy_bypass_environment(parts.hostname or "", unproxied):
-        return ""
+    host = f".{parts.hostname}"
+    for domain in environment.get("no_proxy", "").split(","):
+        name = domain.strip().lstrip(".")
+        if name and host.endswith(f".{name}"):
+            return ""
     return environment.get(f"{parts.scheme}_proxy", "")

@@ -69,6 +69,8 @@ def arguments(
     yield f"--include={','.join([*_PACKAGES, *request.include])}"
     yield "--dpkgopt=force-unsafe-io"
     yield "--skip=check/signed-by"  # the sources say it, or need not
+    # autopkgtest installs from them, unless it is told to update them.
+    yield "--skip=cleanup/apt/lists"
     yield from (f"--aptopt={each}" for each in (*_SETTINGS, *settings))
     for scheme, url in proxies.items():
         yield f'--aptopt=Acquire::{scheme}::Proxy "{url}"'

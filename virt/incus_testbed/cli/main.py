@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import apt
-from incus_testbed.bootstrap import build as bootstrap
 from incus_testbed.bootstrap.request import Request
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
@@ -54,6 +52,10 @@ def build() -> int:
 
 
 def _build(incus: Incus, arguments: argparse.Namespace) -> int:
+    # Here, because python-debian takes a tenth of a second to import.
+    from incus_testbed.bootstrap import apt  # noqa: PLC0415
+    from incus_testbed.bootstrap.build import build as make  # noqa: PLC0415
+
     request = Request(
         suite=arguments.suite,
         architecture=arguments.arch or apt.architecture(),
@@ -64,7 +66,7 @@ def _build(incus: Incus, arguments: argparse.Namespace) -> int:
         alias=arguments.alias,
     )
     with output.steps(f"Building {request.name}") as on_step:
-        bootstrap.build(incus, request, on_step)
+        make(incus, request, on_step)
     print(f"{request.name} is built")
     return 0
 
