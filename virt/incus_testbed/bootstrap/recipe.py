@@ -87,7 +87,7 @@ def arguments(
 
 def preference(suite: str) -> str:
     """Return what makes apt prefer backports, which it does not by itself."""
-    return f'APT::Default-Release "{suite}"'
+    return f'APT::Default-Release "{suite}";'
 
 
 def key_hooks(debian: Debian) -> Iterator[str]:
