@@ -52,6 +52,20 @@ def test_an_image_from_nothing(machine: Machine, incus: FakeIncus) -> None:
     assert "URIs: http://mirror.example/debian\n" in machine.read("sources")
 
 
+@pytest.mark.parametrize(
+    ("suite", "release"), [("sid", "sid"), ("bookworm", "trixie")]
+)
+@pytest.mark.usefixtures("machine")
+def test_sid_does_not_know_its_name(
+    incus: FakeIncus, suite: str, release: str
+) -> None:
+    """The tarball is of trixie, whatever is asked for."""
+    build(incus, dataclasses.replace(_TRIXIE, suite=suite))
+
+    (image,) = incus.images()
+    assert image.properties["release"] == release
+
+
 def test_the_options(machine: Machine, incus: FakeIncus) -> None:
     build(
         incus,

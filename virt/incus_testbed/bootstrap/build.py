@@ -12,6 +12,7 @@ from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.request import Request
 from incus_testbed.host import profile
 from incus_testbed.image import architecture, profiles
+from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 
@@ -64,7 +65,16 @@ def build(
                 if on_step:
                     on_step(step)
 
-        store.add(bootstrap, request.name, replace=True, progress=watch)
+        store.add(
+            bootstrap,
+            request.name,
+            # The system itself calls sid by the name of the next release.
+            label=Labels(codename=request.release)
+            if request.is_rolling
+            else None,
+            replace=True,
+            progress=watch,
+        )
 
 
 def _check_architecture(incus: Incus, name: str) -> None:
