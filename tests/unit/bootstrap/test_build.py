@@ -94,7 +94,7 @@ def test_it_replaces_the_image_of_its_alias(
 ) -> None:
     old = named(incus, _ALIAS, source="1" * 64)
     steps: list[str] = []
-    machine.write("said", "W: warning\nI: making it\nno step\n")
+    machine.write("said", "W: warning\nI: making it...\nno step\n")
 
     build(incus, _TRIXIE, steps.append)
 
@@ -152,7 +152,7 @@ def test_an_interruption_lets_mmdebstrap_clean_up(
     machine: Machine, incus: FakeIncus
 ) -> None:
     machine.write("endless", "")
-    machine.write("said", "I: begun\n")
+    machine.write("said", "I: begun...\n")
 
     def interrupt(step: str) -> None:
         if step:

@@ -116,7 +116,7 @@ class Bootstrap:
 
     def step(self) -> str:
         """Return what it said last that it does; empty at first."""
-        said = re.findall(r"(?m)^I: (.*)$", self._said())
+        said = re.findall(r"(?m)^I: (.*)\.\.\.$", self._said())
         return said[-1] if said else ""
 
     def _failure(self, status: int) -> errors.CommandFailed:

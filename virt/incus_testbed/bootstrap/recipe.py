@@ -12,11 +12,13 @@ from incus_testbed.bootstrap.request import Request
 _USER = "user"
 
 #: An init and logind, which many tests need, and what every test installs.
+#: The variant apt has no mount, without which sid's systemd fails.
 _PACKAGES = (
     "ca-certificates",
     "dbus",
     "dpkg-dev",
     "libpam-systemd",
+    "mount",
     "passwd",
     "systemd-sysv",
 )
