@@ -317,6 +317,21 @@ def test_what_listens_on_loopback_is_reached_at_the_bridge(
     )
 
 
+def test_a_user_who_may_not_see_networks(
+    machine: Machine, incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied() -> None:
+        raise errors.Denied("Certificate is restricted")
+
+    monkeypatch.setattr(incus, "networks", denied)
+    machine.write("settings", "Acquire::http::Proxy http://127.0.0.1:1\n")
+
+    build(incus, _TRIXIE)
+
+    assert not any("Proxy" in word for word in machine.words)
+    assert "http_proxy=http://127.0.0.1:1\n" in machine.read("environment")
+
+
 def test_a_mirror_on_loopback_alone_is_refused(
     machine: Machine, incus: FakeIncus
 ) -> None:

@@ -87,12 +87,19 @@ def _check_architecture(incus: Incus, name: str) -> None:
 
 
 def _bridge_address(incus: Incus) -> str | None:
-    """Return this machine's address on the guests' network, if it is known."""
+    """Return this machine's address on the guests' network.
+
+    None if it is not known: a restricted user may not see networks.
+    """
     if not incus.is_local():
         return None
     devices = profile.devices_of(incus, profiles.chosen(incus))
     name = profile.network_of(devices)
-    for network in incus.networks():
+    try:
+        networks = incus.networks()
+    except errors.TestbedError:
+        return None
+    for network in networks:
         for key in ("ipv4.address", "ipv6.address"):
             address = network["config"].get(key, "none")
             if network["name"] == name and "/" in address:

@@ -196,7 +196,9 @@ def stream(
         yield child
     finally:
         if child:
-            _end(child, grace)
+            if grace:
+                _end_group(child, grace)
+            _end(child)
 
 
 def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
@@ -206,13 +208,7 @@ def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
         raise missing_program(argv[0]) from None
 
 
-def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
-    if grace and child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(grace)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+def _end(child: "subprocess.Popen[bytes]") -> None:
     if child.poll() is None:
         child.kill()
     for pipe in (child.stdin, child.stdout, child.stderr):
@@ -268,6 +264,16 @@ def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
             child.communicate(timeout=grace)
         except (subprocess.TimeoutExpired, ValueError):
             child.kill()
+
+
+def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Ask a child that leads a process group, and its children, to end."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def detach(argv: Sequence[str]) -> None:
