@@ -237,6 +237,27 @@ def test_an_alias_is_given_once(
     assert incus.image("contract/1").fingerprint == image.fingerprint
 
 
+def test_an_alias_moves_to_another_image(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image, other = add("contract/1"), add("contract/2")
+
+    incus.move_alias("contract/1", other.fingerprint)
+
+    assert incus.image(image.fingerprint).aliases == ()
+    assert set(incus.image("contract/1").aliases) == {
+        "contract/1",
+        "contract/2",
+    }
+    for alias, fingerprint in (
+        ("contract/3", image.fingerprint),
+        ("contract/1", _ABSENT),
+    ):
+        with pytest.raises(errors.NotFound):
+            incus.move_alias(alias, fingerprint)
+    assert incus.image("contract/1").fingerprint == other.fingerprint
+
+
 def test_a_claim_is_told_from_the_names_by_its_own(
     incus: Incus, add: Callable[[str], Image]
 ) -> None:

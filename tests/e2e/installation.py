@@ -124,7 +124,7 @@ class Installation:
                 "filename": tarball.name,
                 "vendor": "debian",
                 "codename": codename,
-                "mirror": images.debian_source()["URIs"],
+                "mirror": images.debian().main.uri,
                 "variant": "minbase",
                 "pkglist": {},
                 "architecture": _architecture(),

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from incus_testbed.bootstrap.apt import Debian
 from tests.support import images
 from tests.support.images import ImageError
 
@@ -84,7 +85,7 @@ def build(suite: str, *, agent: bool = False) -> Path:
 
     :raises ImageError: apt has no Debian source, or a program failed
     """
-    source = images.debian_source()
+    source = images.debian()
     text = images.stanza(source, suite)
     recipe = "\n".join(
         [
@@ -111,7 +112,7 @@ def build(suite: str, *, agent: bool = False) -> Path:
 
 
 def _make(
-    disk: Path, suite: str, stanza: str, source: dict[str, str], *, agent: bool
+    disk: Path, suite: str, stanza: str, source: Debian, *, agent: bool
 ) -> None:
     images.say(f"making a {suite} disk with mmdebstrap")
     with tempfile.TemporaryDirectory(
@@ -128,9 +129,8 @@ def _make(
             "--aptopt=APT::Install-Recommends 0",
             "--dpkgopt=force-unsafe-io",
             *(f"--dpkgopt=path-exclude={path}" for path in _EXCLUDED),
-            *(f"--aptopt={option}" for option in images.apt_options()),
+            *images.apt_options(source),
             *(f"--essential-hook={hook}" for hook in _SETUP),
-            *images.key_hooks(source.get("Signed-By", "")),
             *(f"--customize-hook={hook}" for hook in hooks),
             *(suite, root, sources),
         )
@@ -142,8 +142,10 @@ def _make(
         partial.rename(disk)
 
 
-def _certificates(source: dict[str, str]) -> set[str]:
-    return {"ca-certificates"} if "https://" in source["URIs"] else set()
+def _certificates(source: Debian) -> set[str]:
+    return (
+        {"ca-certificates"} if source.main.uri.startswith("https:") else set()
+    )
 
 
 def _install_agent(root: Path) -> None:

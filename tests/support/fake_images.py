@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -53,7 +54,7 @@ class Images:
         raise refusal("Image alias not found")
 
     def run(self, verb: str, *words: str, stdin: bytes = b"") -> bytes:
-        """Do what incus image would; return what it prints."""
+        """Do what incus image or query would; return what it prints."""
         match verb, *words:
             case "import", metadata, rootfs:
                 made = self._import(Path(metadata), Path(rootfs))
@@ -68,6 +69,8 @@ class Images:
                 self._create_alias(alias, word, option)
             case "alias", "delete", alias:
                 self._delete_alias(alias)
+            case "--request=PUT", data, url:
+                self._move_alias(data, url)
             case _:
                 raise NotImplementedError(f"incus image {verb} {words}")
         return b""
@@ -135,6 +138,15 @@ class Images:
             record["aliases"] = [
                 each for each in record["aliases"] if each["name"] != alias
             ]
+
+    def _move_alias(self, data: str, url: str) -> None:
+        path = urlsplit(url.partition(":")[2]).path
+        place, _, name = path.rpartition("/")
+        assert place == "/1.0/images/aliases"
+        target = json.loads(data.removeprefix("--data="))["target"]
+        self._of_fingerprint(target)
+        self._delete_alias(unquote(name))
+        self._create_alias(unquote(name), target, "")
 
     def _aliases(self) -> Sequence[str]:
         return [

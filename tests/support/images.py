@@ -9,10 +9,10 @@ that takes from backports all that these have.
 """
 
 import argparse
+import dataclasses
 import fcntl
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,23 +20,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from debian.deb822 import Deb822
+from incus_testbed import errors
+from incus_testbed.bootstrap import apt, recipe
+from incus_testbed.bootstrap.apt import Debian
 
 #: Seconds after which an image is made afresh: mirrors move on.
 LIFETIME = 7 * 86400
-
-#: How apt is to judge the mirror; images need it as this machine does.
-_KEPT_OPTIONS = ("Acquire::Check-Valid-Until ", "Acquire::Check-Date ")
-
-#: Keys that every Debian image holds.
-_DEBIAN_KEYS = "/usr/share/keyrings/debian-archive-"
-
-#: mmdebstrap copies these two from the machine it runs on. A link is the
-#: image's own.
-_ANONYMISE = (
-    'test -L "$1/etc/resolv.conf" || rm -f "$1/etc/resolv.conf"',
-    'rm -f "$1/etc/hostname"',
-)
 
 #: Raise it when the same inputs have come to make something else.
 _RECIPE = "1"
@@ -56,21 +45,19 @@ def build(
 
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
-    source = debian_source()
+    source = debian()
     options = [
-        *(
-            f"--aptopt={option}"
-            for option in (*apt_options(), *_preference(suite))
-        ),
+        *apt_options(source),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in without),
-        *key_hooks(source.get("Signed-By", "")),
     ]
+    if suite != codename(suite):
+        options.append(f"--aptopt={recipe.preference(suite)}")
     wanted = sorted({"systemd-sysv", *packages})
-    if "https://" in source["URIs"]:
+    if source.main.uri.startswith("https://"):
         wanted.append("ca-certificates")
-    text = stanza(source, " ".join(dict.fromkeys([codename(suite), suite])))
-    recipe = "\n".join([_RECIPE, suite, *wanted, text, *options])
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    text = stanza(source, *dict.fromkeys([codename(suite), suite]))
+    inputs = "\n".join([_RECIPE, suite, *wanted, text, *options])
+    digest = hashlib.sha256(inputs.encode()).hexdigest()[:12]
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     image = cache / f"{suite}-{digest}.tar.zst"
@@ -91,108 +78,40 @@ def codename(suite: str) -> str:
     return suite.removesuffix("-backports")
 
 
-def _preference(suite: str) -> list[str]:
-    """Return what makes apt prefer backports, which it does not by itself."""
-    if suite == codename(suite):
-        return []
-    return [f'APT::Default-Release "{suite}";']
-
-
 def cache_directory() -> Path:
     """Return where images are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "debusine-incus" / "images"
 
 
-def debian_source() -> dict[str, str]:
-    """Return the source this machine's Debian comes from, as deb822 fields."""
-    targets = _output(
-        *("apt-get", "indextargets", "--format=$(RELEASE) $(SOURCESENTRY)"),
-        *("Created-By: Packages", "Origin: Debian", "Component: main"),
-    )
-    for target in targets.splitlines():
-        release, entry = target.split(maxsplit=1)
-        if "-" not in release:  # not updates, security, backports
-            path, _, position = entry.rpartition(":")
-            fields = _read_entry(Path(path), int(position))
-            return {**fields, "URIs": _real_uri(fields["URIs"])}
-    raise ImageError(
-        "apt knows no Debian mirror. Add one, then run: apt-get update"
-    )
+def debian() -> Debian:
+    """Return where this machine's Debian comes from, without its updates.
 
-
-def _read_entry(path: Path, position: int) -> dict[str, str]:
-    """Read what apt calls entry ``position`` of a sources file."""
-    if path.suffix == ".sources":
-        with path.open() as file:
-            return dict(list(Deb822.iter_paragraphs(file))[position - 1])
-    return parse_line(path.read_text().splitlines()[position - 1])
-
-
-def parse_line(line: str) -> dict[str, str]:
-    """Turn a one-line sources.list(5) entry into deb822 fields."""
-    entry = re.match(r"deb\s+(?:\[(?P<options>.*?)\])?\s*(?P<uri>\S+)", line)
-    if not entry:
-        raise ImageError(f"This apt source is not understood: {line}")
-    options = (entry["options"] or "").split()
-    named = (option.partition("=") for option in options)
-    return {
-        "URIs": entry["uri"],
-        **{name.title(): value for name, _, value in named},
-    }
-
-
-def _real_uri(uris: str) -> str:
-    """Return a URI that guests can use too, of those that apt tries."""
-    uri = uris.split(maxsplit=1)[0]
-    if uri.startswith("mirror+file:"):  # as in Debian's cloud images
-        mirrors = Path(uri.removeprefix("mirror+file:")).read_text()
-        return mirrors.split()[0]
-    return uri
-
-
-def stanza(source: dict[str, str], suite: str) -> str:
-    """Return the deb822 stanza for ``suite`` of this source.
-
-    It may be several suites, with spaces between them.
+    :raises ImageError: apt has no Debian source
     """
-    wanted = {"Types": "deb", "Suites": suite, "Components": "main"}
-    ignored = {"Architectures", "Arch", "Enabled", "Targets"}
-    return "".join(
-        f"{name}: {value}\n"
-        for name, value in {**source, **wanted}.items()
-        if name not in ignored
-    )
+    try:
+        return dataclasses.replace(
+            apt.debian(),
+            components=("main",),
+            security=None,
+            has_updates=False,
+            has_sources=False,
+        )
+    except errors.TestbedError as error:
+        raise ImageError(str(error)) from error
 
 
-def apt_options() -> list[str]:
-    """Return those of this machine's apt settings that guests need."""
+def apt_options(source: Debian) -> list[str]:
+    """Return mmdebstrap's options for an apt that works as this machine's."""
     return [
-        line
-        for line in _output("apt-config", "dump").splitlines()
-        if line.startswith(_KEPT_OPTIONS)
+        *(f"--aptopt={setting}" for setting in apt.settings()),
+        *recipe.key_hooks(source),
     ]
 
 
-def key_hooks(signed_by: str) -> list[str]:
-    """Return what brings a local mirror's key into the image."""
-    if not signed_by.startswith("/") or signed_by.startswith(_DEBIAN_KEYS):
-        return []
-    make_directory = f'mkdir -p "$1{Path(signed_by).parent}"'
-    return [
-        f"--customize-hook={make_directory}",
-        f"--customize-hook=upload {signed_by} {signed_by}",
-    ]
-
-
-def _output(*argv: str) -> str:
-    return subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    ).stdout
+def stanza(source: Debian, *suites: str) -> str:
+    """Return the deb822 source of some suites."""
+    return source.main.stanza(suites, source.components, source.types)
 
 
 def is_fresh(image: Path) -> bool:
@@ -212,7 +131,7 @@ def _bootstrap(
         result = subprocess.run(
             [
                 *("mmdebstrap", "--variant=minbase", *options),
-                *(f"--customize-hook={hook}" for hook in _ANONYMISE),
+                *(f"--customize-hook={hook}" for hook in recipe.ANONYMOUS),
                 *(codename(suite), partial, source),
             ],
             stdin=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ _ORDER = (
     ("ownership",),
     ("image", "instance"),
     ("cleanup", "host"),
+    ("bootstrap",),
     ("cli",),
     ("virt_server",),
     ("__main__",),

@@ -214,7 +214,7 @@ def _make_guest(disk: Path, esp: Path, root: Path) -> None:
 @contextlib.contextmanager
 def _tree(packages: Sequence[str], *hook: str) -> Iterator[Path]:
     """Give a system with packages, after a script of ours was run on it."""
-    source = images.debian_source()
+    source = images.debian()
     script, *arguments = hook
     with _scratch() as scratch:
         root = scratch / "root"
@@ -223,8 +223,7 @@ def _tree(packages: Sequence[str], *hook: str) -> Iterator[Path]:
         words = " ".join(["sh", str(_HERE / script), '"$1"', *arguments])
         _run(
             *("mmdebstrap", "--variant=apt", "--format=directory"),
-            *(f"--aptopt={option}" for option in images.apt_options()),
-            *images.key_hooks(source.get("Signed-By", "")),
+            *images.apt_options(source),
             '--aptopt=APT::Install-Recommends "false"',
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",

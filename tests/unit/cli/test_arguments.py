@@ -20,7 +20,7 @@ _LIMIT = 60
         (["imprt", "x"], "did you mean 'import'?"),
         (["image"], "did you mean 'images'?"),
         (["images", "--format=jsn"], "did you mean 'json'?"),
-        (["artifact/42"], "'artifact/42' is not one of import, images"),
+        (["artifact/42"], "'artifact/42' is not one of build, import"),
     ],
 )
 def test_a_typo_is_an_error_with_the_nearest_word(

@@ -39,7 +39,7 @@ def incus() -> FakeIncus:
 @pytest.fixture(autouse=True)
 def _aimed(incus: FakeIncus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Incus", incus.aimed)
-    monkeypatch.setattr(output, "configure", lambda _: None)
+    monkeypatch.setattr(output, "configure", lambda *_, **__: None)
     monkeypatch.setattr(signals, "catch", lambda *_: None)
 
 

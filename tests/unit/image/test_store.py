@@ -5,6 +5,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,77 @@ def test_another_has_the_name_for_a_moment(
         with pytest.raises(errors.AlreadyExists, match="again and again"):
             store.add(io.BytesIO(_FILE), _ALIAS)
         assert incus.images() == [incus.image("t/other")]
+
+
+# -- replacing
+
+
+def test_a_new_image_replaces_that_of_its_alias(
+    incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks meanwhile finds an image, the old or the new one."""
+    old = named(incus, _ALIAS, source="1" * 64)
+    seen = []
+    run = incus.run
+
+    def watched(*words: str, **options: Any) -> bytes:
+        try:
+            return run(*words, **options)
+        finally:
+            seen.append(_found(store).fingerprint)
+
+    monkeypatch.setattr(incus, "run", watched)
+
+    assert store.add(io.BytesIO(_FILE), _ALIAS, replace=True)
+
+    new = _found(store)
+    assert properties.source(new) == _SHA256
+    assert incus.images() == [new]
+    assert set(seen) == {old.fingerprint, new.fingerprint}
+
+
+def test_without_an_image_of_the_alias_there_is_nothing_to_replace(
+    incus: FakeIncus, store: Store
+) -> None:
+    assert store.add(io.BytesIO(_FILE), _ALIAS, replace=True)
+
+    assert incus.images() == [_found(store)]
+
+
+def test_a_replaced_image_with_another_name_stays(
+    incus: FakeIncus, store: Store
+) -> None:
+    old = named(incus, _ALIAS, source="1" * 64)
+    incus.create_alias("t/mine", old.fingerprint)
+
+    store.add(io.BytesIO(_FILE), _ALIAS, replace=True)
+
+    assert _found(store, "t/mine").fingerprint == old.fingerprint
+    assert properties.source(_found(store)) == _SHA256
+
+
+def test_a_failed_import_replaces_nothing(
+    incus: FakeIncus, store: Store
+) -> None:
+    before = named(incus, _ALIAS, source="1" * 64)
+
+    with pytest.raises(errors.BadImage):
+        store.add(io.BytesIO(b"no tarball"), _ALIAS, replace=True)
+
+    assert incus.images() == [before]
+
+
+def test_a_foreign_image_is_not_replaced(
+    incus: FakeIncus, store: Store
+) -> None:
+    before = named(incus, _ALIAS, ours=False)
+
+    with pytest.raises(errors.Denied, match="not imported"):
+        store.add(_Unreadable(), _ALIAS, replace=True)
+    with pytest.raises(errors.Denied, match="not imported"):
+        store.check_replaceable(_ALIAS)
+
+    assert incus.images() == [before]
 
 
 def test_an_import_that_fails_at_the_end_leaves_nothing(

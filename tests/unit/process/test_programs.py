@@ -169,3 +169,51 @@ def test_detached_program_is_not_waited_for(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     assert said.read_text() == "/\n"
+
+
+def test_a_stream_with_grace_lets_all_of_it_clean_up(tmp_path: Path) -> None:
+    """As mmdebstrap does: its child ends, then it removes its folder."""
+    script = """
+        cd "$1"
+        trap : TERM
+        sh -c 'touch started; exec sleep 60'
+        touch cleaned
+    """
+    with programs.stream(
+        ["sh", "-c", script, "sh", str(tmp_path)],
+        variables={"GIVEN": "x"},
+        grace=30,
+    ) as child:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        environment = Path(f"/proc/{child.pid}/environ").read_bytes()
+
+    assert (tmp_path / "cleaned").exists()
+    assert b"GIVEN=x" in environment.split(b"\0")
+
+
+def test_a_stream_that_outlasts_its_grace_is_killed(tmp_path: Path) -> None:
+    """Its children too."""
+    script = """
+        trap '' TERM
+        sleep 60 &
+        echo $! >"$1/child"
+        wait
+        sleep 60
+    """
+    file = tmp_path / "child"
+    with programs.stream(
+        ["sh", "-c", script, "sh", str(tmp_path)], grace=0.2
+    ) as child:
+        while not (file.exists() and file.read_text().strip()):
+            time.sleep(0.01)
+
+    assert child.returncode == -signal.SIGKILL
+    number = int(file.read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{number}/status").exists():
+        state = Path(f"/proc/{number}/status").read_text()
+        if "State:\tZ" in state:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

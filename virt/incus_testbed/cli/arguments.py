@@ -9,9 +9,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from incus_testbed import __version__
+from incus_testbed.bootstrap.request import VARIANTS
 from incus_testbed.cli import completion, network, output
 from incus_testbed.host import doctor as host_doctor
 from incus_testbed.incus.messages import OWN_FAILURE
+
+_BUILD = (
+    "Make an image of a Debian suite, for containers, with mmdebstrap. An image"
+    " of the same alias is replaced when the new one is complete."
+)
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
@@ -38,6 +44,15 @@ def program(
 
     The name of the command is in ``function``.
     """
+    result = _program(name, description)
+    commands = result.add_subparsers(
+        title="commands", metavar="COMMAND", dest="function", required=True
+    )
+    return result, commands
+
+
+def _program(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a program that uses Incus, and has no commands."""
     result: argparse.ArgumentParser = _Parser(
         prog=name, description=description
     )
@@ -59,10 +74,7 @@ def program(
     )
     result.add_argument("--remote", help="see: incus remote list")
     result.add_argument("--project", help="see: incus project list")
-    commands = result.add_subparsers(
-        title="commands", metavar="COMMAND", dest="function", required=True
-    )
-    return result, commands
+    return result
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,9 +89,69 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def builder() -> argparse.ArgumentParser:
+    """Return the parser of the command that does what build does."""
+    result = _program("autopkgtest-build-incus-testbed", _BUILD)
+    result.set_defaults(failure_status=1, function="build")
+    _add_build_arguments(result)
+    return result
+
+
+def _add_build_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "suite",
+        metavar="SUITE",
+        help="such as trixie, sid or trixie-backports",
+    )
+    command.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="take Debian from here alone; without it, from apt's mirror and"
+        " its updates",
+    )
+    command.add_argument(
+        "--components",
+        metavar="NAME,...",
+        type=_words,
+        help="such as main,contrib; without it, those that apt uses",
+    )
+    command.add_argument(
+        "--include",
+        metavar="PACKAGE,...",
+        type=_words,
+        action="extend",
+        default=[],
+        help="packages to install too; can be given several times",
+    )
+    command.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=VARIANTS[0],
+        help="the packages to begin with, as in mmdebstrap(1); without it:"
+        f" {VARIANTS[0]}",
+    )
+    command.add_argument(
+        "--arch",
+        metavar="ARCH",
+        help="such as i386; without it, this machine's",
+    )
+    command.add_argument(
+        "--alias", help="without it: autopkgtest/debian/SUITE/ARCH"
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[,\s]+", text) if word]
+
+
 def _add_image_commands(
     commands: "_Commands[argparse.ArgumentParser]",
 ) -> None:
+    command = commands.add_parser(
+        "build", help="make an image of a Debian suite", description=_BUILD
+    )
+    _add_build_arguments(command)
+
     command = commands.add_parser(
         "import",
         help="make an image of a system tarball or disk",

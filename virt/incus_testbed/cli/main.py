@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from incus_testbed import errors
+from incus_testbed.bootstrap.request import Request
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
 from incus_testbed.cli import completion, exit_status, listing, network, output
@@ -26,20 +27,49 @@ from incus_testbed.instance.instance import Instance
 _WATCH_PAUSE = 2.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+) -> int:
     """Run a command line and return its exit status."""
-    parser = command_line.parser()
+    parser = parser or command_line.parser()
     completion.answer(parser)
     parsed = parser.parse_args(argv)
-    output.configure(parsed.verbose)
+    output.configure(parsed.verbose, program=parser.prog)
     incus = Incus(project=parsed.project, remote=parsed.remote)
     return exit_status.status(
         lambda: _FUNCTIONS[parsed.function](incus, parsed),
         failure_status=parsed.failure_status,
+        program=parser.prog,
     )
 
 
+def build() -> int:
+    """Run autopkgtest-build-incus-testbed and return its exit status."""
+    return main(parser=command_line.builder())
+
+
 # -- images
+
+
+def _build(incus: Incus, arguments: argparse.Namespace) -> int:
+    # Here, because python-debian takes a tenth of a second to import.
+    from incus_testbed.bootstrap import apt  # noqa: PLC0415
+    from incus_testbed.bootstrap.build import build as make  # noqa: PLC0415
+
+    request = Request(
+        suite=arguments.suite,
+        architecture=arguments.arch or apt.architecture(),
+        mirror=arguments.mirror,
+        components=arguments.components,
+        include=arguments.include,
+        variant=arguments.variant,
+        alias=arguments.alias,
+    )
+    with output.steps(f"Building {request.name}") as on_step:
+        make(incus, request, on_step)
+    print(f"{request.name} is built")
+    return 0
 
 
 def _import(incus: Incus, arguments: argparse.Namespace) -> int:
@@ -310,6 +340,7 @@ def _names(incus: Incus, arguments: argparse.Namespace) -> doctor.Names:
 
 
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
+    "build": _build,
     "import": _import,
     "images": _images,
     "status": _status,

@@ -98,6 +98,25 @@ def progress(
         yield lambda done: display.update(task, completed=done)
 
 
+@contextlib.contextmanager
+def steps(what: str) -> Iterator[Callable[[str], None] | None]:
+    """Show what is being done and its present step, as progress() does."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        from rich import console, markup  # noqa: PLC0415
+    except ImportError:
+        yield None
+        return
+
+    terminal = console.Console(stderr=True)
+    with terminal.status(markup.escape(what)) as display:
+        yield lambda step: display.update(
+            markup.escape(f"{what}: {printable(step)}")
+        )
+
+
 def size_of(file: BinaryIO) -> int | None:
     """Return the size of an open file, or None if it is a pipe."""
     status = os.fstat(file.fileno())

@@ -32,9 +32,10 @@ _NAMINGS = 5
 
 
 class Import:
-    """The import of one image under an alias that is still free.
+    """The import of one image under an alias.
 
-    The caller of ``run`` must hold the alias's lock.
+    The alias is still free, or with ``replace`` it may name an image of ours,
+    which is removed.  The caller of ``run`` must hold the alias's lock.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class Import:
         alias: str,
         label: Labels,
         generator: bytes | None = None,
+        *,
+        replace: bool = False,
     ) -> None:
         """Prepare to import into the project of this client."""
         self._incus = incus
         self._alias = alias
         self._label = label
         self._generator = generator
+        self._replace = replace
         self._date = int(time.time())
         self._profile = profiles.chosen(incus)
 
@@ -168,11 +172,40 @@ class Import:
                 self._incus.create_alias(self._alias, fingerprint)
                 return None
             with contextlib.suppress(errors.NotFound):
-                return self._incus.image(self._alias)
+                other = self._incus.image(self._alias)
+                if self._replace:
+                    self._take_over(other, fingerprint)
+                    return None
+                return other
         raise errors.AlreadyExists(
             f"The alias {self._alias} appears and disappears again and again",
             details="Other processes import and remove it at the same time.",
             resolution="Try again.",
+        )
+
+    def _take_over(self, old: Image, fingerprint: str) -> None:
+        """Give our image the name of another one, which is then removed.
+
+        An old image with one more name stays.  If this process is killed in
+        between, gc removes the old one.
+        """
+        check_replaceable(old, self._alias)
+        self._incus.move_alias(self._alias, fingerprint)
+        if set(old.aliases) == {self._alias}:
+            with contextlib.suppress(errors.NotFound):
+                self._incus.delete_image(old.fingerprint)
+
+
+def check_replaceable(image: Image, alias: str) -> None:
+    """Refuse to replace an image of somebody else.
+
+    :raises errors.Denied: this software did not import it
+    """
+    if not image_properties.is_ours(image):
+        raise errors.Denied(
+            f"{alias} was not imported by incus-testbed",
+            resolution="Choose another alias, or if nobody needs it: incus"
+            f" image delete {alias}",
         )
 
 

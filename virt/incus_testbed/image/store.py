@@ -8,7 +8,7 @@ from typing import BinaryIO
 from incus_testbed import errors
 from incus_testbed.image import alias as names
 from incus_testbed.image import properties
-from incus_testbed.image.importing import Import
+from incus_testbed.image.importing import Import, check_replaceable
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import IMAGE_LIMIT, Incus
@@ -73,6 +73,7 @@ class Store:
         sha256: str | None = None,
         label: Labels | None = None,
         generator: bytes | None = None,
+        replace: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
         """Import a tarball or disk under an alias.
@@ -91,8 +92,13 @@ class Store:
         If the image exists and is evictable, and the label is not, the image
         is no longer evictable.
 
+        With ``replace``, an image of the alias is replaced when the new one is
+        complete; instances of the old one go on.
+
         :raises errors.BadImage: the source can't become an image
         :raises errors.AlreadyExists: the alias names another image
+        :raises errors.Denied: this software did not import what is to be
+            replaced
         """
         names.check(alias)
         label = label or Labels()
@@ -102,16 +108,29 @@ class Store:
             timeout=IMAGE_LIMIT,
             while_waiting=progress and (lambda: progress(0)),
         ):
-            if present := self.find(alias):
+            present = self.find(alias)
+            if present and replace:
+                check_replaceable(present, alias)
+            elif present:
                 sha256 = sha256 or _digest(source, progress)
                 self._reuse(present, alias, sha256, label)
                 return False
-            new = Import(self._incus, alias, label, generator)
+            new = Import(self._incus, alias, label, generator, replace=replace)
             sha256, other = new.run(source, sha256, progress)
             # The lock excludes only other processes of this user.
             if other:
                 self._reuse(other, alias, sha256, label)
             return other is None
+
+    def check_replaceable(self, alias: str) -> None:
+        """Check that ``add`` can give an alias to a new image.
+
+        :raises errors.BadImage: it can't be an alias
+        :raises errors.Denied: this software did not import its image
+        """
+        names.check(alias)
+        if image := self.find(alias):
+            check_replaceable(image, alias)
 
     def _reuse(
         self, present: Image, alias: str, sha256: str, label: Labels

@@ -265,6 +265,22 @@ class Incus:
             f"--description={description}",
         )
 
+    def move_alias(self, alias: str, fingerprint: str) -> None:
+        """Have a name that is taken name another image, in one step.
+
+        The incus command itself can only take it away and give it again.
+
+        :raises errors.NotFound: there is no such name, or no such image
+        """
+        choice = self.choice()
+        self.run(
+            "query",
+            "--request=PUT",
+            f"--data={json.dumps({'target': fingerprint})}",
+            f"{choice.remote}:/1.0/images/aliases/{quoted(alias)}"
+            f"?project={quoted(choice.project)}",
+        )
+
     def delete_alias(self, alias: str) -> None:
         """Take a name away; the image stays.
 

@@ -12,9 +12,10 @@ import io
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -157,11 +158,15 @@ def stream(
     stdout: IO[bytes] | int = subprocess.DEVNULL,
     stderr: IO[bytes] | int = subprocess.PIPE,
     pass_fds: Sequence[int] = (),
+    variables: Mapping[str, str] | None = None,
+    grace: float = 0.0,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program beside this one, for a pipeline; kill it on the way out.
 
     A caller that wants the exit status waits for it inside the block.
-    ``pass_fds`` are descriptors that it gets beside the standard ones.
+    ``pass_fds`` are descriptors that it gets beside the standard ones,
+    ``variables`` are added to its environment.  With ``grace``, it and its
+    children get SIGTERM first, and so many seconds to clean up.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
     """
@@ -176,10 +181,13 @@ def stream(
                 stderr=stderr,
                 pass_fds=pass_fds,
                 start_new_session=True,
+                env={**environment(), **(variables or {})},
             )
         yield child
     finally:
         if child:
+            if grace:
+                _end_group(child, grace)
             if child.poll() is None:
                 child.kill()
             for pipe in (child.stdin, child.stdout, child.stderr):
@@ -191,7 +199,7 @@ def stream(
 
 def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
     try:
-        return subprocess.Popen(argv, env=environment(), **options)
+        return subprocess.Popen(argv, **{"env": environment(), **options})
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
 
@@ -242,6 +250,16 @@ def _ask_to_end(child: "subprocess.Popen[Any]", grace: float) -> None:
             child.communicate(timeout=grace)
         except (subprocess.TimeoutExpired, ValueError):
             child.kill()
+
+
+def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Ask a child that leads a process group, and its children, to end."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def detach(argv: Sequence[str]) -> None:

@@ -21,12 +21,12 @@ def file() -> Iterator[IO[bytes]]:
     :raises errors.NoSpace: the file can't grow any more
     :raises errors.Denied: no file can be made in the folder
     """
-    folder = _folder()
+    place = folder()
     try:
-        unnamed = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        unnamed = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
     except OSError as error:
         raise errors.Denied(
-            f"No temporary file can be made in {folder}",
+            f"No temporary file can be made in {place}",
             details=str(error),
             resolution="Set TMPDIR to a folder with space for the image.",
         ) from error
@@ -61,14 +61,14 @@ def check_room(file: IO[bytes], size: int) -> None:
 
 def room(file: int | None = None) -> int:
     """Return the bytes that are free for a file, by default a temporary one."""
-    there = os.statvfs(_folder() if file is None else file)
+    there = os.statvfs(folder() if file is None else file)
     return there.f_bavail * there.f_frsize
 
 
 def full(details: str = "") -> errors.NoSpace:
     """Return the error for a temporary file that has no room to grow."""
     return errors.NoSpace(
-        f"No space left for the converted image in {_folder()}",
+        f"No space left for the converted image in {folder()}",
         details=details,
         resolution="Make room, or point TMPDIR at a larger disk.",
     )
@@ -79,7 +79,8 @@ def tells_full(message: str) -> bool:
     return any(os.strerror(number) in message for number in _FULL)
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Return where large temporary files go."""
     # Not /tmp, which is often memory.
     return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make an image of a Debian suite: from nothing to an alias."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+
+from incus_testbed import errors
+from incus_testbed.bootstrap import apt, mmdebstrap, proxy, recipe
+from incus_testbed.bootstrap.apt import Debian, Source
+from incus_testbed.bootstrap.request import Request
+from incus_testbed.host import profile
+from incus_testbed.image import architecture, profiles
+from incus_testbed.image.properties import Labels
+from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
+
+log = logging.getLogger(__name__)
+
+
+def build(
+    incus: Incus,
+    request: Request,
+    on_step: Callable[[str], None] | None = None,
+) -> None:
+    """Make the image, and have it replace that of the same alias.
+
+    The old image stays until the new one is complete.  mmdebstrap's tarball
+    is imported while it is made.  ``on_step`` is called with a line for each
+    step; an exception that it raises ends the build.
+
+    :raises errors.TestbedError: it can't be made, and nothing has changed
+    """
+    store = Store(incus)
+    store.check_replaceable(request.name)
+    _check_architecture(incus, request.architecture)
+    debian = apt.at(request.mirror) if request.mirror else apt.debian()
+    bridge = _bridge_address(incus)
+    debian = _for_guests(debian, bridge)
+    mmdebstrap.check()
+    found = _proxies(debian)
+    for_guests = {
+        scheme: reached
+        for scheme, url in found.items()
+        if (reached := proxy.for_guests(url, bridge))
+    }
+    arguments = [
+        # Incus has said that this machine runs programs of the architecture.
+        *(["--skip=check/qemu"] if incus.is_local() else []),
+        *recipe.arguments(request, debian, apt.settings(), for_guests),
+    ]
+    variables = {f"{scheme}_proxy": url for scheme, url in found.items()}
+    with mmdebstrap.running(
+        arguments, recipe.sources(request, debian), variables
+    ) as bootstrap:
+        last = ""
+
+        def watch(_: int) -> None:
+            nonlocal last
+            step = bootstrap.step()
+            if step != last:
+                last = step
+                log.info("mmdebstrap: %s", step)
+                if on_step:
+                    on_step(step)
+
+        store.add(
+            bootstrap,
+            request.name,
+            # The system itself calls sid by the name of the next release.
+            label=Labels(codename=request.release)
+            if request.is_rolling
+            else None,
+            replace=True,
+            progress=watch,
+        )
+
+
+def _check_architecture(incus: Incus, name: str) -> None:
+    supported = incus.server()["environment"]["architectures"]
+    if architecture.incus_name(name) not in supported:
+        raise errors.Unsupported(
+            f"This server can't run {name}",
+            details=f"It runs {', '.join(supported)}.",
+        )
+
+
+def _bridge_address(incus: Incus) -> str | None:
+    """Return this machine's address on the guests' network.
+
+    None if it is not known: a restricted user may not see networks.
+    """
+    if not incus.is_local():
+        return None
+    devices = profile.devices_of(incus, profiles.chosen(incus))
+    name = profile.network_of(devices)
+    try:
+        networks = incus.networks()
+    except errors.TestbedError:
+        return None
+    for network in networks:
+        for key in ("ipv4.address", "ipv6.address"):
+            address = network["config"].get(key, "none")
+            if network["name"] == name and "/" in address:
+                return str(address.partition("/")[0])
+    return None
+
+
+def _for_guests(debian: Debian, bridge: str | None) -> Debian:
+    """Return a Debian with URLs that guests can use too.
+
+    :raises errors.Unsupported: a mirror is on this machine's loopback only
+    """
+    security = debian.security and _reachable(debian.security, bridge)
+    main = _reachable(debian.main, bridge)
+    return dataclasses.replace(debian, main=main, security=security)
+
+
+def _reachable(source: Source, bridge: str | None) -> Source:
+    if not proxy.is_loopback(source.uri):
+        return source
+    uri = proxy.at_bridge(source.uri, bridge)
+    if uri is None:
+        raise errors.Unsupported(
+            f"The mirror {source.uri} answers on this machine only",
+            details="Guests would reach it at"
+            f" {bridge or 'an address that is unknown'}.",
+            resolution="Have it listen on all addresses, or use another:"
+            " --mirror=URL",
+        )
+    return dataclasses.replace(source, uri=uri)
+
+
+def _proxies(debian: Debian) -> dict[str, str]:
+    """Return the proxies that apt uses for these mirrors, by URL scheme."""
+    found: dict[str, str] = {}
+    for source in filter(None, (debian.main, debian.security)):
+        url = proxy.of(source.uri, os.environ)
+        if url:
+            found.setdefault(source.uri.partition(":")[0], url)
+    return found
