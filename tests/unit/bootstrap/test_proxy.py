@@ -86,11 +86,13 @@ def port() -> Iterator[int]:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_a_proxy_on_loopback_is_reached_at_the_bridge(
-    port: int, host: str
+    port: int, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = proxy.for_guests(f"http://{host}:{port}", "127.0.0.2")
+    with caplog.at_level("WARNING"):
+        url = proxy.for_guests(f"http://{host}:{port}", "127.0.0.2")
 
     assert url == f"http://127.0.0.2:{port}"
+    assert f"setup --allow 127.0.0.2:{port}" in caplog.text
 
 
 def test_a_proxy_elsewhere_is_the_same_for_guests() -> None:

@@ -92,7 +92,7 @@ def is_loopback(url: str) -> bool:
 def at_bridge(url: str, bridge: str | None) -> str | None:
     """Return a loopback URL with the bridge's address for its host.
 
-    None if nothing answers there.
+    None if nothing answers there.  Says how the admin opens it for guests.
     """
     if bridge is None:
         return None
@@ -103,6 +103,15 @@ def at_bridge(url: str, bridge: str | None) -> str | None:
     except OSError:
         return None
     host = f"[{bridge}]" if ":" in bridge else bridge
+    log.warning(
+        "guests are told to use %s:%d of this machine, which 'incus-testbed"
+        " setup' closes to them unless you open it: incus-testbed setup"
+        " --allow %s:%d",
+        host,
+        port,
+        host,
+        port,
+    )
     return parts._replace(netloc=f"{host}:{port}").geturl()
 
 
