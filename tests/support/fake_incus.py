@@ -144,7 +144,7 @@ class FakeIncus(Incus):
         """Do what the incus command would."""
         del timeout
         kind, verb, *rest = words
-        if kind in {"image", "query"}:
+        if kind == "image" or (kind == "query" and "/images/" in words[-1]):
             return self._images.run(verb, *rest, stdin=stdin)
         if kind in {"launch", "init", "start", "stop", "delete"}:
             return self._instances.run(*words, stdin=stdin)
