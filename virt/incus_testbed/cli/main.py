@@ -3,9 +3,7 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +14,14 @@ from incus_testbed import errors
 from incus_testbed.bootstrap.request import Request
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
-from incus_testbed.cli import completion, exit_status, listing, network, output
-from incus_testbed.host import doctor, service, user
+from incus_testbed.cli import (
+    completion,
+    exit_status,
+    listing,
+    machine,
+    network,
+    output,
+)
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
@@ -231,114 +235,6 @@ def _garbage(
         yield "image", " ".join(image.aliases) or image.fingerprint
 
 
-# -- this machine
-
-
-def _setup(incus: Incus, arguments: argparse.Namespace) -> int:
-    done = []
-    for argv in _commands(incus, arguments):
-        print(f"$ {shlex.join(argv)}", flush=True)
-        done.append(argv)
-    if not done:
-        print("Nothing is missing: nothing to do.")
-    elif not arguments.dry_run and not any(
-        "try-restart" in argv for argv in done
-    ):
-        # A worker only announces its backends when it starts.
-        for unit in service.units():
-            print(f"For the worker to offer Incus: systemctl restart {unit}")
-    return 0
-
-
-def _access(arguments: argparse.Namespace) -> doctor.Access:
-    private = arguments.close_private
-    return doctor.Access(
-        private=None if private is None else not private,
-        allowed=tuple(arguments.allow),
-    )
-
-
-def _commands(
-    incus: Incus, arguments: argparse.Namespace
-) -> Iterator[tuple[str, ...]]:
-    """Yield the commands of setup as they are run."""
-    name = arguments.restricted
-    if name is None:
-        yield from doctor.setup(
-            incus,
-            _names(incus, arguments),
-            access=_access(arguments),
-            dry_run=arguments.dry_run,
-        )
-        return
-    if arguments.network or arguments.project:
-        raise errors.Unsupported(
-            "--restricted chooses the network and the project itself",
-            resolution=f"incus-testbed setup --restricted {name}",
-        )
-    usual = doctor.Names()
-    yield from user.admit(
-        incus,
-        name,
-        pool_name=arguments.pool or usual.pool,
-        profile_name=arguments.profile or usual.profile,
-        access=_access(arguments),
-        dry_run=arguments.dry_run,
-    )
-    if user.is_admin(name):
-        print(
-            f"{name} is in the group {service.ADMINS}, and so as good as root."
-            f" To end that: {service.leaving(name)}"
-        )
-
-
-def _doctor(incus: Incus, arguments: argparse.Namespace) -> int:
-    reports = doctor.doctor(incus, _names(incus, arguments))
-    _show(
-        "What containers and virtual machines need:",
-        [report for report in reports if report.drivers],
-    )
-    print()
-    _show(
-        "What an admin should look at; testbeds also run without it:",
-        [report for report in reports if not report.drivers],
-    )
-    failed = any(report.is_obstacle(doctor.CONTAINERS) for report in reports)
-    return 1 if failed else 0
-
-
-def _show(title: str, reports: Sequence[doctor.Report]) -> None:
-    """Print one part of the report, and the commands that repair it."""
-    print(title)
-    output.table(
-        ("", "REQUIREMENT", "FOUND"),
-        [
-            (
-                report.finding.state.value,
-                report.requirement,
-                report.finding.detail,
-            )
-            for report in reports
-        ],
-    )
-    for report in reports:
-        if report.remedies:
-            print(f"\n{report.requirement}:")
-            for remedy in report.remedies:
-                print(f"  {remedy}")
-
-
-def _names(incus: Incus, arguments: argparse.Namespace) -> doctor.Names:
-    """Return the names that were given; for the others, those in use."""
-    asked = {
-        kind: getattr(arguments, kind)
-        for kind in ("network", "pool")
-        if getattr(arguments, kind)
-    }
-    names = doctor.names_in_use(incus, arguments.profile)
-    return dataclasses.replace(names, **asked)
-
-
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "build": _build,
     "import": _import,
@@ -348,6 +244,6 @@ _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "run": _run,
     "shell": _shell,
     "gc": _gc,
-    "setup": _setup,
-    "doctor": _doctor,
+    "setup": machine.setup,
+    "doctor": machine.doctor,
 }
