@@ -357,6 +357,21 @@ def test_an_instance_is_a_use_of_its_image(
     assert not record.ephemeral
 
 
+def test_a_key_of_an_instance_is_removed_alone(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("t/a")
+    incus.run("init", "t/a", "t-key", "--config=user.a=1", "--config=user.b=2")
+
+    incus.unset_instance_key("t-key", "user.a")
+
+    config = incus.instance("t-key").config
+    assert "user.a" not in config
+    assert config["user.b"] == "2"
+    with pytest.raises(errors.NotFound):
+        incus.unset_instance_key("t-absent", "user.a")
+
+
 def test_a_launch_of_a_taken_name(
     incus: Incus, add: Callable[[str], Image]
 ) -> None:

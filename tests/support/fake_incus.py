@@ -146,7 +146,7 @@ class FakeIncus(Incus):
         kind, verb, *rest = words
         if kind == "image" or (kind == "query" and "/images/" in words[-1]):
             return self._images.run(verb, *rest, stdin=stdin)
-        if kind in {"launch", "init", "start", "stop", "delete"}:
+        if kind in {"launch", "init", "start", "stop", "delete", "config"}:
             return self._instances.run(*words, stdin=stdin)
         if kind == "query":
             return self._query(*words[1:])

@@ -60,6 +60,8 @@ class Instances:
                 self._start(self._found(name))
             case "stop", name, option:
                 self._stop(self._running(name), option)
+            case "config", "unset", name, key:
+                del self._found(name)["config"][key]
             case "delete", name, "--force":
                 del self._records[self._found(name)["name"]]
             case _:

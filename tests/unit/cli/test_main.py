@@ -15,7 +15,8 @@ from incus_testbed import errors
 from incus_testbed.cli import main as module
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.guest import Guest
+from incus_testbed.instance.instance import OWNER_KEY, Instance
 from incus_testbed.process import signals
 from tests.support import owners, tiny_system
 from tests.support.fake_incus import FakeIncus
@@ -354,3 +355,54 @@ def test_no_command(incus: FakeIncus, failure: _Command) -> None:
             "run", *words, status=_NOT_RUN
         )
     assert incus.image("t/a").last_used is None
+
+
+class _Guest:
+    """What a test says of a guest that does not run."""
+
+    def __init__(self, boots: bool) -> None:
+        self.boots = boots
+
+    def wait_ready(self, *_: object) -> None:
+        if not self.boots:
+            raise errors.BootFailed("it did not boot")
+
+    @staticmethod
+    def exec(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(returncode=7)
+
+
+@pytest.mark.parametrize(("boots", "status"), [(True, 7), (False, _NOT_RUN)])
+def test_kept_instance(
+    incus: FakeIncus,
+    command: _Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    boots: bool,
+    status: int,
+) -> None:
+    named(incus, "t/a")
+    guest = _Guest(boots)
+    monkeypatch.setattr(Instance, "wait_ready", guest.wait_ready)
+    monkeypatch.setattr(Guest, "exec", guest.exec)
+
+    assert module.main(["run", "--keep", "t/a", "--", "true"]) == status
+
+    (record,) = incus.instances()
+    assert OWNER_KEY not in record.config
+    assert not record.ephemeral
+    said = capsys.readouterr().err
+    assert f"incus exec {record.name} -- su -" in said
+    assert f"incus delete --force {record.name}" in said
+    assert command("gc") == ""
+    assert incus.instances() == [record]
+
+
+def test_instance_is_removed_unless_it_is_kept(
+    incus: FakeIncus, failure: _Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(incus, "t/a")
+    monkeypatch.setattr(Instance, "wait_ready", _Guest(False).wait_ready)
+
+    assert "it did not boot" in failure("run", "t/a", "true", status=_NOT_RUN)
+    assert incus.instances() == []

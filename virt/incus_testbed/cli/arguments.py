@@ -285,6 +285,12 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
     command.set_defaults(failure_status=OWN_FAILURE)
     network.add_option(command)
     command.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the instance, also if it does not boot; then nothing but"
+        " you removes it",
+    )
+    command.add_argument(
         "--launch-argument",
         metavar="ARG",
         action="append",

@@ -4,6 +4,8 @@
 import argparse
 import contextlib
 import json
+import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,8 @@ from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks of 'status --watch'.
 _WATCH_PAUSE = 2.0
@@ -191,15 +195,36 @@ def _shell(incus: Incus, arguments: argparse.Namespace) -> int:
 def _launched(
     incus: Incus, arguments: argparse.Namespace, purpose: str
 ) -> Iterator[Instance]:
-    with Instance.launch(
+    instance = Instance.launch(
         incus,
         arguments.alias,
         purpose=purpose,
+        ephemeral=not arguments.keep,
         network=network.is_wanted(arguments),
         arguments=arguments.launch_argument,
-    ) as instance:
+    )
+    try:
         instance.wait_ready()
         yield instance
+    finally:
+        if arguments.keep:
+            _keep(incus, instance)
+        else:
+            instance.delete()
+
+
+def _keep(incus: Incus, instance: Instance) -> None:
+    """Keep an instance, and tell how to use and remove it."""
+    instance.keep()
+    target = incus.target(instance.name)
+    shell = incus.argv("exec", target, "--", "su", "-")
+    removal = incus.argv("delete", "--force", target)
+    log.warning(
+        "%s is kept\n  A shell in it: %s\n  Remove it: %s",
+        instance.name,
+        shlex.join(shell),
+        shlex.join(removal),
+    )
 
 
 def _gc(incus: Incus, arguments: argparse.Namespace) -> int:

@@ -377,6 +377,13 @@ class Incus:
         """
         self.run(*self._removal(name), timeout=INSTANCE_LIMIT)
 
+    def unset_instance_key(self, name: str, key: str) -> None:
+        """Remove a key that an instance's configuration has.
+
+        :raises errors.NotFound: there is no such instance
+        """
+        self.run("config", "unset", self.target(name), key)
+
     def removal_argv(self, name: str) -> list[str]:
         """Return the command line that does what delete() does."""
         return self.argv(*self._removal(name))

@@ -119,6 +119,13 @@ class Instance:
         """Remove the instance."""
         self.delete()
 
+    def keep(self) -> None:
+        """Give the instance to the user: no process owns it any more.
+
+        Garbage collection leaves it alone then.
+        """
+        self._incus.unset_instance_key(self.name, OWNER_KEY)
+
     def wait_ready(self, timeout: float | None = None) -> readiness.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
