@@ -396,6 +396,7 @@ def test_kept_instance(
     assert f"incus delete --force {record.name}" in said
     assert command("gc") == ""
     assert incus.instances() == [record]
+    assert "none: kept" in command("status")
 
 
 def test_instance_is_removed_unless_it_is_kept(

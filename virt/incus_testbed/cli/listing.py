@@ -93,7 +93,7 @@ class Status:
         self._testbeds = [
             _testbed(record, local=local)
             for record in incus.instances()
-            if OWNER_KEY in record.config
+            if CREATED_KEY in record.config
         ]
         self._garbage = [
             {"kind": kind, "name": name}
@@ -196,13 +196,15 @@ def _testbed(record: InstanceRecord, *, local: bool) -> Facts:
         "type": record.kind,
         "status": record.status,
         "purpose": config.get(PURPOSE_KEY, ""),
-        "owner": _owner(config[OWNER_KEY], local=local),
+        "owner": _owner(config.get(OWNER_KEY), local=local),
         "created": _time(config.get(CREATED_KEY, ""), record.created),
     }
 
 
-def _owner(text: str, *, local: bool) -> str:
+def _owner(text: str | None, *, local: bool) -> str:
     """Say which process owns a testbed, as far as that can be known here."""
+    if text is None:
+        return "none: kept"
     owner = Owner.parse(text)
     if owner is None:
         return "unknown"
