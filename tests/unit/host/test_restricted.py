@@ -33,21 +33,45 @@ class _Confined(FakeIncus):
         raise _REFUSED
 
 
+class _Confined7(_Confined):
+    """The same of Incus 7, which lists what it does not describe."""
+
+    def pools(self) -> list[dict[str, Any]]:
+        """List them without their settings."""
+        return [{"name": "default", "driver": "btrfs", "config": {}}]
+
+    def networks(self) -> list[dict[str, Any]]:
+        """List them without their settings."""
+        return [{"name": "bridge", "config": {}, "managed": True}]
+
+    def server(self) -> dict[str, Any]:
+        """Say how incus-user's requests come."""
+        return {**super().server(), "auth_user_method": "tls"}
+
+
+_EACH = pytest.mark.parametrize("kind", [_Confined, _Confined7])
+
+
 def _reports(incus: FakeIncus) -> dict[str, doctor.Report]:
     return {report.requirement: report for report in doctor.doctor(incus)}
 
 
-def test_what_belongs_to_the_admin_is_one_line() -> None:
-    reports = _reports(_Confined())
+@_EACH
+def test_what_belongs_to_the_admin_is_one_line(kind: type[_Confined]) -> None:
+    reports = _reports(kind())
 
-    assert not {"network bridge", "storage pool default"} & reports.keys()
+    absent = {"network bridge", "storage pool default", "network access"}
+    assert not absent & reports.keys()
     finding = reports["restricted project"].finding
     assert finding.state is doctor.State.GOOD
     assert "its network bridge and its storage pool default" in finding.detail
 
 
-def test_setup_makes_profiles_that_the_project_allows() -> None:
-    incus = _Confined()
+@_EACH
+def test_setup_makes_profiles_that_the_project_allows(
+    kind: type[_Confined],
+) -> None:
+    incus = kind()
 
     commands = list(doctor.setup(incus))
 

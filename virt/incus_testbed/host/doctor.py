@@ -185,15 +185,7 @@ def _requirements(
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
         *_of_incus(incus, names, local=local),
-        *separation.requirements(
-            incus,
-            incus,
-            names.profile,
-            network_name=names.network,
-            pool_name=names.pool,
-            access=access,
-            local=local,
-        ),
+        *(_of_separation(incus, names, access, local=local)),
     ]
 
 
@@ -281,6 +273,22 @@ def _of_incus(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
+
+
+def _of_separation(
+    incus: Incus, names: Names, access: Access, *, local: bool
+) -> Iterator[Requirement]:
+    """Yield what keeps testbeds apart, if that is this user's to decide."""
+    if not restricted.is_confined(incus):
+        yield from separation.requirements(
+            incus,
+            incus,
+            names.profile,
+            network_name=names.network,
+            pool_name=names.pool,
+            access=access,
+            local=local,
+        )
 
 
 def _is_local(incus: Incus) -> bool:
