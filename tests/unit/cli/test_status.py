@@ -161,7 +161,12 @@ output.table(("NAME", "WHAT"), [("a", "[b]not markup[/b]"), ("b", "c" * 200)])
 @pytest.mark.parametrize("no_color", [False, True])
 def test_table_on_a_terminal(no_color: bool) -> None:
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}
+    environment = {
+        **os.environ,
+        "TERM": "xterm",
+        "COLUMNS": "60",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     environment.pop("NO_COLOR", None)
     if no_color:
         environment["NO_COLOR"] = "1"

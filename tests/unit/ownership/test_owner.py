@@ -139,11 +139,11 @@ def _seen_by_nobody(owner: Owner, hidepid: int) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount /proc")
 def test_a_text_that_is_half_a_byte_short_is_no_owner() -> None:
     assert Owner.parse(str(Owner.current())[:-1]) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount /proc")
 @pytest.mark.parametrize("hidepid", [1, 2])
 def test_a_process_that_can_not_be_seen_is_not_gone(hidepid: int) -> None:
     child, owner = _owner_of_child()
