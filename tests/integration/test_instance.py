@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Instances on a real Incus: made, used, removed whatever happens."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -290,7 +291,8 @@ def test_busy_is_what_is_removed_but_not_what_runs_a_command(
     local: bool,
 ) -> None:
     if not local:
-        monkeypatch.setattr(location, "find", lambda *_, **_names: None)
+        choice = dataclasses.replace(incus.choice(), socket=None)
+        monkeypatch.setattr(location, "choose", lambda *_, **_names: choice)
     with Instance.launch(incus, bookworm, purpose="test") as instance:
         instance.wait_ready()
         sleep = incus.exec_argv(instance.name, ["sh", "-c", "echo; sleep 60"])

@@ -115,7 +115,13 @@ def server() -> Iterator[dict[str, str]]:
     :raises daemon.DaemonError: one of the two does not start
     """
     with daemon.private() as incus:
-        environment = {**os.environ, **incus.environment}
+        # A session's choice of a project is not that of this server.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("INCUS_")
+        }
+        environment.update(incus.environment)
         # Otherwise incus-user makes these itself; and its search for a subnet
         # finds none where nobody answers pings.
         _run("incus", *_POOL, environment=environment)
