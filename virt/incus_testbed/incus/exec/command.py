@@ -29,7 +29,7 @@ from .streams import (
     Signals,
     complain,
 )
-from .websocket import Handshake
+from .websocket import Handshake, Websocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -253,12 +253,21 @@ class Session:
         # Asked at once: it is forgotten some seconds after its end.
         self._operation = Operation(path, operation, query, limit)
         self._handshakes: list[Handshake] = []
+        self._websockets: list[Websocket] = []
         try:
-            # All at once: one after the other they take 1 ms longer, of 20.
-            for secret in secrets:
-                target = f"{operation}/websocket{query}&secret={secret}"
-                self._handshakes.append(Handshake(path, target, limit))
-            self._websockets = [each.websocket() for each in self._handshakes]
+            # The command starts when it has the other three, and may have
+            # ended before a control that was asked for with them is connected.
+            for group in (secrets[:1], secrets[1:]):
+                asked = [
+                    Handshake(
+                        path,
+                        f"{operation}/websocket{query}&secret={secret}",
+                        limit,
+                    )
+                    for secret in group
+                ]
+                self._handshakes += asked
+                self._websockets += [each.websocket() for each in asked]
             self._take_over(first, carried=deadline is None)
         except BaseException:
             self.close()
