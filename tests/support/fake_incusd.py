@@ -71,6 +71,8 @@ class Stream:
     pause: float = 0.0
     #: Close it only when the client does.
     stay: bool = False
+    #: Seconds until it is open.
+    delay: float = 0.0
 
 
 class Incusd:
@@ -118,6 +120,7 @@ class Incusd:
         self._known = known or {"type": "error", "error": "Operation not found"}
         self._proxied = proxied
         self._gone = threading.Event()
+        self._controlled = threading.Event()
         self._ended = [threading.Event() for _ in range(2)]
         self.requests: list[tuple[str, bytes]] = []
         self.received: dict[str, list[tuple[int, bytes]]] = {
@@ -194,9 +197,24 @@ class Incusd:
         else:
             _answer(connection, self._outcome)
 
+    def _opens(
+        self, name: str, connection: socket.socket, delay: float
+    ) -> bool:
+        """Refuse a stream, as if the command ended before it had a control."""
+        time.sleep(delay)
+        if name == "control":
+            self._controlled.set()
+        if not self._controlled.is_set():
+            refusal = "Only running operations can be connected"
+            _answer(connection, {"type": "error", "error": refusal})
+            return False
+        return True
+
     def _play(self, secret: str, connection: socket.socket) -> None:
         """Do on a websocket what the test has said."""
         stream = self._streams[secret]
+        if not self._opens(secret, connection, stream.delay):
+            return
         connection.sendall(UPGRADE)
         listening = threading.Thread(
             target=self._listen, args=(secret, connection), daemon=True

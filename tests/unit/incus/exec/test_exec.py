@@ -447,6 +447,13 @@ def test_refusal_has_a_kind(
 _FAILED = {"type": "error", "error": "Command not found", "metadata": None}
 
 
+def test_control_is_connected_before_the_streams(run: Run) -> None:
+    """A short command has ended soon after its streams are connected."""
+    run.server(status=3, control=Stream(delay=0.5))
+
+    assert run().returncode == 3
+
+
 def test_status_of_a_failed_operation_is_asked_for(run: Run) -> None:
     known = {"metadata": {"return": 127}, "err": "Command not found"}
     run.server(outcome=_FAILED, known={"type": "sync", "metadata": known})
