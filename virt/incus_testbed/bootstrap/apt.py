@@ -40,7 +40,7 @@ _KEPT_FIELDS = (
 )
 
 _WITHOUT_MIRROR = (
-    "Name one: --mirror=http://deb.debian.org/debian. If this is Debian, add"
+    "Name one: --mirror=http://mirror.example/debian. If this is Debian, add"
     " its mirror to apt, and run: apt-get update"
 )
 

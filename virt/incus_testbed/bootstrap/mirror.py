@@ -23,7 +23,7 @@ def check(url: str) -> str:
     if not re.fullmatch(_URL, url, re.ASCII):
         raise errors.Unsupported(
             f"Guests can't use the mirror {url}",
-            resolution="Use one such as --mirror=http://deb.debian.org/debian",
+            resolution="Use one such as --mirror=http://mirror.example/debian",
         )
     return url
 

@@ -181,12 +181,23 @@ def _requirements(
     """Return all requirements, in the order in which they can be met."""
     local = _is_local(incus)
     names = names or names_in_use(incus)
-    return [
+    confined = restricted.is_confined(incus)
+    needs = [
         *_of_machine(local=local),
         Requirement(_SERVER, partial(server.check, incus), ALL),
-        *_of_incus(incus, names, local=local),
-        *(_of_separation(incus, names, access, local=local)),
+        *_of_incus(incus, names, local=local, confined=confined),
     ]
+    if not confined:
+        needs += separation.requirements(
+            incus,
+            incus,
+            names.profile,
+            network_name=names.network,
+            pool_name=names.pool,
+            access=access,
+            local=local,
+        )
+    return needs
 
 
 def _of_machine(*, local: bool) -> Iterator[Requirement]:
@@ -199,9 +210,12 @@ def _of_machine(*, local: bool) -> Iterator[Requirement]:
 
 
 def _of_incus(
-    incus: Incus, names: Names, *, local: bool
+    incus: Incus, names: Names, *, local: bool, confined: bool
 ) -> Iterator[Requirement]:
-    """Yield the requirements that can be checked once Incus answers."""
+    """Yield the requirements that can be checked once Incus answers.
+
+    ``confined``: Incus keeps this user to a project.
+    """
 
     def need(
         name: str, check: Callable[[], Finding], *drivers: str
@@ -212,7 +226,6 @@ def _of_incus(
         # Installing Incus gives root its ids.
         yield need("user ids", host_local.check_ids, CONTAINERS)
         yield need("nft", partial(firewall.check_program, incus), *ALL)
-    confined = restricted.is_confined(incus)
     if confined:
         yield need(
             "restricted project",
@@ -273,22 +286,6 @@ def _of_incus(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
-
-
-def _of_separation(
-    incus: Incus, names: Names, access: Access, *, local: bool
-) -> Iterator[Requirement]:
-    """Yield what keeps testbeds apart, if that is this user's to decide."""
-    if not restricted.is_confined(incus):
-        yield from separation.requirements(
-            incus,
-            incus,
-            names.profile,
-            network_name=names.network,
-            pool_name=names.pool,
-            access=access,
-            local=local,
-        )
 
 
 def _is_local(incus: Incus) -> bool:

@@ -6,16 +6,10 @@ import shutil
 from pathlib import Path
 
 from incus_testbed.host.requirement import Finding, failed, good, warning
-from incus_testbed.process import sandbox
+from incus_testbed.process import packages, sandbox
 
-#: Programs that we or incusd call, and the Debian package of each.
-_PROGRAMS = {
-    "bzip2": "bzip2",
-    "incus": "incus-client",
-    "ip": "iproute2",
-    "xz": "xz-utils",
-    "zstd": "zstd",
-}
+#: Programs that we or incusd call.
+_PROGRAMS = ("bzip2", "incus", "ip", "xz", "zstd")
 
 #: Limits that all systems on one kernel share: the name, the least value for a
 #: handful of systems, the value that Incus' documentation recommends ("Server
@@ -60,10 +54,10 @@ def check_programs() -> Finding:
         name for name in _PROGRAMS if shutil.which(name, path=path) is None
     ]
     if absent:
-        packages = " ".join(_PROGRAMS[name] for name in absent)
+        wanted = " ".join(map(packages.of, absent))
         return failed(
             f"not installed: {', '.join(absent)}",
-            advice=f"apt install {packages}",
+            advice=f"apt install {wanted}",
         )
     return good(", ".join(_PROGRAMS))
 

@@ -23,6 +23,7 @@ from incus_testbed.host import (
     network,
     pool,
     profile,
+    project,
     remedy,
     restricted,
     separation,
@@ -43,18 +44,6 @@ from incus_testbed.incus.client import Incus
 #: The pool in which incus-user puts instances; setup can choose another.
 _POOL = "default"
 
-#: What the project allows, beside its network.  The defaults of the other
-#: restrictions forbid: privileged containers, raw settings, devices of the
-#: host.  No value is for what incus-user allows, and testbeds don't need.
-_RESTRICTIONS = {
-    "restricted": "true",
-    "restricted.containers.nesting": "allow",
-    "restricted.devices.disk": "managed",
-    "restricted.devices.disk.paths": "",
-    "restricted.devices.gpu": "",
-    "restricted.idmap.gid": "",
-    "restricted.idmap.uid": "",
-}
 #: Has a user come to incus-user at the socket $1, without what is in the user's
 #: home: there need be none, and Incus 7 makes it.
 _VISIT = (
@@ -63,10 +52,6 @@ _VISIT = (
 )
 #: Characters of an interface's name.
 _LONGEST_NAME = 15
-_NETWORKS = "restricted.networks.access"
-#: Incus-user sets this in the profile default, where it may: it makes the
-#: user's own files accessible to instances.
-_IDMAP = "raw.idmap"
 
 
 def admit(
@@ -183,11 +168,11 @@ def _of_project(
     bridge = _network(user)
     yield Requirement(
         f"profile {restricted.PROFILE}",
-        partial(_check_profile, theirs, bridge, pool_name),
+        partial(project.check_profile, theirs, bridge, pool_name),
     )
     yield Requirement(
         f"restrictions of {_project(user)}",
-        partial(_check_restrictions, theirs, bridge),
+        partial(project.check_restrictions, theirs, bridge),
     )
     yield Requirement(
         f"profile {name}",
@@ -262,55 +247,6 @@ def _check_admission(incus: Incus, user: pwd.struct_passwd) -> Finding:
         f"{user.pw_name} has none",
         fix=(restart, visit) if stale else (visit,),
     )
-
-
-def _check_profile(theirs: Incus, bridge: str, pool_name: str) -> Finding:
-    """Check what the admin gives to the project: a network and a pool."""
-    name = restricted.PROFILE
-    try:
-        found = theirs.profile(name)
-    except errors.NotFound:
-        return good("incus-user will make it")
-    change = ("incus", "profile", "device")
-    fix: list[tuple[str, ...]] = []
-    if _IDMAP in found["config"]:
-        fix.append(("incus", "profile", "unset", name, _IDMAP))
-    if profile.network_of(found["devices"]) is None:
-        words = ("name=eth0", f"network={bridge}")
-        fix.append((*change, "add", name, "eth0", "nic", *words))
-    disk = profile.root_name(found["devices"])
-    if disk not in found["devices"]:
-        words = ("path=/", f"pool={pool_name}")
-        fix.append((*change, "add", name, disk, "disk", *words))
-    elif found["devices"][disk].get("pool") != pool_name:
-        fix.append((*change, "set", name, disk, f"pool={pool_name}"))
-    if fix:
-        return failed("it is not as testbeds need it", fix=tuple(fix))
-    return good(f"network {bridge}, pool {pool_name}")
-
-
-def _check_restrictions(theirs: Incus, bridge: str) -> Finding:
-    target = theirs.target(theirs.current_project())
-    try:
-        config = theirs.project_config()
-    except errors.NotFound:  # of a dry run
-        config = {}
-    wanted = {**_RESTRICTIONS, _NETWORKS: bridge}
-    different = [
-        f"{key}={value}"
-        for key, value in wanted.items()
-        if value and config.get(key) != value
-    ]
-    fix: list[tuple[str, ...]] = [
-        ("incus", "project", "unset", target, key)
-        for key, value in wanted.items()
-        if not value and key in config
-    ]
-    if different:
-        fix.insert(0, ("incus", "project", "set", target, *different))
-    if fix:
-        return failed("it allows more than testbeds need", fix=tuple(fix))
-    return good("no files of this machine, and no network but its own")
 
 
 def _check_groups(user: pwd.struct_passwd) -> Finding:

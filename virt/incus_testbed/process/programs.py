@@ -17,15 +17,15 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import sh
 
 from incus_testbed import errors
-from incus_testbed.process import signals
+from incus_testbed.process import packages, signals
 
 log = logging.getLogger(__name__)
+
 # sh writes several log messages for each command.
 logging.getLogger("sh").setLevel(logging.WARNING)
 
@@ -82,7 +82,7 @@ def run(
         # Typed from sh 2.4 on, and with types that change from then on.
         command: Any = sh.Command(argv[0])
     except sh.CommandNotFound:
-        raise missing_program(argv[0]) from None
+        raise packages.missing(argv[0]) from None
     # With sh's own _timeout, sh looks only ten times a second whether the
     # program has ended.
     expired = threading.Event()
@@ -108,7 +108,7 @@ def run(
         timer.start()
         running.wait()
     except sh.ForkException:  # it was there a moment ago: an upgrade
-        raise missing_program(argv[0]) from None
+        raise packages.missing(argv[0]) from None
     except sh.ErrorReturnCode:  # died of a signal
         pass
     except BaseException:
@@ -201,7 +201,7 @@ def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
     try:
         return subprocess.Popen(argv, **{"env": environment(), **options})
     except FileNotFoundError:
-        raise missing_program(argv[0]) from None
+        raise packages.missing(argv[0]) from None
 
 
 def call(
@@ -288,20 +288,3 @@ def _short(word: str) -> str:
         return word
     begins = "".join(word.split(maxsplit=1)[:1])
     return f"{begins[:_SHOWN_LENGTH]} ...".lstrip()
-
-
-def missing_program(name: str) -> errors.MissingProgram:
-    """Return the error for a program that is not there."""
-    package = {
-        "bwrap": "bubblewrap",
-        "incus": "incus-client",
-        "xz": "xz-utils",
-        "qemu-img": "qemu-utils",
-        "prlimit": "util-linux",
-        "setpriv": "util-linux",
-        "setsid": "util-linux",
-    }.get(Path(name).name, Path(name).name)
-    return errors.MissingProgram(
-        f"{name} is not installed",
-        resolution=f"Install it: apt install {package}",
-    )

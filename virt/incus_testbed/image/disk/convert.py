@@ -17,7 +17,7 @@ from incus_testbed.image.disk.writer import Writer
 from incus_testbed.image.stream import magic, scratch
 from incus_testbed.image.stream.source import CHUNK, Lookahead
 from incus_testbed.limits.budget import Budget, Meter
-from incus_testbed.process import programs
+from incus_testbed.process import packages, programs
 
 #: ``packed`` is an archive whose first file is a disk image of any kind.
 Shape = Literal["raw", "qcow2", "packed"]
@@ -174,7 +174,7 @@ def _rewritten(
         # One byte above the limit, so that this raises.
         meter.check(most + 1)
     if "failed to execute" in done.stderr:
-        raise programs.missing_program("qemu-img")
+        raise packages.missing("qemu-img")
     if done.status:
         raise errors.BadImage(
             "The qcow2 image can't be read",

@@ -7,20 +7,15 @@ import select
 import time
 
 from .api import (
-    CHUNK,
     LIMIT,
     Failure,
     Late,
     Lost,
     NotStarted,
-    ask,
-    feed,
     get,
-    metadata,
     quoted,
-    refusal,
 )
-from .response import Response
+from .operation import NONSENSE, Operation
 from .streams import (
     CarriedOutput,
     Control,
@@ -33,10 +28,8 @@ from .websocket import Handshake, Websocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
-
-    Interests = Iterator[tuple[int, int, Callable[[], None]]]
 
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
@@ -137,82 +130,6 @@ class Expired(Exception):
 
 #: What the daemon calls a command's websockets.
 _STREAMS = ("control", "0", "1", "2")
-#: The largest exit status.
-_LARGEST = 255
-_NONSENSE = "the answer of the Incus daemon makes no sense"
-
-
-class Operation:
-    """How the daemon says that the command has ended."""
-
-    def __init__(
-        self, path: str, target: str, query: str, limit: float
-    ) -> None:
-        """Ask when it ends."""
-        self._path = path
-        self._target = f"{target}{query}"
-        self._limit = limit
-        self._connection = ask(path, f"{target}/wait{query}", limit)
-        self._response = Response()
-        self._outcome: Any = None
-        self._ended = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether the command has ended, or is lost sight of."""
-        return self._ended
-
-    def interests(self) -> "Interests":
-        """Return what to wait for."""
-        if not self.finished:
-            yield self._connection.fileno(), select.POLLIN, self._receive
-
-    def _receive(self) -> None:
-        try:
-            data = self._connection.recv(CHUNK)
-        except OSError:
-            data = b""
-        try:
-            feed(self._response, data)
-            if not self._response.whole:
-                return
-            self._outcome = metadata(self._response.content)
-        except Failure as problem:
-            self._outcome = self._known(problem)
-        self._ended = True
-
-    def _known(self, problem: Failure) -> "Any":
-        """Return the operation as the daemon knows it now, or the problem.
-
-        For a status of 126 or 127 the operation itself has failed; then the
-        answer is an error without a status.  For some seconds the daemon
-        still knows better.
-        """
-        try:
-            return get(self._path, self._target, self._limit)
-        except Failure:
-            return problem
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._connection.close()
-
-    def result(self) -> tuple[int, str]:
-        """Return the command's status and what the daemon says of it.
-
-        :raises Failure: it did not run, or the daemon does not know its end
-        """
-        if isinstance(self._outcome, Failure):
-            raise self._outcome
-        operation = self._outcome or {}
-        try:
-            said = str(operation.get("err") or "")
-            status = (operation.get("metadata") or {}).get("return", -1)
-            if 0 <= status <= _LARGEST:
-                return int(status), said
-        except (AttributeError, TypeError):
-            raise Lost(_NONSENSE) from None
-        raise refusal(said or "the command's end is lost")
 
 
 def _started(operation: "Any") -> "tuple[str, list[str]]":
@@ -225,7 +142,7 @@ def _started(operation: "Any") -> "tuple[str, list[str]]":
         secrets = [quoted(fds[name]) for name in _STREAMS]
         return f"/1.0/operations/{quoted(operation['id'])}", secrets
     except (KeyError, TypeError, ValueError):
-        raise Lost(_NONSENSE) from None
+        raise Lost(NONSENSE) from None
 
 
 class Session:
