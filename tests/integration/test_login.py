@@ -131,6 +131,16 @@ def test_what_changes_counts_at_once(guest: Guest) -> None:
     assert "NUMBER" not in _by_exec(guest)
 
 
+def test_the_umask_is_the_same_for_the_first_command(guest: Guest) -> None:
+    """The one that keeps the login for the next ones must not change it."""
+    _write(guest, "/etc/profile.d/zz.sh", "export CHANGED=yes\n")
+    said = [
+        guest.exec(["sh", "-c", "umask"], capture_output=True).stdout
+        for _ in ("keeps the login", "has the kept one")
+    ]
+    assert said == [b"0022\n", b"0022\n"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

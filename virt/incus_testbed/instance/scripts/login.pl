@@ -71,8 +71,10 @@ sub kept_login {
     my $kept = content($place);
     if (substr($kept, 0, length $key) ne $key) {
         $kept = '';
-        umask 077;
-        open my $file, '>', "$place.$$" or return '';
+        my $umask = umask 077;
+        my $opened = open my $file, '>', "$place.$$";
+        umask $umask;    # the command's
+        return '' unless $opened;
         syswrite $file, $key;
         print_login($user, $basis, $file);
         close $file;
