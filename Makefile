@@ -46,10 +46,17 @@ lint: linters
 unit:
 	$(PYTHON) -m pytest --numprocesses=auto -m "not slow" tests/unit
 
-# Tests that share an Incus run one after the other.
+# Tests that share an Incus run one after the other. The two parts have an Incus
+# each, and wait for guests most of the time.
 test: packages
 	$(PYTHON) -m pytest --numprocesses=auto tests/unit
-	$(PYTHON) -m pytest tests/contract tests/integration tests/faults
+	$(MAKE) --jobs=2 --output-sync=target test-contract test-integration
+
+test-contract:
+	$(PYTHON) -m pytest --durations=10 tests/contract tests/faults
+
+test-integration:
+	$(PYTHON) -m pytest --durations=10 tests/integration
 
 # As a user who is in the group incus alone. Left out are upstream's instances,
 # what takes root or an admin of Incus on the tests' own side, and images that
@@ -121,4 +128,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
