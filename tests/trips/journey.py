@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One trip in one machine, step by step, with the time that each takes."""
+
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e import packages
+from tests.e2e.guest import Guest
+from tests.support import images
+from tests.trips.trip import Preparation, Step, Trip
+
+_HOME = "/root"
+_CHECKOUT = f"{_HOME}/debusine-incus"
+_BACKPORTS = packages.ROOT / "tests/e2e/guest/backports.sh"
+
+
+class Failed(Exception):
+    """A step did not do what its page says."""
+
+
+class Journey:
+    """A machine, and what is typed at it."""
+
+    def __init__(
+        self, machine: Guest, suite: str, say: Callable[[str], None]
+    ) -> None:
+        """Use a machine that was just made; ``say`` gets each line."""
+        self._machine = machine
+        self._suite = suite
+        self._say = say
+
+    def prepare(self, built: Path) -> None:
+        """Put a checkout there, and the packages that make deb has made.
+
+        apt takes for granted that its user says yes.
+        """
+        self._machine.push(_packed(built / "source.tar"), _HOME)
+        self._sh(
+            f"mkdir {_CHECKOUT}; tar -xf {_HOME}/source.tar -C {_CHECKOUT};"
+            " echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/yes"
+        )
+        for file in built.iterdir():
+            if file.suffix in {".deb", ".changes", ".buildinfo"}:
+                self._machine.push(file, _HOME)
+        if self._suite != images.codename(self._suite):
+            self._machine.push(_BACKPORTS, _HOME)
+            self._sh(f"{_HOME}/{_BACKPORTS.name}")
+        self._sh("apt-get update")
+
+    def make(self, trip: Trip) -> None:
+        """Take its steps.
+
+        :raises Failed: one did not do what its page says
+        """
+        start = time.monotonic()
+        for step in trip.steps:
+            if isinstance(step, Preparation):
+                self._sh(step.script)
+            else:
+                self._take(step)
+        seconds = time.monotonic() - start
+        self._say(
+            f"== {trip.name}, {self._suite}: {len(trip.commands)} commands"
+            f" in {seconds:.0f} s"
+        )
+
+    def _take(self, step: Step) -> None:
+        self._say(f"$ {step.script}")
+        start = time.monotonic()
+        done = self._run(step)
+        self._say(done.stdout.rstrip())
+        seconds = time.monotonic() - start
+        self._say(f"-- {seconds:.1f} s, status {done.returncode}")
+        if done.returncode != step.status:
+            raise Failed(f"{step.script}: status {done.returncode}")
+        if not re.search(step.says, done.stdout):
+            raise Failed(f"{step.script}: does not say {step.says}")
+
+    def _run(self, step: Step) -> subprocess.CompletedProcess[str]:
+        script = f"cd {shlex.quote(step.folder)} && {step.script}"
+        argv = ["bash", "-c", script]
+        if step.user != "root":
+            argv = ["runuser", "-l", step.user, "-c", script]
+        return self._machine.attempt(*argv, types=step.types)
+
+    def _sh(self, script: str) -> None:
+        self._machine.run("sh", "-euc", script)
+
+
+def _packed(target: Path) -> Path:
+    packages.pack(target)
+    return target
