@@ -104,9 +104,14 @@ def test_setup_mends_what_an_earlier_version_broke(site: Installation) -> None:
     site.debusine.complete("makesourcepackageupload", _upload(site))
 
 
-def test_autopkgtest(site: Installation) -> None:
-    request = site.debusine.complete("autopkgtest", _autopkgtest(site))
-    result = site.debusine.artifacts(request)["debian:autopkgtest"]
+@pytest.fixture(scope="module")
+def tested(site: Installation) -> WorkRequest:
+    """Have a package's tests run."""
+    return site.debusine.complete("autopkgtest", _autopkgtest(site))
+
+
+def test_autopkgtest(site: Installation, tested: WorkRequest) -> None:
+    result = site.debusine.artifacts(tested)["debian:autopkgtest"]
     summary = site.debusine.files(result)["summary"]
     assert [line.split()[:2] for line in summary.splitlines()] == [
         ["as-root", "PASS"],
@@ -115,6 +120,21 @@ def test_autopkgtest(site: Installation) -> None:
         ["as-user", "PASS"],
     ]
     assert site.guest.instances() == []
+
+
+def test_developer_pulls_an_environment(
+    site: Installation, tested: WorkRequest
+) -> None:
+    environment, request = str(site.environment), str(tested.id)
+    alias = f"artifact/{environment}"
+    for pull in (
+        ("debusine-incus", "pull", environment),
+        ("debusine-incus", "pull", "--work-request", request),
+    ):
+        site.guest.run("incus-testbed", "remove", alias)
+        assert alias in site.guest.run(*pull)
+        said = site.guest.run("incus-testbed", "run", alias, "--", "id", "-un")
+        assert said == "root\n"
 
 
 @dataclass(frozen=True, kw_only=True)

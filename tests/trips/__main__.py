@@ -41,6 +41,8 @@ def _run(
             ) as machine:
                 journey = Journey(machine, suite, say)
                 journey.prepare(built)
+                if trip.tarball:
+                    journey.bring_tarball()
                 try:
                     journey.make(trip)
                 except Failed as failure:

@@ -1,6 +1,50 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The trip of a CI job, in a machine that is thrown away."""
+"""A CI job: a machine that is thrown away tests a package in a tarball."""
 
-from tests.trips.trip import Trip
+from tests.trips.needs import TESTBED
+from tests.trips.trip import Step, Trip
 
-CI = Trip("ci", ())
+_PACKAGE = {"PACKAGE": "tests/packages/hello-testbed"}
+_SYSTEM = {"system.tar.xz": "../system.tar.zst"}
+
+CI = Trip(
+    "ci",
+    (
+        Step("apt install ../incus-testbed_*.deb"),
+        Step("incus-testbed setup"),
+        Step(
+            "incus-testbed import system.tar.xz --alias artifact/42",
+            values=_SYSTEM,
+        ),
+        Step("incus-testbed images", "artifact/42"),
+        Step(
+            "incus-testbed run artifact/42 -- COMMAND...",
+            "testbed-",
+            {"COMMAND...": "cat /etc/hostname"},
+        ),
+        Step(
+            "incus-testbed shell artifact/42",
+            "I am root",
+            types="echo I am $USER\nexit\n",
+        ),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed artifact/42",
+            "as-user +PASS",
+            _PACKAGE,
+        ),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed system.tar.xz",
+            "as-user +PASS",
+            {**_PACKAGE, **_SYSTEM},
+        ),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed artifact/42"
+            " -c security.nesting=true -c security.privileged=true",
+            "as-user +PASS",
+            _PACKAGE,
+        ),
+        Step("incus-testbed remove artifact/42"),
+    ),
+    packages=TESTBED,
+    tarball=True,
+)

@@ -33,6 +33,12 @@ class Journey:
         self._suite = suite
         self._say = say
 
+    def bring_tarball(self) -> None:
+        """Put a system tarball into the folder above the checkout."""
+        tarball = images.build(images.codename(self._suite))
+        self._machine.push(tarball, _HOME)
+        self._sh(f"mv {_HOME}/{tarball.name} {_HOME}/system.tar.zst")
+
     def prepare(self, built: Path) -> None:
         """Put a checkout there, and the packages that make deb has made.
 
@@ -81,10 +87,13 @@ class Journey:
             raise Failed(f"{step.script}: does not say {step.says}")
 
     def _run(self, step: Step) -> subprocess.CompletedProcess[str]:
-        script = f"cd {shlex.quote(step.folder)} && {step.script}"
+        script = f"cd {_CHECKOUT}/{step.folder} && {step.script}"
         argv = ["bash", "-c", script]
         if step.user != "root":
             argv = ["runuser", "-l", step.user, "-c", script]
+        if step.terminal:
+            typed = f"script --quiet --return --command {shlex.quote(script)}"
+            argv = ["bash", "-c", f"{typed} /dev/null"]
         return self._machine.attempt(*argv, types=step.types)
 
     def _sh(self, script: str) -> None:

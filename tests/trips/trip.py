@@ -12,7 +12,8 @@ class Step:
     ``values`` are put in place of words of the command, such as PACKAGE.
     ``says`` is a pattern that its output has to contain.
     ``types`` is what the user types while the command runs.
-    ``user`` and ``folder`` are who runs it, and where.
+    ``user`` and ``folder`` are who runs it, and where: a folder of the checkout.
+    ``terminal``: it is run at a terminal, as by a person.
     """
 
     command: str
@@ -21,7 +22,8 @@ class Step:
     status: int = 0
     types: str = ""
     user: str = "root"
-    folder: str = "/root/debusine-incus"
+    folder: str = "."
+    terminal: bool = False
 
     @property
     def script(self) -> str:
@@ -44,12 +46,14 @@ class Preparation:
 class Trip:
     """From nothing to what a kind of user wants, in a fresh machine.
 
-    ``packages`` are in the machine from the start.
+    ``packages`` are in the machine from the start.  ``tarball``: there is a
+    system tarball, system.tar.zst, in the folder above the checkout.
     """
 
     name: str
     steps: Sequence[Step | Preparation]
     packages: Sequence[str] = ()
+    tarball: bool = False
 
     @property
     def commands(self) -> list[str]:

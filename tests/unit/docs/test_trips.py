@@ -40,13 +40,13 @@ def test_what_is_run_is_not_said_to_be_run_elsewhere() -> None:
 
 @pytest.mark.parametrize("command", elsewhere.TESTED)
 def test_other_tests_have_the_commands_words(command: str) -> None:
-    file, _, name = elsewhere.TESTED[command].partition("::")
-    source = (pages.ROOT / file).read_text()
-    functions = [
-        node.name
+    test = elsewhere.TESTED[command]
+    source = (pages.ROOT / test.file).read_text()
+    (function,) = (
+        ast.unparse(node)
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef)
-    ]
-    assert name in functions
-    words = shlex.split(command)
-    assert [word for word in words if word not in source] == []
+        if isinstance(node, ast.FunctionDef) and node.name == test.function
+    )
+    for word, value in test.values.items():
+        command = command.replace(word, value)
+    assert [word for word in shlex.split(command) if word not in function] == []
