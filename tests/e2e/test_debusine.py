@@ -125,7 +125,7 @@ def test_autopkgtest(site: Installation, tested: WorkRequest) -> None:
 def test_developer_pulls_an_environment(
     site: Installation, tested: WorkRequest
 ) -> None:
-    environment, request = str(site.environment), str(tested.id)
+    environment, request = str(site.environment), str(tested.number)
     alias = f"artifact/{environment}"
     for pull in (
         ("debusine-incus", "pull", environment),

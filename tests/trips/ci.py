@@ -2,7 +2,7 @@
 """A CI job: a machine that is thrown away tests a package in a tarball."""
 
 from tests.trips.needs import TESTBED
-from tests.trips.trip import Step, Trip
+from tests.trips.trip import Preparation, Step, Trip
 
 _PACKAGE = {"PACKAGE": "tests/packages/hello-testbed"}
 _SYSTEM = {"system.tar.xz": "../system.tar.zst"}
@@ -43,8 +43,20 @@ CI = Trip(
             "as-user +PASS",
             _PACKAGE,
         ),
+        Preparation(
+            "a source package",
+            f"cp -r {_PACKAGE['PACKAGE']} ../source;"
+            " dpkg-source --build ../source; mv hello-testbed_* ..",
+        ),
+        Step(
+            "sbuild --chroot-mode=autopkgtest"
+            " --autopkgtest-virt-server=autopkgtest-virt-incus-testbed"
+            " --autopkgtest-virt-server-opt=artifact/42 PACKAGE.dsc",
+            "Status: successful",
+            {"PACKAGE.dsc": "../hello-testbed_1.dsc"},
+        ),
         Step("incus-testbed remove artifact/42"),
     ),
-    packages=TESTBED,
+    packages=(*TESTBED, "dpkg-dev", "sbuild"),
     tarball=True,
 )

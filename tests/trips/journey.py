@@ -65,7 +65,7 @@ class Journey:
         start = time.monotonic()
         for step in trip.steps:
             if isinstance(step, Preparation):
-                self._sh(step.script)
+                self._sh(f"cd {_CHECKOUT}; {step.script}")
             else:
                 self._take(step)
         seconds = time.monotonic() - start

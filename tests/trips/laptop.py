@@ -20,6 +20,11 @@ LAPTOP = Trip(
             "as-user +PASS",
         ),
         Step(
+            "autopkgtest PACKAGE -- incus-testbed trixie",
+            "as-user +PASS",
+            {"PACKAGE": _PACKAGE},
+        ),
+        Step(
             "autopkgtest . -- incus-testbed trixie",
             "as-user +PASS",
             folder=_PACKAGE,
@@ -39,8 +44,8 @@ LAPTOP = Trip(
         ),
         Step(
             "incus-testbed shell trixie",
-            "13",
-            types="cat /etc/debian_version\nexit\n",
+            "I am root",
+            types="echo I am $USER\nexit\n",
         ),
         Step("incus-testbed status", "trixie"),
         Step("incus-testbed gc"),

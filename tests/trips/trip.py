@@ -12,7 +12,7 @@ class Step:
     ``values`` are put in place of words of the command, such as PACKAGE.
     ``says`` is a pattern that its output has to contain.
     ``types`` is what the user types while the command runs.
-    ``user`` and ``folder`` are who runs it, and where: a folder of the checkout.
+    ``user`` is who runs it, and ``folder`` the folder of the checkout to be in.
     ``terminal``: it is run at a terminal, as by a person.
     """
 
