@@ -3,8 +3,12 @@
 
     python3 -m tests.trips [--transcript FILE] SUITE [TRIP...]
 
-SUITE is trixie, sid, or another that has Incus, also in backports, such as
-bookworm-backports.  Without names, all trips are run.
+SUITE is trixie, sid, or another that has Incus, such as trixie-backports;
+bookworm has it in backports.  Without names, all trips are run.
+
+    python3 -m tests.trips --list
+
+prints each documented command, and who runs it.
 """
 
 import argparse
@@ -12,56 +16,61 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from tests.e2e import guest, packages
 from tests.support import daemon, images, kernel_limits, sandbox
-from tests.trips import TRIPS
+from tests.trips import TRIPS, coverage
 from tests.trips.journey import Failed, Journey
+from tests.trips.trip import Trip
+
+_SUITES = {"bookworm": "bookworm-backports"}
+#: Our packages' tests have been run, and are run by the packages' own.
+_CONDITIONS = ("env", "DEB_BUILD_OPTIONS=nocheck")
+_BUILT = "/build/packages"
+
+Say = Callable[[str], None]
 
 
-def _run(
-    suite: str, names: list[str], say: Callable[[str], None]
-) -> list[Failed]:
-    """Build our packages, and run the trips; return what went wrong."""
+def run(suite: str, trips: Sequence[Trip], say: Say) -> list[Failed]:
+    """Build our packages, and make the trips; return what went wrong."""
     failures = []
+    codename = images.codename(suite)
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch)
-        with packages.builder(Incus(), images.codename(suite)) as builder:
-            builder.build("/build/packages", *_WITHOUT_TESTS)
-            builder.pull("/build/packages", built)
-        for trip in TRIPS:
-            if trip.name not in names:
-                continue
-            with guest.running(
-                Incus(), images.codename(suite), trip.packages
-            ) as machine:
+        with packages.builder(Incus(), codename) as builder:
+            builder.build(_BUILT, *_CONDITIONS)
+            builder.pull(_BUILT, built)
+        for trip in trips:
+            say(f"== {trip.name}, on {suite}")
+            with guest.running(Incus(), codename, trip.packages) as machine:
                 journey = Journey(machine, suite, say)
-                journey.prepare(built)
-                if trip.tarball:
-                    journey.bring_tarball()
                 try:
+                    journey.prepare(built, trip)
                     journey.make(trip)
                 except Failed as failure:
                     failures.append(failure)
     return failures
 
 
-#: Their tests have been run, and are run by the packages' own.
-_WITHOUT_TESTS = ("env", "DEB_BUILD_OPTIONS=nocheck")
-
-
 def main() -> int:
     """Run the command line; return its exit status."""
-    names = [trip.name for trip in TRIPS]
+    known = {trip.name: trip for trip in TRIPS}
     parser = argparse.ArgumentParser(prog="tests.trips")
-    parser.add_argument("--transcript", type=Path, default=os.devnull)
-    parser.add_argument("suite")
-    parser.add_argument("trip", nargs="*", choices=[*names, []])
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--transcript", type=Path, default=Path(os.devnull))
+    parser.add_argument("suite", nargs="?", default="trixie")
+    parser.add_argument("trip", nargs="*", help=", ".join(known))
     arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(coverage.lines()))
+        return 0
+    if unknown := set(arguments.trip) - known.keys():
+        parser.error(f"no such trip: {', '.join(unknown)}")
+    trips = [known[name] for name in arguments.trip or known]
     signal.signal(signal.SIGTERM, daemon.on_sigterm)
     with arguments.transcript.open("w") as transcript:
 
@@ -69,22 +78,24 @@ def main() -> int:
             for stream in (sys.stdout, transcript):
                 print(text, file=stream, flush=True)
 
-        try:
-            with daemon.running() as incus:
-                os.environ.update(incus.environment)
-                with sandbox.sandbox(str(os.getpid())) as mine:
-                    os.environ["INCUS_PROJECT"] = mine.project
-                    with kernel_limits.for_many():
-                        failures = _run(
-                            arguments.suite, arguments.trip or names, say
-                        )
-        except (
-            daemon.DaemonError,
-            images.ImageError,
-            errors.TestbedError,
-        ) as error:
-            print(error, getattr(error, "details", ""), file=sys.stderr)
-            return 1
+        return _main(_SUITES.get(arguments.suite, arguments.suite), trips, say)
+
+
+def _main(suite: str, trips: Sequence[Trip], say: Say) -> int:
+    try:
+        with daemon.running() as incus:
+            os.environ.update(incus.environment)
+            with sandbox.sandbox(str(os.getpid())) as mine:
+                os.environ["INCUS_PROJECT"] = mine.project
+                with kernel_limits.for_many():
+                    failures = run(suite, trips, say)
+    except (
+        daemon.DaemonError,
+        images.ImageError,
+        errors.TestbedError,
+    ) as error:
+        print(error, getattr(error, "details", ""), file=sys.stderr)
+        return 1
     for failure in failures:
         say(f"FAILED: {failure}")
     return 1 if failures else 0

@@ -33,16 +33,10 @@ class Journey:
         self._suite = suite
         self._say = say
 
-    def bring_tarball(self) -> None:
-        """Put a system tarball into the folder above the checkout."""
-        tarball = images.build(images.codename(self._suite))
-        self._machine.push(tarball, _HOME)
-        self._sh(f"mv {_HOME}/{tarball.name} {_HOME}/system.tar.zst")
-
-    def prepare(self, built: Path) -> None:
+    def prepare(self, built: Path, trip: Trip) -> None:
         """Put a checkout there, and the packages that make deb has made.
 
-        apt takes for granted that its user says yes.
+        apt does not ask: its user would say yes.
         """
         self._machine.push(_packed(built / "source.tar"), _HOME)
         self._sh(
@@ -52,6 +46,10 @@ class Journey:
         for file in built.iterdir():
             if file.suffix in {".deb", ".changes", ".buildinfo"}:
                 self._machine.push(file, _HOME)
+        if trip.tarball:
+            tarball = images.build(images.codename(self._suite))
+            self._machine.push(tarball, _HOME)
+            self._sh(f"mv {_HOME}/{tarball.name} {_HOME}/system.tar.zst")
         if self._suite != images.codename(self._suite):
             self._machine.push(_BACKPORTS, _HOME)
             self._sh(f"{_HOME}/{_BACKPORTS.name}")
