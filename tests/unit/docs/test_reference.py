@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reference has each command, key and variable of the code, and no other."""
+"""The reference has each command, key and variable of the code; no other."""
 
 import re
 from pathlib import Path
