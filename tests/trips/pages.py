@@ -2,7 +2,7 @@
 """Read the documentation: its pages, links, blocks and commands.
 
 A fenced block names its language.  Those in ``sh`` hold commands, one a line.
-A line goes on after a backslash, in a here-document, and if it is indented.
+A line goes on after a backslash, and in a here-document.
 """
 
 import re
@@ -54,11 +54,33 @@ def commands() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for block in blocks():
         if block.language == "sh":
-            for command in _commands(block.text):
+            for command in commands_in(block.text):
                 names = found.setdefault(command, [])
                 if block.page not in names:
                     names.append(block.page)
     return found
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """Yield the commands of a block, without comments."""
+    lines = iter(text.splitlines())
+    command: list[str] = []
+    for line in lines:
+        if command and not command[-1].endswith("\\"):
+            yield _one_line(command)
+            command = []
+        if not line.strip() or line.startswith("#"):
+            continue
+        command.append(line)
+        if ends := _HERE_DOCUMENT.search(line):
+            for inner in lines:
+                command.append(inner)
+                if inner == ends[1]:
+                    break
+            yield "\n".join(command)
+            command = []
+    if command:
+        yield _one_line(command)
 
 
 def outside_blocks(page: Path) -> str:
@@ -84,27 +106,6 @@ def _without_troff(text: str) -> str:
     for escape, character in ((r"\-", "-"), (r"\(aq", "'"), (r"\e", "\\")):
         text = text.replace(escape, character)
     return text
-
-
-def _commands(text: str) -> Iterator[str]:
-    lines = iter(text.splitlines())
-    command: list[str] = []
-    for line in lines:
-        if command and not (line[:1] == " " or command[-1].endswith("\\")):
-            yield _one_line(command)
-            command = []
-        if not line.strip() or line.startswith("#"):
-            continue
-        command.append(line)
-        if ends := _HERE_DOCUMENT.search(line):
-            for inner in lines:
-                command.append(inner)
-                if inner == ends[1]:
-                    break
-            yield "\n".join(command)
-            command = []
-    if command:
-        yield _one_line(command)
 
 
 def _one_line(lines: list[str]) -> str:
