@@ -22,8 +22,8 @@ FARM = Trip(
             " >/etc/apt/apt.conf.d/proxy"
         ),
         Step(
-            'incus-testbed setup --allow "$(incus network get debusinebr0'
-            ' ipv4.address | cut -d/ -f1):3142"',
+            "bridge=$(incus network get debusinebr0 ipv4.address) &&"
+            ' incus-testbed setup --allow "${bridge%/*}:3142"',
             "network-acls",
         ),
         Step("incus-testbed build trixie --alias trixie"),
@@ -65,7 +65,7 @@ FARM = Trip(
             "incus remote add farm TOKEN",
             values={"TOKEN": "$(incus config trust add other --quiet)"},
         ),
-        Step("incus-testbed --remote=farm images", "trixie"),
+        Step("incus-testbed --remote=farm build trixie --alias trixie"),
         Step(
             "autopkgtest PACKAGE -- incus-testbed --remote=farm trixie",
             _TESTED,
