@@ -28,17 +28,17 @@ CI = Trip(
             types="echo I am $USER\n",
         ),
         Step(
-            "autopkgtest PACKAGE -- incus-testbed artifact/42",
+            "autopkgtest -U PACKAGE -- incus-testbed artifact/42",
             "as-user +PASS",
             _PACKAGE,
         ),
         Step(
-            "autopkgtest PACKAGE -- incus-testbed system.tar.xz",
+            "autopkgtest -U PACKAGE -- incus-testbed system.tar.xz",
             "as-user +PASS",
             {**_PACKAGE, **_SYSTEM},
         ),
         Step(
-            "autopkgtest PACKAGE -- incus-testbed artifact/42"
+            "autopkgtest -U PACKAGE -- incus-testbed artifact/42"
             " -c security.nesting=true -c security.privileged=true",
             "as-user +PASS",
             _PACKAGE,
@@ -56,6 +56,15 @@ CI = Trip(
             {"PACKAGE.dsc": "../hello-testbed_1.dsc"},
         ),
         Step("incus-testbed remove artifact/42"),
+        # All that is left.
+        Step(
+            "incus-testbed remove ALIAS",
+            values={"ALIAS": "$(incus image list --format=csv --columns=l)"},
+        ),
+        Step("incus profile delete debusine"),
+        Step("incus profile delete debusine-vm"),
+        Step("incus network delete debusinebr0"),
+        Step("incus storage delete default"),
     ),
     packages=(*TESTBED, "dpkg-dev", "sbuild"),
     tarball=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"(?ms)^( *)```(\w*)\n(.*?)^ *```$")
+_INDENTED = re.compile(r"(?m)^    (.*)$")
 _EXAMPLE = re.compile(r"(?ms)^\.EX\n(.*?)^\.EE$")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"(?m)^#+ (.*)$")
@@ -29,10 +30,11 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Return the pages in Markdown, and the sources of the manual pages."""
+    """Return the pages in Markdown, of Debian, and of the manual."""
     return [
         *sorted(ROOT.glob("*.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "debian").glob("*.README.Debian")),
         *sorted((ROOT / "docs/manual").glob("*.1.in")),
     ]
 
@@ -44,6 +46,8 @@ def blocks() -> Iterator[Block]:
         if page.suffix == ".md":
             for indent, language, block in _FENCE.findall(text):
                 yield Block(name, language, re.sub(f"(?m)^{indent}", "", block))
+        elif page.suffix == ".Debian":
+            yield Block(name, "sh", "\n".join(_INDENTED.findall(text)))
         else:
             for block in _EXAMPLE.findall(text):
                 yield Block(name, "sh", _without_troff(block))

@@ -18,9 +18,15 @@ WORKER_TRIP = Trip(
             "apt install ../incus-testbed_*.deb ../debusine-worker-incus_*.deb"
         ),
         Step("incus-testbed setup --restricted debusine-worker"),
+        Step(
+            "journalctl --unit=debusine-worker --grep=incus-",
+            "incus-lxc is available, by debusine_incus",
+        ),
+        Step("runuser -u debusine-worker -- incus-testbed doctor", "user-"),
         Step("adduser debusine-worker incus-admin"),
         Step("gpasswd --delete debusine-worker incus-admin"),
         Step("systemctl restart debusine-worker"),
+        Step("gpasswd --delete debusine-worker incus"),
         Step("incus project create NAME", values={"NAME": "other"}),
         Step("incus project switch NAME", values={"NAME": "other"}),
         Step("incus-testbed setup", "incus profile create debusine"),
