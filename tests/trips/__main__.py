@@ -46,7 +46,10 @@ def run(suite: str, trips: Sequence[Trip], say: Say) -> list[Failed]:
             builder.pull(_BUILT, built)
         for trip in trips:
             say(f"== {trip.name}, on {suite}")
-            with guest.running(Incus(), codename, trip.packages) as machine:
+            # Packages may be in backports alone, which a bare machine
+            # does not know yet.
+            system = suite if trip.packages else codename
+            with guest.running(Incus(), system, trip.packages) as machine:
                 journey = Journey(machine, suite, say)
                 try:
                     journey.prepare(built, trip)

@@ -50,7 +50,7 @@ class Journey:
             tarball = images.build(images.codename(self._suite))
             self._machine.push(tarball, _HOME)
             self._sh(f"mv {_HOME}/{tarball.name} {_HOME}/system.tar.zst")
-        if self._suite != images.codename(self._suite):
+        if self._suite != images.codename(self._suite) and not trip.packages:
             self._machine.push(_BACKPORTS, _HOME)
             self._sh(f"{_HOME}/{_BACKPORTS.name}")
         self._sh("apt-get update")
