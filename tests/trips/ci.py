@@ -4,7 +4,9 @@
 from tests.trips.needs import TESTBED
 from tests.trips.trip import Preparation, Step, Trip
 
-_PACKAGE = {"PACKAGE": "tests/packages/hello-testbed"}
+_SOURCE = "tests/packages/hello-testbed"
+_PACKAGE = {"PACKAGE": _SOURCE}
+_ONE_TEST = {"PACKAGE": f"{_SOURCE} --test-name=as-user"}
 _SYSTEM = {"system.tar.xz": "../system.tar.zst"}
 
 CI = Trip(
@@ -35,17 +37,17 @@ CI = Trip(
         Step(
             "autopkgtest -U PACKAGE -- incus-testbed system.tar.xz",
             "as-user +PASS",
-            {**_PACKAGE, **_SYSTEM},
+            {**_ONE_TEST, **_SYSTEM},
         ),
         Step(
             "autopkgtest -U PACKAGE -- incus-testbed artifact/42"
             " -c security.nesting=true -c security.privileged=true",
             "as-user +PASS",
-            _PACKAGE,
+            _ONE_TEST,
         ),
         Preparation(
             "a source package",
-            f"cp -r {_PACKAGE['PACKAGE']} ../source;"
+            f"cp -r {_SOURCE} ../source;"
             " dpkg-source --build ../source; mv hello-testbed_* ..",
         ),
         Step(
