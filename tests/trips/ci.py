@@ -51,7 +51,7 @@ CI = Trip(
             " dpkg-source --build ../source; mv hello-testbed_* ..",
         ),
         Step(
-            "sbuild --chroot-mode=autopkgtest"
+            "sbuild --dist=trixie --chroot-mode=autopkgtest"
             " --autopkgtest-virt-server=autopkgtest-virt-incus-testbed"
             " --autopkgtest-virt-server-opt=artifact/42 PACKAGE.dsc",
             "Status: successful",
