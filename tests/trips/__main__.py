@@ -24,7 +24,7 @@ from incus_testbed.incus.client import Incus
 from tests.e2e import guest, packages
 from tests.support import daemon, images, kernel_limits, sandbox
 from tests.trips import TRIPS, coverage
-from tests.trips.journey import Failed, Journey
+from tests.trips.journey import Journey
 from tests.trips.trip import Trip
 
 _SUITES = {"bookworm": "bookworm-backports"}
@@ -35,9 +35,9 @@ _BUILT = "/build/packages"
 Say = Callable[[str], None]
 
 
-def run(suite: str, trips: Sequence[Trip], say: Say) -> list[Failed]:
+def run(suite: str, trips: Sequence[Trip], say: Say) -> list[str]:
     """Build our packages, and make the trips; return what went wrong."""
-    failures = []
+    failures: list[str] = []
     codename = images.codename(suite)
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch)
@@ -51,11 +51,8 @@ def run(suite: str, trips: Sequence[Trip], say: Say) -> list[Failed]:
             system = suite if trip.packages else codename
             with guest.running(Incus(), system, trip.packages) as machine:
                 journey = Journey(machine, suite, say)
-                try:
-                    journey.prepare(built, trip)
-                    journey.make(trip)
-                except Failed as failure:
-                    failures.append(failure)
+                journey.prepare(built, trip)
+                failures += journey.make(trip)
     return failures
 
 
