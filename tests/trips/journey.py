@@ -57,6 +57,7 @@ class Journey:
         failures = []
         for step in trip.steps:
             if isinstance(step, Preparation):
+                self._say(f"# {step.why}")
                 self._sh(f"cd {_CHECKOUT}; {step.script}")
             else:
                 failures += self._take(step)
@@ -70,7 +71,10 @@ class Journey:
     def _take(self, step: Step) -> list[str]:
         self._say(f"$ {step.script}")
         start = time.monotonic()
-        done = self._run(step)
+        try:
+            done = self._run(step)
+        except subprocess.TimeoutExpired as late:
+            return [str(late)]
         self._say(done.stdout.rstrip())
         seconds = time.monotonic() - start
         self._say(f"-- {seconds:.1f} s, status {done.returncode}")
