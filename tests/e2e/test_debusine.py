@@ -64,6 +64,13 @@ def test_worker_offers_our_executor(site: Installation) -> None:
     assert "incus-lxc is available, by debusine_incus" in site.worker.log()
 
 
+def test_worker_says_what_it_offers(site: Installation) -> None:
+    said = site.guest.run(
+        *("journalctl", "--unit=debusine-worker", "--grep=incus-")
+    )
+    assert "incus-lxc is available, by debusine_incus" in said
+
+
 def _nics(site: Installation) -> list[tuple[str, str]]:
     """Return name and network of the NICs that a testbed gets."""
     shown = site.guest.run("incus", "query", "/1.0/profiles/debusine")

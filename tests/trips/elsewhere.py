@@ -26,6 +26,9 @@ TESTED = {
     "debusine-incus pull --work-request 1234": Test(
         _DEBUSINE, "test_developer_pulls_an_environment", {"1234": "request"}
     ),
+    "journalctl --unit=debusine-worker --grep=incus-": Test(
+        _DEBUSINE, "test_worker_says_what_it_offers"
+    ),
     "autopkgtest ../debusine-incus_*.changes -- incus-testbed IMAGE"
     " -c security.nesting=true -c security.privileged=true": Test(
         "tests/e2e/test_packages.py",
