@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # The parts of make e2e: Debusine in these Debian releases, and machines that
-# others have set up.
-E2E := trixie-backports sid trixie machines-of-others
+# others have set up; and what the pages say, from nothing to a tested package.
+E2E := trixie-backports sid trixie machines-of-others trips
 # Debian's Python modules are needed, even if another python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
@@ -17,6 +17,8 @@ help:
 	@echo 'make check-restricted  run the contract tests as a user without rights'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
+	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
+	@echo '             TRIPS= some of: laptop ci worker farm checkout'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
@@ -87,6 +89,14 @@ e2e-trixie e2e-trixie-backports e2e-sid:
 	CI=true $(PYTHON) -m pytest --durations=5 -k "debusine-$(@:e2e-%=%)-worker" \
 		tests/e2e/test_debusine.py
 
+e2e-trips:
+	$(PYTHON) -m tests.trips trixie laptop ci
+
+SUITE_OF_TRIPS = $(or $(SUITE),trixie)
+trips: packages
+	$(PYTHON) -m tests.trips --transcript trips-$(SUITE_OF_TRIPS).txt \
+		$(SUITE_OF_TRIPS) $(TRIPS)
+
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
 		tests/e2e/test_packages.py
@@ -128,4 +138,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check trips format packages linters clean

@@ -12,7 +12,10 @@ from pathlib import Path
 from tests.contract.adoption import LEFT_OUT
 from tests.contract.instance.upstream import DIFFERENCES, VERSIONS, Difference
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "upstream-differences.md"
+PAGE = (
+    Path(__file__).resolve().parents[2]
+    / "docs/reference/upstream-differences.md"
+)
 
 _PAGE = """\
 # Debusine's own executor and ours

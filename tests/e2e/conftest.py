@@ -43,7 +43,7 @@ def with_packages(upstreams: Installation) -> Installation:
 
 @pytest.fixture(scope="module")
 def site(with_packages: Installation) -> Installation:
-    """Give it with all done that README.md says of a worker."""
+    """Give it with all done that docs/howto/worker.md says."""
     with_packages.set_up()
     with_packages.worker.wait_until_offering()
     return with_packages

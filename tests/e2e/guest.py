@@ -64,6 +64,21 @@ class Guest:
             )
         return done.stdout
 
+    def attempt(
+        self, *argv: str, types: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that gets input; its output has its errors, too."""
+        done: subprocess.CompletedProcess[str] = self._instance.guest.exec(
+            argv,
+            input=types,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT,
+        )
+        return done
+
     def watch(self, *argv: str) -> int:
         """Run a command that says here what it says; return its status."""
         return self._instance.guest.exec(

@@ -64,6 +64,13 @@ def test_worker_offers_our_executor(site: Installation) -> None:
     assert "incus-lxc is available, by debusine_incus" in site.worker.log()
 
 
+def test_worker_says_what_it_offers(site: Installation) -> None:
+    said = site.guest.run(
+        *("journalctl", "--unit=debusine-worker", "--grep=incus-")
+    )
+    assert "incus-lxc is available, by debusine_incus" in said
+
+
 def _nics(site: Installation) -> list[tuple[str, str]]:
     """Return name and network of the NICs that a testbed gets."""
     shown = site.guest.run("incus", "query", "/1.0/profiles/debusine")
@@ -104,9 +111,14 @@ def test_setup_mends_what_an_earlier_version_broke(site: Installation) -> None:
     site.debusine.complete("makesourcepackageupload", _upload(site))
 
 
-def test_autopkgtest(site: Installation) -> None:
-    request = site.debusine.complete("autopkgtest", _autopkgtest(site))
-    result = site.debusine.artifacts(request)["debian:autopkgtest"]
+@pytest.fixture(scope="module")
+def tested(site: Installation) -> WorkRequest:
+    """Have a package's tests run."""
+    return site.debusine.complete("autopkgtest", _autopkgtest(site))
+
+
+def test_autopkgtest(site: Installation, tested: WorkRequest) -> None:
+    result = site.debusine.artifacts(tested)["debian:autopkgtest"]
     summary = site.debusine.files(result)["summary"]
     assert [line.split()[:2] for line in summary.splitlines()] == [
         ["as-root", "PASS"],
@@ -115,6 +127,21 @@ def test_autopkgtest(site: Installation) -> None:
         ["as-user", "PASS"],
     ]
     assert site.guest.instances() == []
+
+
+def test_developer_pulls_an_environment(
+    site: Installation, tested: WorkRequest
+) -> None:
+    environment, request = str(site.environment), str(tested.number)
+    alias = f"artifact/{environment}"
+    for pull in (
+        ("debusine-incus", "pull", environment),
+        ("debusine-incus", "pull", "--work-request", request),
+    ):
+        site.guest.run("incus-testbed", "remove", alias)
+        assert alias in site.guest.run(*pull)
+        said = site.guest.run("incus-testbed", "run", alias, "--", "id", "-un")
+        assert said == "root\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The world fails: what a user reads then, and that nothing is left.
 
-docs/troubleshooting.md explains each of these messages.
+docs/howto/troubleshooting.md explains each of these messages.
 """
 
 import os
@@ -19,7 +19,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.faults.private_incus import PrivateIncus
 
-_PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+_PAGE = Path(__file__).resolve().parents[2] / "docs/howto/troubleshooting.md"
 #: Seconds for a command: it only keeps a hanging one from hanging the run.
 _LIMIT = 300
 

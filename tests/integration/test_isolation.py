@@ -27,7 +27,7 @@ from tests.support.sandbox import Sandbox, delete
 SYSTEM = ("trixie", ("python3-minimal",))
 _SCRIPT = Path(attempts.__file__)
 _THERE = "/root/attempts.py"
-_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/SECURITY.md"
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/explanation/security.md"
 #: Seconds for a router's advertisement.
 _PATIENCE = 60
 #: Seconds in which a frame arrives; it is sent within half a second.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every Debian release comes up whole: booted, named, on the network.
 
-With README_TABLE=1 in the environment, the table in README.md is written
+With RELEASES_TABLE=1 in the environment, docs/reference/releases.md is written
 anew from what was measured.
 """
 
@@ -17,7 +17,7 @@ import pytest
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/releases.md"
 
 #: Suite, packages beside systemd-sysv, and what is special about them.
 SYSTEMS = [
@@ -45,13 +45,13 @@ def _table() -> Iterator[None]:
         *(f"| {' | '.join(row)} |" for row in _ROWS.values()),
     ]
     print("\n" + "\n".join(lines))
-    if os.environ.get("README_TABLE"):
+    if os.environ.get("RELEASES_TABLE"):
         text = re.sub(
             r"(?s)(<!-- releases -->\n).*?(?=<!-- end -->)",
             lambda match: match[1] + "\n".join(lines) + "\n",
-            README.read_text(),
+            PAGE.read_text(),
         )
-        README.write_text(text)
+        PAGE.write_text(text)
 
 
 def _ask(instance: Instance, script: str) -> str:

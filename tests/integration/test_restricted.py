@@ -572,9 +572,9 @@ def test_admins_socket_and_incus_files_are_closed(user: User) -> None:
     _is_refused(done, "don't have the needed permissions")
 
 
-# -- the table in docs/SECURITY.md
+# -- the table in docs/explanation/security.md
 
-_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/SECURITY.md"
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs/explanation/security.md"
 _WORDS = {True: "allowed", False: "refused"}
 #: What is tried, and in what words the document says it.
 _TRIES = {

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from docs import manual
+from docs.manual import make
 from incus_testbed.cli import arguments
 
-_PAGES = sorted((Path(manual.__file__).parent).glob("*.1.in"))
+_PAGES = sorted((Path(make.__file__).parent).glob("*.1.in"))
 
 
 def _text(page: Path) -> str:
-    return re.sub(r"\\f[BIR]|\\&", "", manual.page(page.read_text())).replace(
+    return re.sub(r"\\f[BIR]|\\&", "", make.page(page.read_text())).replace(
         r"\-", "-"
     )
 
@@ -33,7 +33,7 @@ def test_every_option_is_told(page: Path) -> None:
 
 
 def test_every_command_is_told() -> None:
-    text = _text(Path(manual.__file__).with_name("incus-testbed.1.in"))
+    text = _text(Path(make.__file__).with_name("incus-testbed.1.in"))
 
     for name in re.findall(
         r"(?m)^    (\w+) ", arguments.parser().format_help()

@@ -146,7 +146,7 @@ def test_limits_from_the_environment() -> None:
 
 def test_the_limits_are_those_that_are_documented() -> None:
     root = Path(__file__).parents[3]
-    manual = (root / "docs/incus-testbed.1.in").read_text()
+    manual = (root / "docs/manual/incus-testbed.1.in").read_text()
     for field in dataclasses.fields(Budget):
         assert module.variable(field.name) in manual
 

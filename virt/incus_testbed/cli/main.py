@@ -188,7 +188,10 @@ def _run(incus: Incus, arguments: argparse.Namespace) -> int:
 def _shell(incus: Incus, arguments: argparse.Namespace) -> int:
     with _launched(incus, arguments, "shell") as instance:
         shell = instance.probe()["shell"]
-        return instance.guest.exec([shell, "-l"], interactive=True).returncode
+        # With a terminal in the guest, a shell would not see the input's end.
+        return instance.guest.exec(
+            [shell, "-l"], interactive=sys.stdin.isatty()
+        ).returncode
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""Make a manual page of its own text and of the parser of the command.
 
-    python3 docs/manual.py docs/COMMAND.1.in >COMMAND.1
+    python3 docs/manual/make.py docs/manual/COMMAND.1.in >COMMAND.1
 
 A page's first line names the parser: .\" MODULE:FUNCTION.  The lines
 @SYNOPSIS@, @COMMANDS@ and @OPTIONS@ are replaced by what the parser knows,

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An admin of a Debusine worker; tests/e2e/test_debusine.py gives it work."""
+
+from tests.trips.needs import WORKER
+from tests.trips.trip import Preparation, Step, Trip
+
+WORKER_TRIP = Trip(
+    "worker",
+    (
+        Preparation(
+            "a worker that knows a server",
+            "cd /etc/debusine/worker; umask 077;"
+            " printf '[General]\\napi-url = http://localhost:1/api\\n'"
+            " >config.ini;"
+            " echo token >token; chown debusine-worker: config.ini token",
+        ),
+        Step(
+            "apt install ../incus-testbed_*.deb ../debusine-worker-incus_*.deb"
+        ),
+        Step("incus-testbed setup --restricted debusine-worker"),
+        Step("runuser -u debusine-worker -- incus-testbed doctor", "user-"),
+        Step("adduser debusine-worker incus-admin"),
+        Step("gpasswd --delete debusine-worker incus-admin"),
+        Step("systemctl restart debusine-worker"),
+        Step("gpasswd --delete debusine-worker incus"),
+        Step("incus project create NAME", values={"NAME": "other"}),
+        Step("incus project switch NAME", values={"NAME": "other"}),
+        Step("incus-testbed setup", "incus profile create debusine"),
+    ),
+    packages=WORKER,
+)
