@@ -5,6 +5,7 @@ from tests.trips.trip import Preparation, Step, Trip
 
 _PACKAGE = "tests/packages/hello-testbed"
 _OWN = "../own"
+
 LAPTOP = Trip(
     "laptop",
     (
