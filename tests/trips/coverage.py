@@ -9,6 +9,13 @@ RUN_BY_TRIPS = {
     for trip in TRIPS
     for command in trip.commands
 }
+#: The commands that other tests run, with those tests.
+RUN_BY_TESTS = elsewhere.TESTED | {
+    command: elsewhere.READ[place]
+    for command, places in pages.commands().items()
+    for place in places
+    if place in elsewhere.READ
+}
 
 
 def lines() -> list[str]:
@@ -16,34 +23,26 @@ def lines() -> list[str]:
 
     The last line counts them.
     """
-    found = pages.commands()
-    runners = {
-        command: RUN_BY_TRIPS.get(command)
-        or _elsewhere(command)
-        or "NOBODY RUNS IT"
-        for command in found
-    }
     each = [
-        f"{command}\n    {runners[command]} [{', '.join(found[command])}]"
-        for command in found
+        f"{command}\n    {_runner(command)} [{'; '.join(places)}]"
+        for command, places in pages.commands().items()
     ]
     return [*each, summary()]
 
 
 def summary() -> str:
     """Return how many commands there are, and how many of them are run."""
-    trips = len(RUN_BY_TRIPS)
-    tested = len(elsewhere.TESTED)
-    left_out = len(elsewhere.NOT_RUN)
+    tests = len(RUN_BY_TESTS.keys() - RUN_BY_TRIPS.keys())
     return (
-        f"{len(pages.commands())} documented commands: {trips} run by trips,"
-        f" {tested} by other tests, {left_out} not run, for a reason"
+        f"{len(pages.commands())} documented commands:"
+        f" {len(RUN_BY_TRIPS)} run by trips, {tests} by other tests,"
+        f" {len(elsewhere.NOT_RUN)} not run, for a reason"
     )
 
 
-def _elsewhere(command: str) -> str:
-    if test := elsewhere.TESTED.get(command):
+def _runner(command: str) -> str:
+    if names := RUN_BY_TRIPS.get(command):
+        return names
+    if test := RUN_BY_TESTS.get(command):
         return f"{test.file}::{test.function}"
-    if reason := elsewhere.NOT_RUN.get(command):
-        return f"not run: {reason}"
-    return ""
+    return f"not run: {elsewhere.NOT_RUN.get(command, 'UNKNOWN')}"

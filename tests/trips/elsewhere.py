@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Test:
+class Runner:
     """A function of a test file with the command in it.
 
     ``values`` are what it has in place of words of the command.
@@ -20,22 +20,26 @@ class Test:
 _DEBUSINE = "tests/e2e/test_debusine.py"
 
 TESTED = {
-    "debusine-incus pull 42": Test(
+    "debusine-incus pull 42": Runner(
         _DEBUSINE, "test_developer_pulls_an_environment", {"42": "environment"}
     ),
-    "debusine-incus pull --work-request 1234": Test(
+    "debusine-incus pull --work-request 1234": Runner(
         _DEBUSINE, "test_developer_pulls_an_environment", {"1234": "request"}
     ),
-    "journalctl --unit=debusine-worker --grep=incus-": Test(
+    "journalctl --unit=debusine-worker --grep=incus-": Runner(
         _DEBUSINE, "test_worker_says_what_it_offers"
     ),
     "autopkgtest ../debusine-incus_*.changes -- incus-testbed IMAGE"
-    " -c security.nesting=true -c security.privileged=true": Test(
+    " -c security.nesting=true -c security.privileged=true": Runner(
         "tests/e2e/test_packages.py",
         "test_own_tests",
         {"../debusine-incus_*.changes": "changes", "IMAGE": "images"},
     ),
 }
+
+#: Sections whose commands another test takes from the page, and runs: a place
+#: as in pages.Block, and the test.
+READ: dict[str, Runner] = {}
 
 #: Not run, and why.
 NOT_RUN = {

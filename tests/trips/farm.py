@@ -4,7 +4,9 @@
 from tests.trips.needs import TESTBED
 from tests.trips.trip import Preparation, Step, Trip
 
-_PACKAGE = {"PACKAGE": "tests/packages/hello-testbed"}
+_ONE_TEST = {
+    "PACKAGE": "tests/packages/hello-testbed --test-name=as-user",
+}
 _MIRROR = "$(cat /etc/apt/sources.list.d/* | sed -n 's/^URIs: //p;T;q')"
 _TESTED = "as-user +PASS"
 
@@ -15,8 +17,68 @@ FARM = Trip(
         Step("incus-testbed setup"),
         Preparation("a user", "adduser --disabled-password --comment '' them"),
         Step("incus-testbed setup --restricted USER", "", {"USER": "them"}),
+        # Images.
+        Step("incus-testbed build trixie"),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed"
+            " autopkgtest/debian/trixie/amd64",
+            _TESTED,
+            _ONE_TEST,
+        ),
+        Step(
+            "incus-testbed build sid --arch=i386 --include=build-essential,git"
+        ),
+        Step("incus-testbed build trixie-backports --components=main,contrib"),
+        Step(
+            "incus-testbed build bookworm --mirror=http://mirror.example/debian",
+            values={"http://mirror.example/debian": _MIRROR},
+        ),
+        Step("autopkgtest-build-incus-testbed sid"),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed autopkgtest/debian/sid/amd64",
+            _TESTED,
+            _ONE_TEST,
+        ),
+        # Devices.
+        Step("incus-testbed build trixie --alias trixie"),
+        Step("incus profile create fuse"),
+        Step(
+            "incus profile device add fuse fuse unix-char path=/dev/fuse"
+            " mode=0666"
+        ),
+        Step(
+            "incus-testbed run --launch-argument=--profile=debusine"
+            " --launch-argument=--profile=fuse trixie -- ls -l /dev/fuse",
+            "crw-rw-rw-.*/dev/fuse",
+        ),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed trixie --profile=debusine"
+            " --profile=fuse",
+            _TESTED,
+            _ONE_TEST,
+        ),
+        Step("incus profile create gpu"),
+        Step("incus profile device add gpu gpu gpu"),
+        # Another machine's Incus, which is this machine's.
+        Step("incus config set core.https_address=:8443"),
+        Step("incus config trust add laptop --quiet", "^[A-Za-z0-9+/=]{80,}"),
+        Step(
+            "incus remote add farm TOKEN",
+            values={"TOKEN": "$(incus config trust add other --quiet)"},
+        ),
+        Step("incus-testbed --remote=farm build trixie --alias trixie"),
+        Step(
+            "autopkgtest PACKAGE -- incus-testbed --remote=farm trixie",
+            _TESTED,
+            _ONE_TEST,
+        ),
         # A proxy of apt.
         Step("apt install apt-cacher-ng"),
+        Preparation(
+            "the mirror's address, for a proxy that can't ask the name server",
+            f'host=$(echo "{_MIRROR}" | cut -d/ -f3);'
+            " getent hosts $host >>/etc/hosts; systemctl restart apt-cacher-ng",
+        ),
         Step(
             "echo 'Acquire::http::Proxy \"http://127.0.0.1:3142\";'"
             " >/etc/apt/apt.conf.d/proxy"
@@ -39,60 +101,6 @@ FARM = Trip(
         Step("incus profile set debusine user.incus-testbed.limits=none"),
         Step("incus network set debusinebr0 user.incus-testbed.acl=none"),
         Step("incus network unset debusinebr0 security.acls"),
-        # Devices.
-        Step("incus profile create fuse"),
-        Step(
-            "incus profile device add fuse fuse unix-char path=/dev/fuse"
-            " mode=0666"
-        ),
-        Step(
-            "incus-testbed run --launch-argument=--profile=debusine"
-            " --launch-argument=--profile=fuse trixie -- ls -l /dev/fuse",
-            "crw-rw-rw-.*/dev/fuse",
-        ),
-        Step(
-            "autopkgtest PACKAGE -- incus-testbed trixie --profile=debusine"
-            " --profile=fuse",
-            _TESTED,
-            _PACKAGE,
-        ),
-        Step("incus profile create gpu"),
-        Step("incus profile device add gpu gpu gpu"),
-        # Another machine's Incus, which is this machine's.
-        Step("incus config set core.https_address=:8443"),
-        Step("incus config trust add laptop --quiet", "^[A-Za-z0-9+/=]{80,}"),
-        Step(
-            "incus remote add farm TOKEN",
-            values={"TOKEN": "$(incus config trust add other --quiet)"},
-        ),
-        Step("incus-testbed --remote=farm build trixie --alias trixie"),
-        Step(
-            "autopkgtest PACKAGE -- incus-testbed --remote=farm trixie",
-            _TESTED,
-            _PACKAGE,
-        ),
-        # Images.
-        Step("incus-testbed build trixie"),
-        Step(
-            "autopkgtest PACKAGE -- incus-testbed"
-            " autopkgtest/debian/trixie/amd64",
-            _TESTED,
-            _PACKAGE,
-        ),
-        Step(
-            "incus-testbed build sid --arch=i386 --include=build-essential,git"
-        ),
-        Step("incus-testbed build trixie-backports --components=main,contrib"),
-        Step(
-            "incus-testbed build bookworm --mirror=http://mirror.example/debian",
-            values={"http://mirror.example/debian": _MIRROR},
-        ),
-        Step("autopkgtest-build-incus-testbed sid"),
-        Step(
-            "autopkgtest PACKAGE -- incus-testbed autopkgtest/debian/sid/amd64",
-            _TESTED,
-            _PACKAGE,
-        ),
     ),
     packages=TESTBED,
 )

@@ -4,6 +4,8 @@
 from tests.trips.trip import Preparation, Step, Trip
 
 _PACKAGE = "tests/packages/hello-testbed"
+_OWN = "../own"
+
 LAPTOP = Trip(
     "laptop",
     (
@@ -21,24 +23,28 @@ LAPTOP = Trip(
         ),
         Step(
             "autopkgtest PACKAGE -- incus-testbed trixie",
-            "as-user +PASS",
-            {"PACKAGE": _PACKAGE},
+            "as-root +PASS",
+            {"PACKAGE": f"{_PACKAGE} --test-name=as-root"},
+        ),
+        Preparation(
+            "a package of one's own, with one test",
+            f"cp -r {_PACKAGE} {_OWN}; cd {_OWN}/debian/tests;"
+            " printf 'Tests: as-user\\nDepends: hello\\n' >control",
         ),
         Step(
             "autopkgtest . -- incus-testbed trixie",
             "as-user +PASS",
-            folder=_PACKAGE,
+            folder=_OWN,
         ),
         Preparation(
-            "a package with a test that fails",
-            f"cp -r {_PACKAGE} ../failing;"
-            " printf '#!/bin/sh\\nexit 1\\n' >../failing/debian/tests/as-user",
+            "the test fails",
+            f"printf '#!/bin/sh\\nexit 1\\n' >{_OWN}/debian/tests/as-user",
         ),
         Step(
             "autopkgtest --shell-fail . -- incus-testbed trixie",
             "looked: /root\n(.*\n)*as-user +FAIL",
             status=4,
-            folder="../failing",
+            folder=_OWN,
             types="echo looked: $HOME\nexit\n",
             terminal=True,
         ),

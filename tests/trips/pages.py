@@ -22,9 +22,13 @@ _HERE_DOCUMENT = re.compile(r"<<-?'?(\w+)'?")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, or an example of a manual page."""
+    """A fenced block of a page, or an example of a manual page.
 
-    page: str
+    ``place`` is the page, and the section if the page has any before it:
+    docs/howto/worker.md: Images.
+    """
+
+    place: str
     language: str
     text: str
 
@@ -44,8 +48,14 @@ def blocks() -> Iterator[Block]:
     for page in pages():
         name, text = str(page.relative_to(ROOT)), page.read_text()
         if page.suffix == ".md":
-            for indent, language, block in _FENCE.findall(text):
-                yield Block(name, language, re.sub(f"(?m)^{indent}", "", block))
+            for found in _FENCE.finditer(text):
+                before = _FENCE.sub("", text[: found.start()])
+                sections = re.findall(r"(?m)^## (.*)$", before)
+                yield Block(
+                    ": ".join([name, *sections[-1:]]),
+                    found[2],
+                    re.sub(f"(?m)^{found[1]}", "", found[3]),
+                )
         elif page.suffix == ".Debian":
             yield Block(name, "sh", "\n".join(_INDENTED.findall(text)))
         else:
@@ -54,14 +64,14 @@ def blocks() -> Iterator[Block]:
 
 
 def commands() -> dict[str, list[str]]:
-    """Return each command that a user may type, with the pages that have it."""
+    """Return each command that users may type, and the places that have it."""
     found: dict[str, list[str]] = {}
     for block in blocks():
         if block.language == "sh":
             for command in commands_in(block.text):
-                names = found.setdefault(command, [])
-                if block.page not in names:
-                    names.append(block.page)
+                places = found.setdefault(command, [])
+                if block.place not in places:
+                    places.append(block.place)
     return found
 
 

@@ -26,3 +26,4 @@ def test_examples_of_manual_pages_are_read_without_their_escapes() -> None:
     known = pages.commands()["incus-testbed run trixie -- cat /etc/os-release"]
 
     assert "docs/manual/incus-testbed.1.in" in known
+    assert "docs/tutorial/first-package.md: Make an image" in known

@@ -2,9 +2,11 @@
 """The reference has each command, key and variable of the code; no other."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from incus_testbed.cli import arguments
+from incus_testbed.limits import budget
 from tests.trips import pages
 
 _REFERENCE = pages.ROOT / "docs/reference"
@@ -32,6 +34,12 @@ def test_each_key_is_told() -> None:
 def test_each_variable_is_told() -> None:
     told = set(_VARIABLE.findall(_COMMANDS))
     assert told == set(_VARIABLE.findall(_code()))
+
+
+def test_each_limit_is_told() -> None:
+    manual = (pages.ROOT / "docs/manual/incus-testbed.1.in").read_text()
+    for field in fields(budget.Budget):
+        assert budget.variable(field.name) in manual
 
 
 def test_each_command_is_told() -> None:

@@ -8,7 +8,6 @@ import re
 import shutil
 import tarfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -142,13 +141,6 @@ def test_limits_from_the_environment() -> None:
         assert found == dataclasses.replace(Budget(), **{field.name: 7})
         with pytest.raises(errors.Unsupported, match=f"{name} is '1G'"):
             Budget.from_environment({name: "1G"})
-
-
-def test_the_limits_are_those_that_are_documented() -> None:
-    root = Path(__file__).parents[3]
-    manual = (root / "docs/manual/incus-testbed.1.in").read_text()
-    for field in dataclasses.fields(Budget):
-        assert module.variable(field.name) in manual
 
 
 def test_a_place_is_asked_for_before_a_disk_is_written() -> None:
