@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from incus_testbed import errors
 from incus_testbed.firewall import obstruction
 from incus_testbed.instance import answer as instance_answer
-from incus_testbed.instance import scripts
+from incus_testbed.instance import console, scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ def wait_ready(guest: Guest, timeout: float) -> Readiness:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         stopped; details hold the end of its console
     """
+    with console.shown(guest):
+        return _readiness(guest, timeout)
+
+
+def _readiness(guest: Guest, timeout: float) -> Readiness:
     try:
         answer = _ask_when_up(guest, timeout)
     except errors.AgentDown as error:
@@ -174,6 +179,11 @@ def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         no longer exists
     """
+    with console.shown(guest, only_new=True):
+        _wait_for_another_boot(guest, old, timeout)
+
+
+def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
     began = time.monotonic()
     while (left := began + timeout - time.monotonic()) > 0:
         # In the old boot, the script sleeps until the guest shuts down, which
@@ -196,7 +206,7 @@ def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
         if (instance_answer.boot(answer.get("boot", "")) or old) != old:
-            wait_ready(guest, max(left, 1))
+            _readiness(guest, max(left, 1))
             return
         time.sleep(0.05)
     raise _failure(guest, f"it did not reboot within {timeout:.0f} s")
@@ -216,7 +226,7 @@ def evidence(guest: Guest) -> str:
 def _console(guest: Guest) -> str:
     """Return the end of what a guest wrote to its console."""
     try:
-        lines = guest.incus.console_log(guest.name).splitlines()
+        lines = console.read(guest).splitlines()
     except errors.TestbedError as error:
         return f"(no console log: {error.brief})"
     shown = [line.rstrip() for line in lines if line.strip()]
