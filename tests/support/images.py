@@ -36,12 +36,19 @@ class ImageError(Exception):
 
 
 def build(
-    suite: str, packages: Sequence[str] = (), *, without: Sequence[str] = ()
+    suite: str,
+    packages: Sequence[str] = (),
+    *,
+    without: Sequence[str] = (),
+    init: str = "systemd-sysv",
+    architecture: str = "",
+    hooks: Sequence[str] = (),
 ) -> Path:
-    """Return a minimal system with systemd and ``packages``, as a tarball.
+    """Return a minimal system with ``init`` and ``packages``, as a tarball.
 
-    ``without`` are patterns of paths that dpkg leaves out, as in dpkg.cfg(5).
-    Only one process makes a given image; others wait for it.
+    ``without`` are patterns of paths that dpkg leaves out, as in dpkg.cfg(5),
+    ``hooks`` what mmdebstrap does last.  Without ``architecture`` it is this
+    machine's.  Only one process makes a given image; others wait for it.
 
     :raises ImageError: apt has no Debian source, or mmdebstrap failed
     """
@@ -49,10 +56,14 @@ def build(
     options = [
         *apt_options(source),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in without),
+        *(f"--customize-hook={hook}" for hook in hooks),
     ]
+    if architecture:
+        # The check for emulation needs arch-test, also where none is needed.
+        options += [f"--architectures={architecture}", "--skip=check/qemu"]
     if suite != codename(suite):
         options.append(f"--aptopt={recipe.preference(suite)}")
-    wanted = sorted({"systemd-sysv", *packages})
+    wanted = sorted({init, *packages})
     if source.main.uri.startswith("https://"):
         wanted.append("ca-certificates")
     text = stanza(source, *dict.fromkeys([codename(suite), suite]))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from incus_testbed import errors
 from incus_testbed.customise import customisation
@@ -19,6 +20,8 @@ ENABLED = Service(present=True, enabled=True)
 NETWORKD_WANTED = (
     "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 )
+NETWORKING = "etc/systemd/system/networking.service.d/zz-incus-testbed.conf"
+HOST0 = "etc/systemd/network/80-container-host0.network"
 STUB = "../run/systemd/resolve/stub-resolv.conf"
 RESOLV_UNIT = "etc/systemd/system/incus-testbed-resolv.service"
 
@@ -154,7 +157,7 @@ def test_the_mark_is_one_the_script_knows() -> None:
 
 def test_networkmanager_keeps_its_say() -> None:
     entries = added(replace(WITH_IFUPDOWN, network_manager=ENABLED))
-    assert list(entries) == [customisation.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR, HOST0]
 
 
 def test_networkmanager_leaves_our_nic_to_networkd() -> None:
@@ -178,7 +181,13 @@ def test_ifupdown_set_up_for_our_nic_keeps_its_say() -> None:
             WITH_IFUPDOWN, interfaces="auto lo host0\niface host0 inet dhcp\n"
         )
     )
-    assert list(entries) == [customisation.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR, HOST0]
+
+
+def test_networkd_that_netplan_starts_leaves_the_nic_to_its_owner() -> None:
+    entries = added(replace(MINBASE, network_manager=ENABLED))
+    assert entries[HOST0].target == "/dev/null"
+    assert HOST0 not in added(MINBASE)
 
 
 def test_ifupdown_for_a_nic_that_is_not_there() -> None:
@@ -188,17 +197,28 @@ def test_ifupdown_for_a_nic_that_is_not_there() -> None:
     )
     assert NETWORKD_WANTED in entries
     assert "etc/network/interfaces" not in entries
-    assert (
-        text(entries["etc/default/networking"])
-        == '# Added by incus-testbed\nEXCLUDE_INTERFACES="enp1s0 eth0"\n'
+    assert text(entries[NETWORKING]) == (
+        "# Added by incus-testbed\n[Service]\nExecStart=\nExecStart=/sbin/ifup"
+        " -a --read-environment --exclude=enp1s0 --exclude=eth0\n"
     )
+
+
+def test_cloud_init_leaves_the_nic_alone_and_asks_no_cloud() -> None:
+    path = "etc/cloud/cloud.cfg.d/zz-incus-testbed.cfg"
+    assert path not in added(MINBASE)
+    config = yaml.safe_load(
+        text(added(replace(MINBASE, cloud_init=True))[path])
+    )
+    assert config["network"] == {"config": "disabled"}
+    assert config["datasource_list"] == ["NoCloud", "None"]
+    assert config["apt"] == {"preserve_sources_list": True}
 
 
 def test_never_two_dhcp_clients() -> None:
     entries = added(
         replace(WITH_IFUPDOWN, networkd=ENABLED, interfaces="auto host0\n")
     )
-    assert '"host0"' in text(entries["etc/default/networking"])
+    assert "--exclude=host0\n" in text(entries[NETWORKING])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +232,7 @@ def test_ifupdown_alone(facts: Facts) -> None:
         "auto host0\niface host0 inet dhcp\n"
     )
     assert RESOLV_UNIT not in entries
-    assert "etc/default/networking" not in entries
+    assert not {"etc/default/networking", NETWORKING} & entries.keys()
 
 
 def test_what_ifupdown_has_stays() -> None:
@@ -227,7 +247,10 @@ def test_what_ifupdown_has_stays() -> None:
     assert text(entries["etc/network/interfaces"]).startswith(
         "source x\nauto eth0\n\n#"
     )
-    assert text(entries["etc/default/networking"]).startswith("VERBOSE=yes\n")
+    assert text(entries["etc/default/networking"]) == (
+        'VERBOSE=yes\n\n# Added by incus-testbed\nEXCLUDE_INTERFACES="eth0"\n'
+    )
+    assert NETWORKING not in entries
 
 
 def test_sysvinit_stops_when_asked_and_has_no_terminals() -> None:
@@ -287,6 +310,7 @@ def test_every_directory_is_one_the_survey_knows(
         network_manager=manager,
         resolved=resolved,
         dhcpcd=ENABLED,
+        cloud_init=True,
         interfaces="auto eth0\n",
     )
     wanted = {

@@ -128,6 +128,13 @@ def test_no_init(missing: str) -> None:
     assert "systemd-sysv" in caught.value.resolution
 
 
+def test_exported_image() -> None:
+    with pytest.raises(errors.BadImage) as caught:
+        surveyed({"metadata.yaml": "architecture: x86_64", "rootfs": "/"})
+    assert "an image of Incus" in caught.value.brief
+    assert "incus image import" in caught.value.resolution
+
+
 _ID = "0123456789abcdef0123456789abcdef\n"
 _SYSTEMD_ID, _D_BUS_ID = "etc/machine-id", "var/lib/dbus/machine-id"
 
@@ -318,6 +325,11 @@ def test_ifupdown_that_includes_nothing() -> None:
 def test_who_owns_resolv_conf(target: str, resolver: str) -> None:
     found = surveyed(MINIMAL | {"etc/resolv.conf": f"-> {target}"})
     assert found.resolver == resolver
+
+
+def test_cloud_init() -> None:
+    assert not facts().cloud_init
+    assert surveyed({**MINIMAL, "usr/bin/cloud-init": "#!py"}).cloud_init
 
 
 def test_resolvectl_by_another_name_is_no_resolvconf() -> None:

@@ -18,6 +18,9 @@ Configurator = Literal["networkd", "networkmanager", "ifupdown", "ifupdown-own"]
 #: The NIC's name in a container, which the profile sets.
 NIC = "host0"
 
+#: systemd's own configuration of it, which every networkd has.
+_NETWORKD_DEFAULT = f"80-container-{NIC}.network"
+
 _STANZA = f"auto {NIC}\niface {NIC} inet dhcp\n"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _STUB = "../run/systemd/resolve/stub-resolv.conf"
@@ -70,6 +73,9 @@ def entries(facts: Facts) -> Iterator[Entry]:
                 "networkmanager-unmanaged.conf",
                 "etc/NetworkManager/conf.d/zz-incus-testbed.conf",
             )
+    elif facts.init == "systemd" and facts.networkd.present:
+        # netplan may start networkd, whose own file is for our NIC.
+        yield units.masked(_NETWORKD_DEFAULT, folder="network")
     if chosen == "ifupdown":
         yield _appended(
             "etc/network/interfaces",
@@ -77,10 +83,10 @@ def entries(facts: Facts) -> Iterator[Entry]:
             _STANZA,
         )
     if facts.ifupdown and (idle := _not_for_ifupdown(facts, chosen)):
-        yield _appended(
-            "etc/default/networking",
-            facts.ifupdown_defaults,
-            f'EXCLUDE_INTERFACES="{" ".join(idle)}"\n',
+        yield _without(facts, idle)
+    if facts.cloud_init:
+        yield overlay.entry(
+            "cloud-init.cfg", "etc/cloud/cloud.cfg.d/zz-incus-testbed.cfg"
         )
     yield from _resolver(facts, chosen)
 
@@ -133,6 +139,28 @@ def _not_for_ifupdown(facts: Facts, chosen: Configurator) -> list[str]:
         for name in _automatic(facts.interfaces)
         if _HARDWARE.fullmatch(name)
         or (name == NIC and not chosen.startswith("ifupdown"))
+    )
+
+
+def _without(facts: Facts, idle: list[str]) -> Entry:
+    """Return what makes ifupdown ignore some NICs at boot.
+
+    Its init script reads EXCLUDE_INTERFACES.  In some releases ifup reads it
+    too, but from memory that it has freed (bullseye), so systemd's unit gets
+    options.
+    """
+    if facts.init != "systemd":
+        return _appended(
+            "etc/default/networking",
+            facts.ifupdown_defaults,
+            f'EXCLUDE_INTERFACES="{" ".join(idle)}"\n',
+        )
+    options = " ".join(f"--exclude={name}" for name in idle)
+    return Entry(
+        path="etc/systemd/system/networking.service.d/zz-incus-testbed.conf",
+        kind="file",
+        content="# Added by incus-testbed\n[Service]\nExecStart=\n"
+        f"ExecStart=/sbin/ifup -a --read-environment {options}\n".encode(),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from incus_testbed import errors
 from incus_testbed.firewall import obstruction
 from incus_testbed.instance import answer as instance_answer
-from incus_testbed.instance import scripts
+from incus_testbed.instance import console, scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ _AGENT_NEWS = 30.0
 #: Seconds for the daemon to start a script in a guest, beyond the script's own.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
+#: The configuration of an instance has the properties of its image; this one
+#: is of images that incus-testbed has imported (image/properties.py).
+_IMPORTED = "image.incus-testbed.alias"
 #: What to do about a guest that did not come up.
 _RESOLUTION = (
     "'incus-testbed doctor' checks whether guests can boot on this machine;"
@@ -70,6 +73,11 @@ def wait_ready(guest: Guest, timeout: float) -> Readiness:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         stopped; details hold the end of its console
     """
+    with console.shown(guest):
+        return _readiness(guest, timeout)
+
+
+def _readiness(guest: Guest, timeout: float) -> Readiness:
     try:
         answer = _ask_when_up(guest, timeout)
     except errors.AgentDown as error:
@@ -90,7 +98,7 @@ def wait_ready(guest: Guest, timeout: float) -> Readiness:
         )
         resolution = _RESOLUTION
         if readiness.network == "offline":
-            resolution = f"{_firewalls(guest)}{resolution}"
+            resolution = f"{_firewalls(guest)}{_foreign(guest)}{resolution}"
         raise _failure(guest, why, resolution=resolution)
     if readiness.failed_units:
         log.warning(
@@ -174,6 +182,11 @@ def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         no longer exists
     """
+    with console.shown(guest, only_new=True):
+        _wait_for_another_boot(guest, old, timeout)
+
+
+def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
     began = time.monotonic()
     while (left := began + timeout - time.monotonic()) > 0:
         # In the old boot, the script sleeps until the guest shuts down, which
@@ -196,7 +209,7 @@ def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
             if isinstance(error, errors.AgentDown):
                 time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
         if (instance_answer.boot(answer.get("boot", "")) or old) != old:
-            wait_ready(guest, max(left, 1))
+            _readiness(guest, max(left, 1))
             return
         time.sleep(0.05)
     raise _failure(guest, f"it did not reboot within {timeout:.0f} s")
@@ -216,7 +229,7 @@ def evidence(guest: Guest) -> str:
 def _console(guest: Guest) -> str:
     """Return the end of what a guest wrote to its console."""
     try:
-        lines = guest.incus.console_log(guest.name).splitlines()
+        lines = console.read(guest).splitlines()
     except errors.TestbedError as error:
         return f"(no console log: {error.brief})"
     shown = [line.rstrip() for line in lines if line.strip()]
@@ -247,6 +260,24 @@ def _firewalls(guest: Guest) -> str:
         )
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _foreign(guest: Guest) -> str:
+    """Return what to do about a container whose image is not ours, in a line.
+
+    Such an image may configure a card of another name than its profile's.
+    """
+    try:
+        record = guest.incus.instance(guest.name)
+    except errors.TestbedError:
+        return ""
+    if guest.vm or not record.cards or _IMPORTED in record.config:
+        return ""
+    return (
+        "incus-testbed has not imported its image, so the image may set up a"
+        " network card of another name. For a card eth0, launch it with"
+        f" '--device={record.cards[0]},name=eth0', or import its tarball.\n"
+    )
 
 
 def _failure(
