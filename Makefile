@@ -17,6 +17,7 @@ help:
 	@echo 'make check-restricted  run the contract tests as a user without rights'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
+	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
@@ -80,6 +81,12 @@ e2e-trixie e2e-trixie-backports e2e-sid:
 	CI=true $(PYTHON) -m pytest --durations=5 -k "debusine-$(@:e2e-%=%)-worker" \
 		tests/e2e/test_debusine.py
 
+e2e-debci: E2E_HOWTO = debci
+e2e-ci: E2E_HOWTO = runner_and_sbuild or privileged_container
+e2e-debci e2e-ci: linters
+	CI=true $(PYTHON) -m pytest --durations=5 -k "$(E2E_HOWTO)" \
+		tests/e2e/test_howto.py
+
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
 		tests/e2e/test_packages.py
@@ -121,4 +128,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-ci e2e-compare e2e-debci fuzz soak bench deb package-check format packages linters clean
