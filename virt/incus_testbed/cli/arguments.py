@@ -182,12 +182,24 @@ def _add_image_commands(
     _add_format(command)
 
     command = commands.add_parser("remove", help="remove an imported image")
-    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+    _add_alias(command)
+
+
+def _add_alias(command: argparse.ArgumentParser) -> None:
+    alias = command.add_argument(
+        "alias", metavar="ALIAS", help="name of the image: see 'images'"
+    )
+    completion.complete_alias(alias)
 
 
 def _add_format(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-f", "--format", choices=output.FORMATS, default="table"
+        "-f",
+        "--format",
+        choices=output.FORMATS,
+        default="table",
+        help="a table for people, or a document or list for programs; without"
+        " it: table",
     )
 
 
@@ -259,7 +271,11 @@ def _add_instance_commands(
         " than SIZE, unpacked and in Incus' store; such as 20GiB",
     )
     command.add_argument(
-        "-f", "--format", choices=("text", "json"), default="text"
+        "-f",
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text for people, or JSON; without it: text",
     )
 
 
@@ -297,4 +313,4 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
         default=[],
         help="pass this to 'incus launch'; can be given several times",
     )
-    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+    _add_alias(command)
