@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterator
 
+from incus_testbed.host.doctor import Names
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
@@ -27,18 +28,19 @@ echo "nameserver $2" >/etc/resolv.conf
 
 
 @contextlib.contextmanager
-def running(incus: Incus, suite: str, network: str) -> Iterator[Guest]:
-    """Have such a container of a Debian, on a network of this Incus."""
+def running(incus: Incus, suite: str, names: Names) -> Iterator[Guest]:
+    """Have such a container of a Debian, on that network of this Incus."""
     path = images.build(suite, ("iproute2",))
     alias = f"e2e/job-{path.name.partition('.')[0]}"
     with path.open("rb") as tarball:
         Store(incus).add(tarball, alias)
-    said = incus.run("network", "get", network, "ipv4.address")
+    said = incus.run("network", "get", names.network, "ipv4.address")
     gateway = ipaddress.IPv4Interface(said.decode().strip())
     address = gateway.network[_HOST]
     arguments = (
         *NESTING,
         _SLEEP,
+        f"--profile={names.profile}",  # in which incus looks for the device
         f"--device=eth0,ipv4.address={address}",
     )
     with Instance.launch(

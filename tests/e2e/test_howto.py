@@ -143,9 +143,7 @@ def test_privileged_container(incus_environment: Sandbox, built: Path) -> None:
     (pipeline,) = page.blocks("ci.md", "In a privileged container", "yaml")
     script = yaml.safe_load(pipeline)["autopkgtest in Incus"]["script"]
     assert script == commands.splitlines()
-    with job.running(
-        Incus(), _SUITE, incus_environment.names.network
-    ) as machine:
+    with job.running(Incus(), _SUITE, incus_environment.names) as machine:
         _push(machine, built)
         said = _sh(machine, commands, cwd=f"{_HOME}/{_PACKAGE.name}")
     assert all(line in said for line in _PASSED), said
