@@ -140,9 +140,11 @@ def test_runner_and_sbuild(bare: Guest) -> None:
 def test_privileged_container(incus_environment: Sandbox, built: Path) -> None:
     """A job in a container that has no init."""
     (commands,) = page.blocks("ci.md", "In a privileged container", "sh")
-    (pipeline,) = page.blocks("ci.md", "In a privileged container", "yaml")
-    script = yaml.safe_load(pipeline)["autopkgtest in Incus"]["script"]
+    salsa, github = page.blocks("ci.md", "In a privileged container", "yaml")
+    script = yaml.safe_load(salsa)["autopkgtest in Incus"]["script"]
     assert script == commands.splitlines()
+    steps = yaml.safe_load(github)["jobs"]["autopkgtest"]["steps"]
+    assert steps[-1]["run"] == commands
     with job.running(Incus(), _SUITE, incus_environment.names) as machine:
         _push(machine, built)
         said = _sh(machine, commands, cwd=f"{_HOME}/{_PACKAGE.name}")
