@@ -129,6 +129,12 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         f" {VARIANTS[0]}",
     )
     command.add_argument(
+        "--sources",
+        action="store_true",
+        help="source packages too, so that autopkgtest finds packages by name;"
+        " without it, if this machine's apt uses them",
+    )
+    command.add_argument(
         "--arch",
         metavar="ARCH",
         help="such as i386; without it, this machine's",

@@ -72,6 +72,7 @@ def _build(incus: Incus, arguments: argparse.Namespace) -> int:
         components=arguments.components,
         include=arguments.include,
         variant=arguments.variant,
+        sources=arguments.sources,
         alias=arguments.alias,
     )
     with output.steps(f"Building {request.name}") as on_step:
