@@ -20,6 +20,7 @@ help:
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
 	@echo '             TRIPS= some of: laptop ci worker farm checkout'
+	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
@@ -101,6 +102,11 @@ SUITE_OF_TRIPS = $(or $(SUITE),trixie)
 trips: packages
 	$(PYTHON) -m tests.trips --transcript trips-$(SUITE_OF_TRIPS).txt \
 		$(SUITE_OF_TRIPS) $(TRIPS)
+e2e-debci: E2E_HOWTO = debci
+e2e-ci: E2E_HOWTO = runner_and_sbuild or privileged_container
+e2e-debci e2e-ci: linters
+	CI=true $(PYTHON) -m pytest --durations=5 -k "$(E2E_HOWTO)" \
+		tests/e2e/test_howto.py
 
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
@@ -143,4 +149,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-compare e2e-debci fuzz soak bench deb package-check trips format packages linters clean

@@ -15,7 +15,7 @@ from incus_testbed.instance.instance import Instance
 from tests.support import images
 
 #: What an Incus needs in the container that it is in.
-_NESTING = (
+NESTING = (
     "--config=security.nesting=true",
     "--config=security.privileged=true",
 )
@@ -118,7 +118,7 @@ def running(
     with path.open("rb") as tarball:
         Store(incus).add(tarball, alias)
     with Instance.launch(
-        incus, alias, purpose="end-to-end tests", arguments=_NESTING
+        incus, alias, purpose="end-to-end tests", arguments=NESTING
     ) as instance:
         instance.wait_ready()
         yield Guest(incus, instance)

@@ -50,6 +50,16 @@ def test_an_image_from_nothing(machine: Machine, incus: FakeIncus) -> None:
     }
     assert packages.endswith(",hello,make")
     assert "URIs: http://mirror.example/debian\n" in machine.read("sources")
+    assert "deb-src" not in machine.read("sources")
+
+
+@pytest.mark.parametrize("mirror", [None, "http://other.example/debian"])
+def test_source_packages(
+    machine: Machine, incus: FakeIncus, mirror: str | None
+) -> None:
+    """Also if this machine's apt does not use them."""
+    build(incus, dataclasses.replace(_TRIXIE, sources=True, mirror=mirror))
+    assert "Types: deb deb-src\n" in machine.read("sources")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +233,7 @@ def test_packages_as_apt_names_them(word: str) -> None:
 def test_what_can_not_become_an_image(
     machine: Machine,
     incus: FakeIncus,
-    changes: dict[str, str],
+    changes: dict[str, Any],
     error: type[errors.TestbedError],
     message: str,
 ) -> None:

@@ -183,9 +183,23 @@ def test_images(incus: FakeIncus, command: _Command) -> None:
     assert first[6] == f"{used:%Y-%m-%d %H:%M}"
 
 
-def test_images_without_any(command: _Command) -> None:
-    assert command("images").split()[0] == "ALIAS"
+def test_images_without_any(
+    command: _Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is empty; a hint stands beside it, unless it is quiet."""
     assert json.loads(command("images", "--format=json")) == []
+    assert command("-q", "images").split()[0] == "ALIAS"
+    assert module.main(["images"]) == 0
+    said = capsys.readouterr()
+    assert said.out.split()[0] == "ALIAS"
+    assert "incus-testbed build" in said.err
+
+
+def test_quiet_setup(command: _Command) -> None:
+    """It says nothing, but a dry run still says what would be done."""
+    words = ("setup", "--network=other0", "--profile=other")
+    assert "$ incus network create other0" in command("-q", *words, "--dry-run")
+    assert command("-q", *words) == ""
 
 
 def test_images_for_programs(incus: FakeIncus, command: _Command) -> None:

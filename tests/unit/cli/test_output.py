@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Words of images and guests do nothing to a terminal or a log."""
 
+import io
 import logging
 
 import pytest
@@ -64,3 +65,34 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert _is_harmless(said)
     assert said.count("\n") == 2
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_rows_on_a_narrow_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names stay whole, nothing is cut, and words stay words."""
+    alias = "autopkgtest/debian/trixie-backports/amd64"
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    output.rows(
+        "table",
+        ("ALIAS", "TYPE", "LAST USED"),
+        [(alias, "container", f"never{_HOSTILE}"), ("other", "x" * 30, "")],
+        title="Images",
+    )
+
+    lines = terminal.getvalue().splitlines()
+    assert lines[:2] == ["Images:", alias]
+    assert "type container, last used never" in " ".join(
+        line.strip() for line in lines
+    )
+    assert all(len(line) <= width or line == alias for line in lines)
+    assert _is_harmless(terminal.getvalue())

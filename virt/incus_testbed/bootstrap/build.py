@@ -36,6 +36,8 @@ def build(
     store.check_replaceable(request.name)
     _check_architecture(incus, request.architecture)
     debian = apt.at(request.mirror) if request.mirror else apt.debian()
+    if request.sources:
+        debian = dataclasses.replace(debian, has_sources=True)
     bridge = _bridge_address(incus)
     debian = _for_guests(debian, bridge)
     mmdebstrap.check()

@@ -27,7 +27,8 @@ class Request:
     """An image of a Debian suite.
 
     None is what this machine has: its apt's mirror and components, its
-    architecture.  The alias is by default that of autopkgtest-build-incus.
+    architecture.  ``sources``: source packages too, even if this machine's apt
+    does not use them.  The alias is by default that of autopkgtest-build-incus.
     """
 
     suite: str
@@ -36,6 +37,7 @@ class Request:
     components: Sequence[str] | None = None
     include: Sequence[str] = ()
     variant: str = VARIANTS[0]
+    sources: bool = False
     alias: str | None = None
 
     def __post_init__(self) -> None:

@@ -130,6 +130,12 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         f" {VARIANTS[0]}",
     )
     command.add_argument(
+        "--sources",
+        action="store_true",
+        help="source packages too, so that autopkgtest finds packages by name;"
+        " without it, if this machine's apt uses them",
+    )
+    command.add_argument(
         "--arch",
         metavar="ARCH",
         help="such as i386; without it, this machine's",
@@ -183,12 +189,24 @@ def _add_image_commands(
     _add_format(command)
 
     command = commands.add_parser("remove", help="remove an imported image")
-    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+    _add_alias(command)
+
+
+def _add_alias(command: argparse.ArgumentParser) -> None:
+    alias = command.add_argument(
+        "alias", metavar="ALIAS", help="name of the image: see 'images'"
+    )
+    completion.complete_alias(alias)
 
 
 def _add_format(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-f", "--format", choices=output.FORMATS, default="table"
+        "-f",
+        "--format",
+        choices=output.FORMATS,
+        default="table",
+        help="a table for people, or a document or list for programs; without"
+        " it: table",
     )
 
 
@@ -260,7 +278,11 @@ def _add_instance_commands(
         " than SIZE, unpacked and in Incus' store; such as 20GiB",
     )
     command.add_argument(
-        "-f", "--format", choices=("text", "json"), default="text"
+        "-f",
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text for people, or JSON; without it: text",
     )
 
 
@@ -298,4 +320,4 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
         default=[],
         help="pass this to 'incus launch'; can be given several times",
     )
-    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+    _add_alias(command)

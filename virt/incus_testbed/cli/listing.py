@@ -185,6 +185,8 @@ def _space(pool: Facts) -> str:
 
 
 def _total(images: list[Image]) -> str:
+    if not images:
+        return "none"
     total = sum(map(properties.disk_use, images)) / 1e9
     return f"{len(images)}, which take up to {total:.1f} GB"
 

@@ -87,12 +87,14 @@ def _service(text: str) -> tuple[IPv4Address | IPv6Address, int]:
 
 def setup(incus: Incus, arguments: argparse.Namespace) -> int:
     """Run setup; return its exit status."""
+    # What would be done is the result of a dry run.
+    say = print if arguments.dry_run else output.say
     done = []
     for argv in _commands(incus, arguments):
-        print(f"$ {shlex.join(argv)}", flush=True)
+        say(f"$ {shlex.join(argv)}")
         done.append(argv)
     if not done:
-        print("Nothing is missing: nothing to do.")
+        output.say("Nothing is missing: nothing to do.")
     elif not arguments.dry_run and not any(
         "try-restart" in argv for argv in done
     ):

@@ -72,11 +72,12 @@ def _build(incus: Incus, arguments: argparse.Namespace) -> int:
         components=arguments.components,
         include=arguments.include,
         variant=arguments.variant,
+        sources=arguments.sources,
         alias=arguments.alias,
     )
     with output.steps(f"Building {request.name}") as on_step:
         make(incus, request, on_step)
-    print(f"{request.name} is built")
+    output.say(f"{request.name} is built")
     return 0
 
 
@@ -137,6 +138,8 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
     else:
         rows = listing.image_rows(images)
         output.rows(arguments.format, listing.IMAGE_HEADINGS, rows)
+    if not images and arguments.format == "table":
+        log.warning("there are no images; make one: incus-testbed build sid")
     return 0
 
 

@@ -6,8 +6,10 @@ import csv
 import json
 import logging
 import os
+import shutil
 import stat
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -51,7 +53,7 @@ def configure(
 def say(text: str) -> None:
     """Print on standard output that something is done, unless it is quiet."""
     if not _is_quiet():
-        print(text)
+        print(text, flush=True)
 
 
 def _is_quiet() -> bool:
@@ -103,7 +105,7 @@ def progress(
 @contextlib.contextmanager
 def steps(what: str) -> Iterator[Callable[[str], None] | None]:
     """Show what is being done and its present step, as progress() does."""
-    if not sys.stderr.isatty():
+    if _is_quiet() or not sys.stderr.isatty():
         yield None
         return
     try:
@@ -124,6 +126,9 @@ def size_of(file: BinaryIO) -> int | None:
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+
+#: Between two columns.
+_GAP = "  "
 
 #: Formats for programs that show all facts.
 DOCUMENTS = ("json", "yaml")
@@ -148,14 +153,47 @@ def rows(
     *,
     title: str = "",
 ) -> None:
-    """Print rows as a table or as CSV; ``title`` is for a table."""
+    """Print rows as a table or as CSV; ``title`` is for a table.
+
+    A terminal that is narrower than the table gets a paragraph for each row,
+    so that names stay whole.
+    """
     if form == "csv":
         safe = [[printable(cell) for cell in row] for row in cells]
         csv.writer(sys.stdout, lineterminator="\n").writerows([headings, *safe])
         return
     if title:
         print(f"{title}:")
-    table(headings, cells)
+    if any(headings) and _is_too_wide([headings, *cells]):
+        _paragraphs(headings, cells)
+    else:
+        table(headings, cells)
+
+
+def _is_too_wide(rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether standard output is a terminal with less space than rows."""
+    width = len(_GAP.join(" " * width for width in _widths(rows)))
+    return sys.stdout.isatty() and width > shutil.get_terminal_size().columns
+
+
+def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the first cell of each row, and below it what the others are."""
+    for row in rows:
+        name, *others = map(printable, row)
+        facts = (
+            f"{heading.lower()} {cell}"
+            for heading, cell in zip(headings[1:], others, strict=True)
+        )
+        print(name)
+        print(
+            textwrap.fill(
+                ", ".join(facts),
+                shutil.get_terminal_size().columns,
+                initial_indent=_GAP,
+                subsequent_indent=_GAP,
+                break_on_hyphens=False,
+            )
+        )
 
 
 def clear() -> None:
@@ -172,15 +210,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and _rich_table(headings, rows):
         return
-    widths = [
-        max(len(row[column]) for row in (headings, *rows))
-        for column in range(len(headings))
-    ]
+    widths = _widths([headings, *rows])
     for row in (headings, *rows) if any(headings) else rows:
         cells = (
             cell.ljust(width) for cell, width in zip(row, widths, strict=True)
         )
-        print("  ".join(cells).rstrip())
+        print(_GAP.join(cells).rstrip())
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
