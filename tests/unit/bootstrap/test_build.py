@@ -223,7 +223,7 @@ def test_packages_as_apt_names_them(word: str) -> None:
 def test_what_can_not_become_an_image(
     machine: Machine,
     incus: FakeIncus,
-    changes: dict[str, str],
+    changes: dict[str, Any],
     error: type[errors.TestbedError],
     message: str,
 ) -> None:

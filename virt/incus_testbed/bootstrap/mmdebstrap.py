@@ -103,6 +103,15 @@ class Bootstrap:
         """
         if data := os.read(self._stdout.fileno(), size):
             return data
+        self.finish()
+        return b""
+
+    def finish(self) -> None:
+        """Wait for its success when its tarball was read to the end.
+
+        :raises errors.CommandFailed: mmdebstrap failed
+        :raises errors.TimedOut: it does not end
+        """
         try:
             status = self._child.wait(_CLEANUP_LIMIT)
         except subprocess.TimeoutExpired:
@@ -112,7 +121,15 @@ class Bootstrap:
             ) from None
         if status:
             raise self._failure(status)
-        return b""
+
+    @property
+    def tarball(self) -> IO[bytes]:
+        """The pipe, for a child that reads all of it instead of read().
+
+        Close it when the child has it: if the child ends, mmdebstrap is to
+        notice it.  finish() tells whether the tarball was complete.
+        """
+        return self._stdout
 
     def step(self) -> str:
         """Return what it said last that it does; empty at first."""

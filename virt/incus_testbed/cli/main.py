@@ -73,6 +73,7 @@ def _build(incus: Incus, arguments: argparse.Namespace) -> int:
         include=arguments.include,
         variant=arguments.variant,
         alias=arguments.alias,
+        vm=arguments.vm,
     )
     with output.steps(f"Building {request.name}") as on_step:
         make(incus, request, on_step)
