@@ -50,7 +50,7 @@ _LIMIT = 120.0
 _POLL = 0.1
 
 #: What mke2fs says if the file system that it makes is full.
-_FULL = "Could not allocate block"
+_FULL = "Could not allocate"
 
 #: An archive without members.
 _EMPTY_TAR = bytes(10240)

@@ -27,7 +27,6 @@ _PACKAGES = ("e2fsprogs", "initramfs-tools", "shim-signed")
 #: Packages that are a part of the package systemd in older releases.
 _PARTS_OF_SYSTEMD = ("systemd-repart", "systemd-resolved")
 
-#: Written before the kernel is installed: its initrd checks what this names.
 _FSTAB = Entry(
     path="etc/fstab",
     kind="file",
@@ -93,8 +92,7 @@ class Machine:
         for name in _PARTS_OF_SYSTEMD:
             # Of these, apt takes those that there are.
             yield f"--include=?or(?exact-name({name}),?exact-name(systemd))"
-        yield f"--essential-hook={_hook(_FSTAB)}"
-        for entry in (*vm.entries(), _REPART, _RESOLVER):
+        for entry in (*vm.entries(), _FSTAB, _REPART, _RESOLVER):
             yield f"--customize-hook={_hook(entry)}"
         yield '--customize-hook=chroot "$1" systemctl enable systemd-networkd'
 
