@@ -79,10 +79,9 @@ def check() -> None:
         raise errors.MissingProgram(
             "mke2fs can't make a file system of a tarball",
             details=done.stderr,
-            resolution="Install e2fsprogs 1.47.1 or later, with libarchive: apt"
-            " install e2fsprogs libarchive13t64. On Debian 12: apt install"
-            " libarchive13 e2fsprogs/bookworm-backports"
-            " libext2fs2/bookworm-backports",
+            resolution="It needs version 1.47.1, and libarchive: apt install"
+            " e2fsprogs libarchive-tools. On Debian 12: apt install -t"
+            " bookworm-backports e2fsprogs libarchive-tools",
         )
 
 
