@@ -38,7 +38,7 @@ def disk(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         argv, environment = normal_user.command(
-            Path(name), ["incus-testbed", "build", "trixie", "--vm"]
+            Path(name), ["autopkgtest-build-incus-testbed", "trixie", "--vm"]
         )
         _run(*argv, environment=environment)
     _run("incus", "image", "export", _ALIAS, str(folder / "image"))
