@@ -23,6 +23,7 @@ from incus_testbed.image.disk.partitions import partitions
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.survey import survey
 from incus_testbed.limits.budget import Budget, Meter
+from incus_testbed.process import sandbox
 from tests.support import small_disks
 from tests.support.fake_incus import FakeIncus
 from tests.unit.bootstrap.conftest import Machine as Host
@@ -43,11 +44,12 @@ _SCRIPTS = {
             *offset=*) ;;
             *) exit 0 ;;
         esac
-        if [ -e "$there/mke2fs" ]; then
-            cat "$there/mke2fs" >&2
-            exit 1
+        if [ ! -e "$there/mke2fs" ]; then
+            exec cat
         fi
-        exec cat
+        [ -e "$there/endless" ] || cat
+        cat "$there/mke2fs" >&2
+        exit 1
         """,
 }
 
@@ -61,6 +63,7 @@ def host(machine: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
         )
         path.chmod(0o755)
         monkeypatch.setattr(disk, constant, str(path))
+    monkeypatch.setattr(sandbox, "_works", lambda: False)  # they are not in it
     return machine
 
 
@@ -175,6 +178,19 @@ def test_a_root_that_can_not_be_written(
         build(incus, _TRIXIE)
 
     assert incus.images() == []
+
+
+def test_a_root_that_can_not_be_written_any_more(
+    host: Host, incus: FakeIncus
+) -> None:
+    """mmdebstrap, which would not notice it for minutes, is ended."""
+    host.write("mke2fs", "it is broken")
+    host.write("endless", "")
+
+    with pytest.raises(errors.CommandFailed, match="mke2fs failed"):
+        build(incus, _TRIXIE)
+
+    assert (host.there / "cleaned").exists()
 
 
 @pytest.mark.parametrize("tarball", ["whole", "half", "empty"])

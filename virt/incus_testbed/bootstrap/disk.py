@@ -23,7 +23,7 @@ from incus_testbed.bootstrap.mmdebstrap import Bootstrap
 from incus_testbed.image.disk.writer import Writer
 from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import CHUNK
-from incus_testbed.process import packages, programs
+from incus_testbed.process import packages, programs, sandbox
 
 _MIB = 1 << 20
 #: That of a virtual machine's disk in Incus, if nobody says how large it is to
@@ -151,17 +151,19 @@ def _write_root(
     disk: IO[bytes], bootstrap: Bootstrap, say: Callable[[str], None]
 ) -> None:
     """Make a file system of mmdebstrap's tarball while it comes."""
-    argv = [
-        # If this process is killed, mmdebstrap is to notice it.
-        *("setpriv", "--pdeathsig=KILL"),
+    # The tarball may come of scripts that this user does not trust.  The
+    # sandbox ends with this process, which mmdebstrap then notices.
+    argv = sandbox.program(
         *_mke2fs("-E", f"offset={_ROOT_START}"),
-        *(scratch.path(disk), f"{_ROOT_SIZE // 1024}k"),
-    ]
+        *(f"/proc/self/fd/{disk.fileno()}", f"{_ROOT_SIZE // 1024}k"),
+    )
     with scratch.file() as said:
         with programs.stream(
-            argv, stdin=bootstrap.tarball, stderr=said
+            argv,
+            stdin=bootstrap.tarball,
+            stderr=said,
+            pass_fds=(disk.fileno(),),
         ) as child:
-            bootstrap.tarball.close()
             deadline = time.monotonic() + _TARBALL_LIMIT
             while child.poll() is None:
                 say(bootstrap.step())
@@ -172,16 +174,23 @@ def _write_root(
                 time.sleep(_POLL)
         said.seek(0)
         problem = said.read().decode(errors="replace")
-    if child.returncode and scratch.tells_full(problem):
-        raise scratch.full(problem)
-    if child.returncode and _FULL in problem:
-        raise errors.NoSpace(
+    # Half a tarball makes mke2fs fail, too.
+    if not child.returncode or bootstrap.is_sent():
+        bootstrap.finish()
+    if child.returncode:
+        raise _failure(problem)
+
+
+def _failure(said: str) -> errors.TestbedError:
+    """Return the error for what mke2fs has said."""
+    if scratch.tells_full(said):
+        return scratch.full(said)
+    if _FULL in said:
+        return errors.NoSpace(
             f"The system does not fit a disk of {_SIZE >> 30} GiB",
             resolution="Leave packages out of --include.",
         )
-    bootstrap.finish()
-    if child.returncode:
-        raise errors.CommandFailed("mke2fs failed", details=problem)
+    return errors.CommandFailed("mke2fs failed", details=said)
 
 
 def _write_esp(disk: IO[bytes], files: Mapping[str, IO[bytes]]) -> None:

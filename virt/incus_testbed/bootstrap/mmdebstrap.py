@@ -13,6 +13,7 @@ mmdebstrap from cleaning up.
 import contextlib
 import os
 import re
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
@@ -124,12 +125,14 @@ class Bootstrap:
 
     @property
     def tarball(self) -> IO[bytes]:
-        """The pipe, for a child that reads all of it instead of read().
-
-        Close it when the child has it: if the child ends, mmdebstrap is to
-        notice it.  finish() tells whether the tarball was complete.
-        """
+        """The pipe, for a child that reads it instead of read()."""
         return self._stdout
+
+    def is_sent(self) -> bool:
+        """Tell whether nothing more will come through the pipe."""
+        poll = select.poll()
+        poll.register(self._stdout, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def step(self) -> str:
         """Return what it said last that it does; empty at first."""
