@@ -113,7 +113,8 @@ package-check: linters
 		tests/e2e/test_packages.py
 
 # Upstream's instances are not tested: they need other images.
-check-vm:
+check-vm: packages
+	CI=true $(PYTHON) -m pytest -rP tests/e2e/test_built_disks.py
 	tests/bootstrap.sh vm
 	$(PYTHON) -m tests.vm -- tests/vm/suites.sh
 

@@ -14,9 +14,10 @@
 set -eu
 
 run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
-bubblewrap qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
+bubblewrap qemu-utils autopkgtest mmdebstrap debian-archive-keyring dosfstools
+e2fsprogs fdisk libarchive-tools mtools python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
-test='dosfstools dpkg-dev e2fsprogs faketime fdisk fish git make mtools ovmf
+test='dpkg-dev faketime fish git make ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest
 python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck
 squashfs-tools-ng zsh'
@@ -26,8 +27,10 @@ openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'
 
 # What Debian 12 has too old or not at all.
 # QEMU 7.2 has no "migrate" to a file, and was not tried with nested guests.
-backported='incus autopkgtest mmdebstrap python3-debusine qemu-system-x86'
+# Its mke2fs reads no tarballs.
+backported='incus autopkgtest e2fsprogs mmdebstrap python3-debusine qemu-system-x86'
 autopkgtest_needed=5.49~
+e2fsprogs_needed=1.47.1~
 qemu_needed=1:10.0~
 
 backports_list=/etc/apt/sources.list.d/debusine-incus-backports
@@ -66,6 +69,7 @@ missing() {
         fi
         case $package in
             autopkgtest) needed=$autopkgtest_needed ;;
+            e2fsprogs) needed=$e2fsprogs_needed ;;
             qemu-system-x86) needed=$qemu_needed ;;
             *) continue ;;
         esac

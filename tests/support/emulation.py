@@ -16,8 +16,10 @@ from pathlib import Path
 
 from tests.support.images import ImageError
 
-#: What the agent writes to the console.
+#: What the agent writes to the console: at first, and after a boot in which no
+#: unit has failed.
 STARTED = "the agent is started in /run/incus_agent"
+RUNNING = "the system is running"
 
 _PROGRAM = "qemu-system-x86_64"
 _FIRMWARE = Path("/usr/share/OVMF")
@@ -26,6 +28,7 @@ _AGENT = """\
 #!/bin/sh
 echo "the agent is started in $PWD" >/dev/ttyS0
 systemd-notify --ready
+echo "the system is $(systemctl is-system-running --wait)" >/dev/ttyS0
 sleep infinity
 """
 _SMBIOS = "smbios11."

@@ -18,6 +18,11 @@ _SCRIPTS = {
         [ "$1" != --unshare-helper ] || exit "$(cat "$there/helper")"
         trap 'touch "$there/cleaned"; exit 1' TERM
         for word; do printf '%s\\n' "$word"; done >"$there/words"
+        for word; do
+            case $word in
+                *hook=download\\ *) printf MZ >"${word##* }" ;;
+            esac
+        done
         env >"$there/environment"
         cat >"$there/sources"
         cat "$there/said" >&2

@@ -63,7 +63,7 @@ def test_the_command_of_autopkgtests_name(
 
     said = capsys.readouterr()
     assert said.out == "t/a is built\n"
-    assert f"{name}: mmdebstrap: making\\x1b it\n" in said.err
+    assert f"{name}: making\\x1b it\n" in said.err
     assert incus.image("t/a")
 
 

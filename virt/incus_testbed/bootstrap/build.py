@@ -5,15 +5,24 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import apt, mmdebstrap, proxy, recipe
+from incus_testbed.bootstrap import (
+    apt,
+    disk,
+    machine,
+    mmdebstrap,
+    proxy,
+    recipe,
+)
 from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.request import Request
 from incus_testbed.host import profile
 from incus_testbed.image import architecture, profiles
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
+from incus_testbed.image.stream.source import Readable
 from incus_testbed.incus.client import Incus
 
 log = logging.getLogger(__name__)
@@ -27,8 +36,9 @@ def build(
     """Make the image, and have it replace that of the same alias.
 
     The old image stays until the new one is complete.  mmdebstrap's tarball
-    is imported while it is made.  ``on_step`` is called with a line for each
-    step; an exception that it raises ends the build.
+    is imported while it is made, or becomes a disk, which is imported then.
+    ``on_step`` is called with a line for each step; an exception that it
+    raises ends the build.
 
     :raises errors.TestbedError: it can't be made, and nothing has changed
     """
@@ -41,6 +51,8 @@ def build(
     bridge = _bridge_address(incus)
     debian = _for_guests(debian, bridge)
     mmdebstrap.check()
+    if request.vm:
+        disk.check()
     found = _proxies(debian)
     for_guests = {
         scheme: reached
@@ -53,30 +65,49 @@ def build(
         *recipe.arguments(request, debian, apt.settings(), for_guests),
     ]
     variables = {f"{scheme}_proxy": url for scheme, url in found.items()}
-    with mmdebstrap.running(
-        arguments, recipe.sources(request, debian), variables
-    ) as bootstrap:
-        last = ""
+    sources = recipe.sources(request, debian)
 
-        def watch(_: int) -> None:
-            nonlocal last
-            step = bootstrap.step()
-            if step != last:
-                last = step
-                log.info("mmdebstrap: %s", step)
-                if on_step:
-                    on_step(step)
+    def running(*more: str) -> AbstractContextManager[mmdebstrap.Bootstrap]:
+        return mmdebstrap.running([*more, *arguments], sources, variables)
 
+    def add(
+        source: Readable, progress: Callable[[int], None] | None = None
+    ) -> None:
         store.add(
-            bootstrap,
+            source,
             request.name,
             # The system itself calls sid by the name of the next release.
             label=Labels(codename=request.release)
             if request.is_rolling
             else None,
             replace=True,
-            progress=watch,
+            progress=progress,
         )
+
+    say = _Steps(on_step)
+    if request.vm:
+        kind = machine.of(request.architecture)
+        with disk.made(kind, running, say) as image:
+            say("importing the disk")
+            add(image)
+    else:
+        with running() as bootstrap:
+            add(bootstrap, lambda _: say(bootstrap.step()))
+
+
+class _Steps:
+    """Tells of each step once."""
+
+    def __init__(self, on_step: Callable[[str], None] | None) -> None:
+        self._on_step = on_step
+        self._last = ""
+
+    def __call__(self, step: str) -> None:
+        if step != self._last:
+            self._last = step
+            log.info("%s", step)
+            if self._on_step:
+                self._on_step(step)
 
 
 def _check_architecture(incus: Incus, name: str) -> None:

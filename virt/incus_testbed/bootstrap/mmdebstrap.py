@@ -13,6 +13,7 @@ mmdebstrap from cleaning up.
 import contextlib
 import os
 import re
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
@@ -103,6 +104,15 @@ class Bootstrap:
         """
         if data := os.read(self._stdout.fileno(), size):
             return data
+        self.finish()
+        return b""
+
+    def finish(self) -> None:
+        """Wait for its success when its tarball was read to the end.
+
+        :raises errors.CommandFailed: mmdebstrap failed
+        :raises errors.TimedOut: it does not end
+        """
         try:
             status = self._child.wait(_CLEANUP_LIMIT)
         except subprocess.TimeoutExpired:
@@ -112,7 +122,17 @@ class Bootstrap:
             ) from None
         if status:
             raise self._failure(status)
-        return b""
+
+    @property
+    def tarball(self) -> IO[bytes]:
+        """The pipe, for a child that reads it instead of read()."""
+        return self._stdout
+
+    def is_sent(self) -> bool:
+        """Tell whether nothing more will come through the pipe."""
+        poll = select.poll()
+        poll.register(self._stdout, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def step(self) -> str:
         """Return what it said last that it does; empty at first."""

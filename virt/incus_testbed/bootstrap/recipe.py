@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from incus_testbed.bootstrap import machine
 from incus_testbed.bootstrap.apt import Debian
 from incus_testbed.bootstrap.request import Request
 
@@ -84,6 +85,8 @@ def arguments(
         '--customize-hook=chroot "$1" useradd --shell /bin/bash'
         f" --create-home --home-dir /home/{_USER} {_USER}"
     )
+    if request.vm:
+        yield from machine.of(request.architecture).options()
     yield request.release
 
 

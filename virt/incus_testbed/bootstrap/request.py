@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import mirror
+from incus_testbed.bootstrap import machine, mirror
 
 #: The sets of packages, as mmdebstrap(1) names them, from which apt can go on.
 VARIANTS = ("minbase", "apt", "buildd", "important", "standard")
@@ -24,7 +24,7 @@ _ARCHITECTURE = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """An image of a Debian suite.
+    """An image of a Debian suite, for containers or for virtual machines.
 
     None is what this machine has: its apt's mirror and components, its
     architecture.  ``sources``: source packages too, even if this machine's apt
@@ -39,6 +39,7 @@ class Request:
     variant: str = VARIANTS[0]
     sources: bool = False
     alias: str | None = None
+    vm: bool = False
 
     def __post_init__(self) -> None:
         """Check the words that mmdebstrap and apt will read.
@@ -56,12 +57,14 @@ class Request:
                 f"{self.variant!r} is not a variant",
                 resolution=f"Use one of {', '.join(VARIANTS)}",
             )
+        if self.vm:
+            machine.of(self.architecture)
 
     @property
     def name(self) -> str:
         """The image's alias."""
         usual = f"autopkgtest/debian/{self.suite}/{self.architecture}"
-        return self.alias or usual
+        return self.alias or (f"{usual}/vm" if self.vm else usual)
 
     @property
     def release(self) -> str:

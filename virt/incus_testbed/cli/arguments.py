@@ -13,8 +13,9 @@ from incus_testbed.cli import completion, machine, network, output
 from incus_testbed.incus.messages import OWN_FAILURE
 
 _BUILD = (
-    "Make an image of a Debian suite, for containers, with mmdebstrap. An image"
-    " of the same alias is replaced when the new one is complete."
+    "Make an image of a Debian suite with mmdebstrap, for containers or virtual"
+    " machines. An image of the same alias is replaced when the new one is"
+    " complete."
 )
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
@@ -141,7 +142,13 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         help="such as i386; without it, this machine's",
     )
     command.add_argument(
-        "--alias", help="without it: autopkgtest/debian/SUITE/ARCH"
+        "--vm",
+        action="store_true",
+        help="make a disk for virtual machines; on amd64 and arm64",
+    )
+    command.add_argument(
+        "--alias",
+        help="without it: autopkgtest/debian/SUITE/ARCH, and /vm with --vm",
     )
 
 

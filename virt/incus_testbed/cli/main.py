@@ -74,6 +74,7 @@ def _build(incus: Incus, arguments: argparse.Namespace) -> int:
         variant=arguments.variant,
         sources=arguments.sources,
         alias=arguments.alias,
+        vm=arguments.vm,
     )
     with output.steps(f"Building {request.name}") as on_step:
         make(incus, request, on_step)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configure a virtual machine at its launch, by credentials from the firmware.
+"""Configure a virtual machine: on its disk, or at its launch by credentials.
 
 A credential (systemd.io/CREDENTIALS) adds the unit that starts Incus' agent if
 the image has none, and the network configuration if the image has none.  The
-image's disk is not changed.  Properties of the image tell which it needs.
+image's disk is not changed then.  Properties of the image tell which it needs.
 """
 
 import base64
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from incus_testbed import errors
-from incus_testbed.customise import overlay
+from incus_testbed.customise import overlay, units
+from incus_testbed.system.entry import Entry
 
 if TYPE_CHECKING:
     from incus_testbed.system.disk import DiskSystem
@@ -62,6 +63,18 @@ def properties(disk: "DiskSystem") -> dict[str, str]:
         **({} if disk.boot_loader.signed else {_SECURE_BOOT: "false"}),
         **({} if disk.has_9p else {CDROM: "true"}),
     }
+
+
+def entries() -> list[Entry]:
+    """Return what starts the agent and sets up the network from the disk.
+
+    A system that is made for Incus has them, and needs no credentials.
+    """
+    return [
+        overlay.entry(_SERVICE, f"etc/systemd/system/{_SERVICE}"),
+        units.wanted(_PORT, _SERVICE),
+        overlay.entry(_NETWORK, f"etc/systemd/network/{_NETWORK}"),
+    ]
 
 
 def configuration(properties: Mapping[str, str]) -> dict[str, str]:

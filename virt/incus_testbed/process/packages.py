@@ -10,10 +10,15 @@ _PACKAGES = {
     "bwrap": "bubblewrap",
     "incus": "incus-client",
     "ip": "iproute2",
+    "mcopy": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmd": "mtools",
     "prlimit": "util-linux",
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",
     "setsid": "util-linux",
+    "sfdisk": "fdisk",
     "xz": "xz-utils",
 }
 

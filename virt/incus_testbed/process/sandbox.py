@@ -43,11 +43,16 @@ def python(code: str, *arguments: str) -> list[str]:
     """
     paths = [path for path in sys.path if path and Path(path).is_absolute()]
     return [
-        *(_bubblewrap(paths) if _works() else _PLAIN),
+        *_prefix(paths),
         *(sys.executable, "-I", "-S", "-c"),
         f"import sys; sys.path[:] = {paths!r}; {code}",
         *arguments,
     ]
+
+
+def program(*argv: str) -> list[str]:
+    """Return the command line that runs a program of /usr."""
+    return [*_prefix(()), *argv]
 
 
 def obstacle() -> str | None:
@@ -57,6 +62,10 @@ def obstacle() -> str | None:
     except errors.TestbedError as error:
         return error.brief
     return done.stderr.strip() or "bwrap failed" if done.status else None
+
+
+def _prefix(paths: Iterable[str]) -> Iterable[str]:
+    return _bubblewrap(paths) if _works() else _PLAIN
 
 
 @functools.cache
