@@ -36,10 +36,10 @@ def build(
     store.check_replaceable(request.name)
     _check_architecture(incus, request.architecture)
     debian = apt.at(request.mirror) if request.mirror else apt.debian()
-    bridge = _bridge_address(incus)
+    bridge = bridge_address(incus)
     debian = _for_guests(debian, bridge)
     mmdebstrap.check()
-    found = _proxies(debian)
+    found = proxies(debian)
     for_guests = {
         scheme: reached
         for scheme, url in found.items()
@@ -86,7 +86,7 @@ def _check_architecture(incus: Incus, name: str) -> None:
         )
 
 
-def _bridge_address(incus: Incus) -> str | None:
+def bridge_address(incus: Incus) -> str | None:
     """Return this machine's address on the guests' network.
 
     None if it is not known: a restricted user may not see networks.
@@ -132,7 +132,7 @@ def _reachable(source: Source, bridge: str | None) -> Source:
     return dataclasses.replace(source, uri=uri)
 
 
-def _proxies(debian: Debian) -> dict[str, str]:
+def proxies(debian: Debian) -> dict[str, str]:
     """Return the proxies that apt uses for these mirrors, by URL scheme."""
     found: dict[str, str] = {}
     for source in filter(None, (debian.main, debian.security)):

@@ -56,6 +56,19 @@ def properties(
     }
 
 
+def labels(image: Image) -> Labels:
+    """Return an image's labels, for another image that takes its place.
+
+    The number of its artifact is left out: the other one has other content.
+    """
+    return Labels(
+        codename=image.properties.get("release"),
+        vendor=image.properties.get("os"),
+        description=image.properties.get("description"),
+        evictable=EVICTABLE in image.properties,
+    )
+
+
 def is_ours(image: Image) -> bool:
     """Tell whether this software imported an image."""
     created = str(int(image.created.timestamp()))
