@@ -24,8 +24,6 @@ def exported(guest: Guest) -> Iterator[Producer]:
     argv = guest.incus.exec_argv(guest.name, scripts.command("export.sh"))
     with (
         scratch.file() as messages,
-        programs.stream(
-            argv, stdout=subprocess.PIPE, stderr=messages
-        ) as child,
+        programs.stream(argv, stdout=subprocess.PIPE, stderr=messages) as child,
     ):
         yield Producer("tar in the instance", child, messages, _END_LIMIT)

@@ -13,7 +13,7 @@ from incus_testbed.image.stream.source import Readable
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.instance.instance import Instance
-from incus_testbed.refresh import age, upgrade
+from incus_testbed.refresh import upgrade
 from incus_testbed.refresh.export import exported
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,12 @@ import os
 import secrets
 import shlex
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
-from incus_testbed.cli import output
+from incus_testbed.cli import max_age, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
@@ -32,14 +33,19 @@ class Testbed:
         name: str | None = None,
         delete_existing: bool = False,
         network: bool = True,
+        max_age: timedelta | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
-        """Remember the image, an alias or a path of a file; start nothing."""
+        """Remember the image, an alias or a path of a file; start nothing.
+
+        If it is older than ``max_age``, it is refreshed before it is used.
+        """
         self._incus = incus
         self._image = image
         self._name = name
         self._delete_existing = delete_existing
         self._network = network
+        self._max_age = max_age
         self._arguments = arguments
         self._imported = ""
         self._instance: Instance | None = None
@@ -154,7 +160,16 @@ class Testbed:
         """
         path = Path(self._image)
         if not self._is_path():
+            # Once: a testbed reverts to what it was.
+            max_age.ensure(self._incus, self._image, self._max_age)
+            self._max_age = None
             return self._launched_of(self._image)
+        if self._max_age is not None:
+            raise errors.Unsupported(
+                f"{path} is a file, which is not refreshed",
+                resolution="Import it, and use its alias: incus-testbed import"
+                f" {path} --alias=ALIAS",
+            )
         self._imported = self._imported or self._import(path)
         try:
             return self._launched_of(self._imported)
