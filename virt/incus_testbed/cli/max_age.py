@@ -37,7 +37,7 @@ def ensure(incus: Incus, alias: str, max_age: timedelta | None) -> None:
     """
     if max_age is None:
         return
-    # Here, because python-debian takes a tenth of a second to import.
+    # Imported here: most testbeds need it not, and start faster so.
     from incus_testbed.refresh.refresh import ensure as refresh  # noqa: PLC0415
 
     with output.steps(f"Refreshing {alias}") as on_step:

@@ -8,6 +8,7 @@ from incus_testbed.cli import completion, max_age, output
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.refresh import age
+from incus_testbed.refresh import refresh as module
 
 _ANY = timedelta()
 
@@ -32,9 +33,6 @@ def add_command(
 
 def refresh(incus: Incus, arguments: argparse.Namespace) -> int:
     """Do what the command is for."""
-    # Here, because python-debian takes a tenth of a second to import.
-    from incus_testbed.refresh import refresh as module  # noqa: PLC0415
-
     alias = arguments.alias
     with output.steps(f"Refreshing {alias}") as on_step:
         is_new = module.refresh(

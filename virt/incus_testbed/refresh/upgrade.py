@@ -4,7 +4,6 @@
 from collections.abc import Callable, Mapping
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import apt, build, proxy
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
@@ -28,19 +27,23 @@ def upgrade(
 
     :raises errors.CommandFailed: apt failed; details are its last lines
     """
-    variables = [f"{scheme}_proxy={url}" for scheme, url in proxies.items()]
     for verb in _VERBS:
         if on_step:
             on_step(f"apt-get {verb}")
-        done = guest.execute(
-            scripts.command("apt.sh", verb, *variables), timeout=_APT_LIMIT
+        run_apt(guest, verb, proxies)
+
+
+def run_apt(guest: Guest, verb: str, proxies: Mapping[str, str]) -> None:
+    """Run one command of apt-get in an instance; see upgrade()."""
+    variables = [f"{scheme}_proxy={url}" for scheme, url in proxies.items()]
+    done = guest.execute(
+        scripts.command("apt.sh", verb, *variables), timeout=_APT_LIMIT
+    )
+    if done.status:
+        raise errors.CommandFailed(
+            f"apt-get {verb} failed in the instance, with status {done.status}",
+            details=done.stdout.decode(errors="replace"),
         )
-        if done.status:
-            raise errors.CommandFailed(
-                f"apt-get {verb} failed in the instance, with status"
-                f" {done.status}",
-                details=done.stdout.decode(errors="replace"),
-            )
 
 
 def forget(guest: Guest) -> None:
@@ -61,6 +64,9 @@ def proxies(incus: Incus) -> dict[str, str]:
 
     There are none if this machine is no Debian.
     """
+    # Here, because python-debian takes a tenth of a second to import.
+    from incus_testbed.bootstrap import apt, build, proxy  # noqa: PLC0415
+
     try:
         debian = apt.debian()
     except errors.TestbedError:

@@ -28,6 +28,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_own(parser: argparse.ArgumentParser) -> None:
     """Add the options that incus launch must not get."""
     max_age.add_option(parser)
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        default=None,
+        help="bring the testbed up to date once; each test then starts from"
+        " that state",
+    )
+    parser.add_argument(
+        "--warm-commands",
+        metavar="COMMANDS",
+        action="append",
+        help="run these shell commands, or those in this file, as root, once;"
+        " each test then starts from that state; can be given several times",
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from incus_testbed import errors
 from incus_testbed.cli import network, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import signals
+from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import protocol
 from incus_testbed.virt_server.arguments import parse
 from incus_testbed.virt_server.testbed import Testbed
@@ -35,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         delete_existing=arguments.delete_existing,
         network=network.is_wanted(arguments),
         max_age=arguments.max_age,
+        set_up=SetUp(
+            upgrade=bool(arguments.warm),
+            commands=arguments.warm_commands or (),
+        ),
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)
