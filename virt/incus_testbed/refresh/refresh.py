@@ -45,8 +45,16 @@ def refresh(
             resolution="Import the file under another alias, and refresh that:"
             " incus-testbed import FILE --alias=ALIAS",
         )
+    store = Store(incus)
+    seen = store.found(alias)
+    _check(seen, alias)
     latest = datetime.now(UTC) - max_age
     step = "waiting"
+
+    def is_due(image: Image) -> bool:
+        # Another image was made since: it is newer than this call.
+        is_same = image.fingerprint == seen.fingerprint
+        return is_same and image.created < latest
 
     def tell(words: str) -> None:
         nonlocal step
@@ -57,7 +65,6 @@ def refresh(
 
     @contextlib.contextmanager
     def successor(image: Image) -> Iterator[Readable]:
-        _check(image, alias)
         tell("booting")
         with Instance.launch(
             incus, image.fingerprint, purpose=_PURPOSE
@@ -71,9 +78,9 @@ def refresh(
                 yield system
 
     try:
-        return Store(incus).renew(
+        return store.renew(
             alias,
-            lambda image: image.created < latest,
+            is_due,
             successor,
             timeout=upgrade.LIMIT,
             progress=lambda _: on_step(step) if on_step else None,
