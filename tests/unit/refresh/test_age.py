@@ -29,7 +29,8 @@ def test_an_age(text: str, seconds: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "d", "1", "1w", "1 d", "-1d", "1.5d", "1d\n", "١d", "100000d"]
+    "text",
+    ["", "d", "1", "1w", "1 d", "-1d", "1.5d", "1d\n", "\u0661d", "100000d"],
 )
 def test_what_is_no_age(text: str) -> None:
     with pytest.raises(errors.TestbedError, match="not an age") as caught:

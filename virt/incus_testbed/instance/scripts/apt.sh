@@ -8,20 +8,18 @@
 set -u
 verb=$1
 shift
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"
-case $verb in
-clean) ;;
-*) set -- --option=APT::Update::Error-Mode=any \
+set -- env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@" \
+    apt-get --quiet=2 --yes \
+    --option=APT::Update::Error-Mode=any \
     --option=Acquire::Retries=3 \
     --option=DPkg::Lock::Timeout=300 \
     --option=Dpkg::Options::=--force-confdef \
     --option=Dpkg::Options::=--force-confold \
-    --option=Dpkg::Options::=--force-unsafe-io \
-    --option=APT::AutoRemove::SuggestsImportant=true \
-    --quiet=2 --yes ;;
-esac
-[ "$verb" = autoremove ] && set -- "$@" --purge
-said=$(apt-get "$@" "$verb" 2>&1 </dev/null) && exit 0
+    --option=Dpkg::Options::=--force-unsafe-io
+if [ "$verb" = autoremove ]; then
+    set -- "$@" --purge
+fi
+said=$("$@" "$verb" 2>&1 </dev/null) && exit 0
 status=$?
 printf '%s\n' "$said" | tail -n 15 | cut -c -300
 exit "$status"
