@@ -89,7 +89,17 @@ class Instance:
                 arguments=arguments,
             )
 
-        return cls._created(incus, name, create, keys[_LAUNCH_KEY], vm=plan.vm)
+        while True:
+            try:
+                return cls._created(
+                    incus, name, create, keys[_LAUNCH_KEY], vm=plan.vm
+                )
+            except errors.NotFound:
+                # incus launch asks for the name first, and a new image may
+                # take the place of that one just then.
+                if not plan.is_outdated(incus, image):
+                    raise
+                plan = Plan.of(incus, image, arguments, network=network)
 
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.

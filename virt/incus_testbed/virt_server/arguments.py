@@ -13,8 +13,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Our own options may also follow the image: incus launch has none of that
     name.
     """
-    arguments = parser().parse_args(argv)
-    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    usual = parser()
+    arguments = usual.parse_args(argv)
+    ours = argparse.ArgumentParser(
+        prog=usual.prog, usage=usual.usage, add_help=False, allow_abbrev=False
+    )
     _add_own(ours)
     found, arguments.launch_arguments = ours.parse_known_args(
         arguments.launch_arguments
