@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An image is brought up to date whole, or it stays as it was."""
 
+import io
 import threading
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.image import properties
+from incus_testbed.image.store import Store
 from incus_testbed.ownership import claim, lease
 from incus_testbed.refresh.refresh import ensure, refresh
 from tests.support import tiny_guest, tiny_system
@@ -143,6 +145,17 @@ def test_a_virtual_machine(
     named(incus, _ALIAS)
 
     with pytest.raises(errors.Unsupported, match="virtual machines"):
+        refresh(incus, _ALIAS)
+
+    assert incus.ran == []
+
+
+def test_a_generator_of_the_user_is_not_lost(incus: GuestIncus) -> None:
+    Store(incus).add(
+        io.BytesIO(tiny_system.tarball()), _ALIAS, generator=b"#!/bin/sh"
+    )
+
+    with pytest.raises(errors.Unsupported, match="--generator"):
         refresh(incus, _ALIAS)
 
     assert incus.ran == []

@@ -155,6 +155,7 @@ class Import:
                     date=self._date,
                     evictable=label.evictable,
                     unpacked=result.unpacked_size,
+                    own_generator=self._generator is not None,
                 ),
                 **(found.vm or {}),
             },

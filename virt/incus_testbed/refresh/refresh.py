@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from incus_testbed import errors
 from incus_testbed.image import alias as names
+from incus_testbed.image import properties
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream.source import Readable
 from incus_testbed.incus.client import Incus
@@ -112,13 +113,20 @@ def ensure(
 
 
 def _check(image: Image, alias: str) -> None:
-    """Refuse an image that can't be read while it runs.
+    """Refuse an image that would lose something, or can't be read.
 
-    :raises errors.Unsupported: it is a virtual machine's
+    :raises errors.Unsupported: it is a virtual machine's, or has a generator
+        of the user
     """
     if image.kind != "container":
         raise errors.Unsupported(
             f"{alias} is not refreshed: it is for virtual machines, whose disk"
             " can't be read while it is in use",
             resolution="Make or import it again under the same alias.",
+        )
+    if properties.has_own_generator(image):
+        raise errors.Unsupported(
+            f"{alias} is not refreshed: it was imported with --generator, and"
+            " would get the usual generator",
+            resolution="Import a newer file in the same way.",
         )

@@ -9,7 +9,10 @@
 
 set -u
 if [ -d /run/systemd/system ]; then
-    timeout 120 systemctl isolate rescue.target >&2 </dev/null || exit
+    if ! timeout 120 systemctl isolate rescue.target >&2 </dev/null; then
+        echo "The services do not stop." >&2
+        exit 1
+    fi
 fi
 unset TAR_OPTIONS
 # shellcheck disable=SC2016
