@@ -14,6 +14,9 @@ from incus_testbed.process.programs import Completed
 from incus_testbed.refresh import upgrade
 from tests.support import tiny_system
 from tests.support.fake_incus import FakeIncus
+from tests.unit.bootstrap.conftest import machine
+
+__all__ = ["machine"]
 
 _SCRIPTS = {scripts.command(name)[2]: name for name in ("apt.sh", "forget.sh")}
 
