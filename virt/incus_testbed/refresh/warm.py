@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A warm base: an instance that is set up once, and then copied."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,11 +55,13 @@ def prepare(incus: Incus, base: Instance, wanted: SetUp) -> None:
 
 
 def _script(command: str) -> str:
-    path = Path(command)
+    # pathlib raises an error for a text that is too long for a name.
+    if not os.path.isfile(command):  # noqa: PTH113
+        return command
     try:
-        return path.read_text() if path.is_file() else command
+        return Path(command).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.NotFound(f"{path} can't be read: {error}") from error
+        raise errors.NotFound(f"{command} can't be read: {error}") from error
 
 
 def _run(base: Instance, script: str, user: str) -> None:
