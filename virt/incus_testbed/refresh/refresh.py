@@ -86,7 +86,7 @@ def refresh(
             timeout=upgrade.LIMIT,
             progress=lambda _: on_step(step) if on_step else None,
         )
-    except errors.CommandFailed as error:
+    except errors.TestbedError as error:
         error.resolution = f"{alias} is as it was. {error.resolution}".strip()
         raise
 
