@@ -18,6 +18,8 @@ from incus_testbed.incus.client import REQUEST_LIMIT, Incus
 from tests.support.fake_images import Images
 from tests.support.fake_instances import Devices, Instances
 
+_OF_INSTANCES = ("launch", "init", "copy", "start", "stop", "delete", "config")
+
 
 class FakeIncus(Incus):
     """A client whose server is itself."""
@@ -146,7 +148,7 @@ class FakeIncus(Incus):
         kind, verb, *rest = words
         if kind == "image" or (kind == "query" and "/images/" in words[-1]):
             return self._images.run(verb, *rest, stdin=stdin)
-        if kind in {"launch", "init", "start", "stop", "delete", "config"}:
+        if kind in _OF_INSTANCES:
             return self._instances.run(*words, stdin=stdin)
         if kind == "query":
             return self._query(*words[1:])

@@ -56,6 +56,8 @@ class Instances:
                 self._create(image, name, options, stdin)
                 if verb == "launch":
                     self._start(self._records[name])
+            case "copy", name, new, "--instance-only", *options:
+                self._copy(self._found(name), new, options)
             case "start", name:
                 self._start(self._found(name))
             case "stop", name, option:
@@ -93,6 +95,21 @@ class Instances:
             "ephemeral": ephemeral,
             "created_at": now(),
             "expanded_devices": devices,
+        }
+
+    def _copy(
+        self, record: dict[str, Any], new: str, options: Sequence[str]
+    ) -> None:
+        if new in self._records:
+            raise refusal("UNIQUE constraint failed: instances.name")
+        config, _, ephemeral = _options(options)
+        self._records[new] = {
+            **record,
+            "name": new,
+            "status": "Stopped",
+            "config": {**record["config"], **config},
+            "ephemeral": ephemeral,
+            "created_at": now(),
         }
 
     def _start(self, record: dict[str, Any]) -> None:

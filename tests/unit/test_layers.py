@@ -25,6 +25,7 @@ _ORDER = (
     ("image", "instance"),
     ("cleanup", "host"),
     ("bootstrap",),
+    ("refresh",),
     ("cli",),
     ("virt_server",),
     ("__main__",),

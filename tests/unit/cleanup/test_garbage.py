@@ -38,13 +38,17 @@ def _fingerprints(incus: Incus) -> set[str]:
 
 
 def _claim(
-    incus: Incus, owner: Owner, kind: Kind = Kind.USE, age: float = 0
+    incus: Incus,
+    owner: Owner,
+    kind: Kind = Kind.USE,
+    age: float = 0,
+    image: str = "t/image",
 ) -> str:
-    """Claim the image as another process; return the claim's name."""
+    """Claim an image as another process; return the claim's name."""
     name = f"{CLAIM}{kind}/{owner.pid}-{owner.started}-{owner.boot[:8]}"
     incus.create_alias(
         name,
-        incus.image("t/image").fingerprint,
+        incus.image(image).fingerprint,
         description=f"{owner} {time.time() - age:.0f}",
     )
     return name
@@ -161,10 +165,24 @@ def test_a_copy_of_an_unfinished_image_is_not_ours(incus: FakeIncus) -> None:
 
 def test_a_claim_does_not_finish_an_image(incus: FakeIncus) -> None:
     image = unnamed(incus, "t/new", owner=owners.GONE)
-    claim.stake(incus, image.fingerprint, Kind.USE)
+    _claim(incus, owners.GONE, image=image.fingerprint)
 
     garbage.collect(incus)
 
+    assert image.fingerprint not in _fingerprints(incus)
+
+
+def test_an_image_that_was_replaced_stays_while_it_is_leased(
+    incus: FakeIncus,
+) -> None:
+    image = unnamed(incus, "t/new", owner=owners.GONE)
+    name = claim.stake(incus, image.fingerprint, Kind.USE)
+
+    garbage.collect(incus)
+
+    assert image.fingerprint in _fingerprints(incus)
+    claim.drop(incus, name)
+    garbage.collect(incus)
     assert image.fingerprint not in _fingerprints(incus)
 
 

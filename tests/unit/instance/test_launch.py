@@ -325,3 +325,69 @@ def test_a_daemon_that_is_gone_is_not_asked_what_is_left(
         _launch(incus)
 
     assert not caplog.messages
+
+
+def test_an_image_that_is_replaced_at_this_moment(incus: _Failing) -> None:
+    """The incus command has looked up the old one, which is then gone."""
+
+    def replace(_: Callable[[], None]) -> None:
+        incus.fail = lambda launch: launch()
+        incus.delete_image(incus.image(_IMAGE).fingerprint)
+        named(incus, _IMAGE, source="1" * 64, unpacked=1)
+        raise errors.NotFound("Image not found")
+
+    incus.fail = replace
+
+    instance = _launch(incus)
+
+    record = incus.instance(instance.name)
+    fingerprint = incus.image(_IMAGE).fingerprint
+    assert record.config["volatile.base_image"] == fingerprint
+
+
+def test_an_image_that_vanishes(incus: _Failing) -> None:
+    def remove(launch: Callable[[], None]) -> None:
+        incus.delete_image(incus.image(_IMAGE).fingerprint)
+        launch()
+
+    incus.fail = remove
+
+    with pytest.raises(errors.NotFound):
+        _launch(incus)
+    assert _names(incus) == set()
+
+
+# -- copies
+
+
+def test_a_copy_has_keys_of_its_own(incus: _Failing) -> None:
+    base = _launch(incus, ephemeral=False)
+    base.stop()
+
+    made = base.copy(purpose="another")
+
+    old, new = incus.instance(base.name), incus.instance(made.name)
+    assert (old.status, new.status) == ("Stopped", "Running")
+    assert (old.ephemeral, new.ephemeral) == (False, True)
+    assert old.config[PURPOSE_KEY] == "test"
+    assert new.config[PURPOSE_KEY] == "another"
+    assert new.config[OWNER_KEY] == str(Owner.current())
+
+
+def test_a_copy_that_does_not_start_leaves_nothing(
+    incus: _Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = _launch(incus, ephemeral=False)
+    base.stop()
+
+    def start(name: str) -> None:
+        raise errors.CommandFailed(f"{name} does not start")
+
+    monkeypatch.setattr(incus, "start", start)
+    monkeypatch.setattr(incus, "start_log", lambda _: "")
+
+    with pytest.raises(errors.CommandFailed):
+        base.copy(purpose="another")
+    with pytest.raises(errors.AlreadyExists):
+        base.copy(purpose="another", name=base.name)
+    assert _names(incus) == {base.name}

@@ -48,12 +48,12 @@ def build(
     debian = apt.at(request.mirror) if request.mirror else apt.debian()
     if request.sources:
         debian = dataclasses.replace(debian, has_sources=True)
-    bridge = _bridge_address(incus)
+    bridge = bridge_address(incus)
     debian = _for_guests(debian, bridge)
     mmdebstrap.check()
     if request.vm:
         disk.check()
-    found = _proxies(debian)
+    found = proxies(debian)
     for_guests = {
         scheme: reached
         for scheme, url in found.items()
@@ -119,7 +119,7 @@ def _check_architecture(incus: Incus, name: str) -> None:
         )
 
 
-def _bridge_address(incus: Incus) -> str | None:
+def bridge_address(incus: Incus) -> str | None:
     """Return this machine's address on the guests' network.
 
     None if it is not known: a restricted user may not see networks.
@@ -165,7 +165,7 @@ def _reachable(source: Source, bridge: str | None) -> Source:
     return dataclasses.replace(source, uri=uri)
 
 
-def _proxies(debian: Debian) -> dict[str, str]:
+def proxies(debian: Debian) -> dict[str, str]:
     """Return the proxies that apt uses for these mirrors, by URL scheme."""
     found: dict[str, str] = {}
     for source in filter(None, (debian.main, debian.security)):

@@ -20,6 +20,7 @@ from typing import IO
 
 from incus_testbed import errors
 from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream.producer import SHOWN_LINES, Producer
 from incus_testbed.process import programs
 
 _PROGRAM = "mmdebstrap"
@@ -27,10 +28,6 @@ _PROGRAM = "mmdebstrap"
 #: Seconds to try the namespaces; to end and remove the temporary folder.
 _TRIAL_LIMIT = 60.0
 _CLEANUP_LIMIT = 120.0
-
-#: Lines and bytes of its messages that an error shows.
-_SHOWN_LINES = 15
-_SHOWN_BYTES = 1 << 13
 
 
 def check() -> None:
@@ -81,47 +78,11 @@ def running(
             variables={"TMPDIR": str(scratch.folder()), **variables},
             grace=_CLEANUP_LIMIT,
         ) as child:
-            yield Bootstrap(child, messages)
+            yield Bootstrap(_PROGRAM, child, messages, _CLEANUP_LIMIT)
 
 
-class Bootstrap:
+class Bootstrap(Producer):
     """The tarball of a mmdebstrap that runs."""
-
-    def __init__(
-        self, child: "subprocess.Popen[bytes]", messages: IO[bytes]
-    ) -> None:
-        """Take the process, and the file that it writes messages to."""
-        assert child.stdout  # noqa: S101
-        self._child = child
-        self._stdout = child.stdout
-        self._messages = messages
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to size bytes; none after mmdebstrap's success only.
-
-        :raises errors.CommandFailed: mmdebstrap failed
-        :raises errors.TimedOut: it does not end
-        """
-        if data := os.read(self._stdout.fileno(), size):
-            return data
-        self.finish()
-        return b""
-
-    def finish(self) -> None:
-        """Wait for its success when its tarball was read to the end.
-
-        :raises errors.CommandFailed: mmdebstrap failed
-        :raises errors.TimedOut: it does not end
-        """
-        try:
-            status = self._child.wait(_CLEANUP_LIMIT)
-        except subprocess.TimeoutExpired:
-            raise errors.TimedOut(
-                "mmdebstrap has sent its tarball, and does not end",
-                details=_last_lines(self._said()),
-            ) from None
-        if status:
-            raise self._failure(status)
 
     @property
     def tarball(self) -> IO[bytes]:
@@ -136,29 +97,20 @@ class Bootstrap:
 
     def step(self) -> str:
         """Return what it said last that it does; empty at first."""
-        said = re.findall(r"(?m)^I: (.*)\.\.\.$", self._said())
+        said = re.findall(r"(?m)^I: (.*)\.\.\.$", self.said())
         return said[-1] if said else ""
 
-    def _failure(self, status: int) -> errors.CommandFailed:
-        said = self._said()
-        resolution = ""
-        if "does not have a Release file" in said:
-            resolution = (
-                "See which suites the mirror has, in its folder dists/, or"
-                " name another with --mirror."
-            )
-        return errors.CommandFailed(
-            f"mmdebstrap failed with status {status}",
-            details=_last_lines(said),
-            resolution=resolution,
-        )
+    def last_lines(self) -> str:
+        """Return the end of its messages, without those about its progress."""
+        return _last_lines(self.said())
 
-    def _said(self) -> str:
-        descriptor = self._messages.fileno()
-        size = os.fstat(descriptor).st_size
-        start = max(0, size - _SHOWN_BYTES)
-        return os.pread(descriptor, _SHOWN_BYTES, start).decode(
-            errors="replace"
+    def advice(self) -> str:
+        """Return what the user can do about a suite that is not there."""
+        if "does not have a Release file" not in self.said():
+            return ""
+        return (
+            "See which suites the mirror has, in its folder dists/, or name"
+            " another with --mirror."
         )
 
 
@@ -169,4 +121,4 @@ def _last_lines(said: str) -> str:
         for line in map(str.rstrip, re.split(r"[\r\n]+", said))
         if line and not line.startswith("I: ")
     ]
-    return "\n".join(lines[-_SHOWN_LINES:])
+    return "\n".join(lines[-SHOWN_LINES:])

@@ -54,6 +54,8 @@ def find(incus: Incus) -> Garbage:
             image
             for image in images
             if is_gone(properties.unfinished_by(image))
+            # An image that another has replaced may still be leased.
+            and not claim.stands(image, claim.Kind.USE, local=local)
         ),
         claims=tuple(
             each.name

@@ -9,7 +9,14 @@ from typing import Any
 
 from incus_testbed import __version__
 from incus_testbed.bootstrap.request import VARIANTS
-from incus_testbed.cli import completion, machine, network, output
+from incus_testbed.cli import (
+    completion,
+    machine,
+    max_age,
+    network,
+    output,
+    refresh,
+)
 from incus_testbed.incus.messages import OWN_FAILURE
 
 _BUILD = (
@@ -192,6 +199,8 @@ def _add_image_commands(
         help="add this systemd generator instead of our own",
     )
 
+    refresh.add_command(commands)
+
     command = commands.add_parser("images", help="list the imported images")
     _add_format(command)
 
@@ -314,6 +323,7 @@ def _size(text: str) -> int:
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
     command.set_defaults(failure_status=OWN_FAILURE)
     network.add_option(command)
+    max_age.add_option(command)
     command.add_argument(
         "--keep",
         action="store_true",

@@ -21,8 +21,10 @@ from incus_testbed.cli import (
     exit_status,
     listing,
     machine,
+    max_age,
     network,
     output,
+    refresh,
 )
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
@@ -202,6 +204,7 @@ def _shell(incus: Incus, arguments: argparse.Namespace) -> int:
 def _launched(
     incus: Incus, arguments: argparse.Namespace, purpose: str
 ) -> Iterator[Instance]:
+    max_age.ensure(incus, arguments.alias, arguments.max_age)
     instance = Instance.launch(
         incus,
         arguments.alias,
@@ -270,6 +273,7 @@ def _garbage(
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "build": _build,
     "import": _import,
+    "refresh": refresh.refresh,
     "images": _images,
     "status": _status,
     "remove": _remove,

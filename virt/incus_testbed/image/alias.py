@@ -19,6 +19,14 @@ def of_content(sha256: str) -> str:
     return f"{_CONTENT}{sha256[:16]}"
 
 
+def is_of_file(alias: str) -> bool:
+    """Tell whether an alias names the image of one file: these never change.
+
+    Artifacts of Debusine don't, and an alias may be made from the content.
+    """
+    return alias.startswith((_ARTIFACT, _CONTENT))
+
+
 def artifact(alias: str) -> str:
     """Return the number of the artifact that an alias names, or the alias."""
     return alias.removeprefix(_ARTIFACT)

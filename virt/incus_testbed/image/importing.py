@@ -23,6 +23,7 @@ from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.limits.budget import Budget
+from incus_testbed.ownership import claim
 from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Import:
     def _remove_unfinished(self) -> None:
         """Remove images that a killed process imported but did not name.
 
-        An image whose owner still runs is kept.
+        An image whose owner still runs is kept, and one with a lease.
         """
         for image in self._incus.images():
             owner = image_properties.unfinished_by(image)
@@ -117,6 +118,7 @@ class Import:
                     owner == Owner.current()
                     or owner.is_gone(local=self._incus.is_local())
                 )
+                and not self._is_leased(image)
             ):
                 with contextlib.suppress(errors.NotFound):
                     self._incus.delete_image(image.fingerprint)
@@ -153,6 +155,7 @@ class Import:
                     date=self._date,
                     evictable=label.evictable,
                     unpacked=result.unpacked_size,
+                    own_generator=self._generator is not None,
                 ),
                 **(found.vm or {}),
             },
@@ -187,13 +190,19 @@ class Import:
         """Give our image the name of another one, which is then removed.
 
         An old image with one more name stays.  If this process is killed in
-        between, gc removes the old one.
+        between, gc removes the old one, and also if a process has a lease on
+        it, when that has ended.
         """
         check_replaceable(old, self._alias)
         self._incus.move_alias(self._alias, fingerprint)
-        if set(old.aliases) == {self._alias}:
-            with contextlib.suppress(errors.NotFound):
-                self._incus.delete_image(old.fingerprint)
+        with contextlib.suppress(errors.NotFound):
+            left = self._incus.image(old.fingerprint)
+            if not left.aliases and not self._is_leased(left):
+                self._incus.delete_image(left.fingerprint)
+
+    def _is_leased(self, image: Image) -> bool:
+        local = self._incus.is_local()
+        return claim.stands(image, claim.Kind.USE, local=local)
 
 
 def check_replaceable(image: Image, alias: str) -> None:

@@ -17,6 +17,8 @@ _SOURCE = "incus-testbed.sha256"
 _CREATED = "incus-testbed.created"
 # Bytes that it takes in a storage pool, once an instance was made of it.
 _UNPACKED = "incus-testbed.unpacked-size"
+# Set if the image has a systemd generator that the user gave.
+_GENERATOR = "incus-testbed.own-generator"
 #: This property is set if the image may be removed for space.
 EVICTABLE = "incus-testbed.evictable"
 
@@ -39,7 +41,13 @@ class Labels:
 
 
 def properties(
-    alias: str, *, source: str, date: int, evictable: bool, unpacked: int
+    alias: str,
+    *,
+    source: str,
+    date: int,
+    evictable: bool,
+    unpacked: int,
+    own_generator: bool = False,
 ) -> dict[str, str]:
     """Return the properties of an image that this process makes now.
 
@@ -53,7 +61,21 @@ def properties(
         _CREATED: str(date),
         _UNPACKED: str(unpacked),
         **({EVICTABLE: "true"} if evictable else {}),
+        **({_GENERATOR: "true"} if own_generator else {}),
     }
+
+
+def labels(image: Image) -> Labels:
+    """Return an image's labels, for another image that takes its place.
+
+    The number of its artifact is left out: the other one has other content.
+    """
+    return Labels(
+        codename=image.properties.get("release"),
+        vendor=image.properties.get("os"),
+        description=image.properties.get("description"),
+        evictable=EVICTABLE in image.properties,
+    )
 
 
 def is_ours(image: Image) -> bool:
@@ -90,6 +112,11 @@ def disk_use(image: Image) -> int:
     unpacked copy in the storage pool.
     """
     return image.size + unpacked_size(image)
+
+
+def has_own_generator(image: Image) -> bool:
+    """Tell whether the user gave the image's systemd generator."""
+    return _GENERATOR in image.properties
 
 
 def is_evictable(image: Image) -> bool:

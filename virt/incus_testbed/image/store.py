@@ -2,7 +2,8 @@
 """Import, list and remove images in Incus by alias."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from incus_testbed import errors
@@ -31,6 +32,19 @@ class Store:
                 return image
         return None
 
+    def found(self, alias: str) -> Image:
+        """Return the image of an alias.
+
+        :raises errors.NotFound: there is none
+        """
+        image = self.find(alias)
+        if image is None:
+            raise errors.NotFound(
+                f"There is no image {alias}",
+                resolution="'incus-testbed images' lists the images.",
+            )
+        return image
+
     def images(self) -> list[Image]:
         """Return the images that this software imported, by first alias."""
         return sorted(
@@ -48,12 +62,7 @@ class Store:
         :raises errors.NotFound: there is none
         :raises errors.Denied: this software did not import it
         """
-        image = self.find(alias)
-        if image is None:
-            raise errors.NotFound(
-                f"There is no image {alias}",
-                resolution="'incus-testbed images' lists the images.",
-            )
+        image = self.found(alias)
         if not properties.is_ours(image):
             raise errors.Denied(
                 f"{alias} was not imported by incus-testbed",
@@ -102,12 +111,7 @@ class Store:
         """
         names.check(alias)
         label = label or Labels()
-        where = self._incus.target(self._incus.current_project())
-        with lock.held(
-            f"image {alias} of {where}",
-            timeout=IMAGE_LIMIT,
-            while_waiting=progress and (lambda: progress(0)),
-        ):
+        with self._alone(alias, IMAGE_LIMIT, progress):
             present = self.find(alias)
             if present and replace:
                 check_replaceable(present, alias)
@@ -121,6 +125,52 @@ class Store:
             if other:
                 self._reuse(other, alias, sha256, label)
             return other is None
+
+    def renew(
+        self,
+        alias: str,
+        is_due: Callable[[Image], bool],
+        successor: Callable[[Image], AbstractContextManager[Readable]],
+        *,
+        timeout: float,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Replace an image, if it is due, by one that is made of it.
+
+        Returns whether it was due; perhaps it no longer is after another
+        process of this user has worked on it, which ``timeout`` seconds are
+        for.  ``successor`` opens the system of the new image, a tarball.  The
+        image's labels stay; but what an artifact was is no artifact any more.
+
+        :raises errors.NotFound: there is no such image
+        :raises errors.Denied: this software did not import it
+        """
+        with self._alone(alias, timeout, progress):
+            image = self.found(alias)
+            check_replaceable(image, alias)
+            if not is_due(image):
+                return False
+            label = properties.labels(image)
+            with successor(image) as source:
+                new = Import(self._incus, alias, label, replace=True)
+                new.run(source, progress=progress)
+        return True
+
+    @contextlib.contextmanager
+    def _alone(
+        self,
+        alias: str,
+        timeout: float,
+        progress: Callable[[int], None] | None,
+    ) -> Iterator[None]:
+        """Keep this user's other processes from changing an alias's image."""
+        where = self._incus.target(self._incus.current_project())
+        with lock.held(
+            f"image {alias} of {where}",
+            timeout=timeout,
+            while_waiting=progress and (lambda: progress(0)),
+        ):
+            yield
 
     def check_replaceable(self, alias: str) -> None:
         """Check that ``add`` can give an alias to a new image.

@@ -349,6 +349,30 @@ class Incus:
             timeout=IMAGE_LIMIT,
         )
 
+    def copy(
+        self,
+        name: str,
+        new: str,
+        *,
+        config: Mapping[str, str],
+        ephemeral: bool,
+    ) -> None:
+        """Make another instance of a stopped one, which is stopped too.
+
+        :raises errors.AlreadyExists: the new name is taken
+        :raises errors.NotFound: there is no instance to copy
+        """
+        settings = [f"--config={key}={value}" for key, value in config.items()]
+        self.run(
+            "copy",
+            self.target(name),
+            self.target(new),
+            "--instance-only",
+            *settings,
+            *(["--ephemeral"] if ephemeral else []),
+            timeout=IMAGE_LIMIT,
+        )
+
     def start(self, name: str) -> None:
         """Start a stopped instance."""
         self.run("start", self.target(name), timeout=INSTANCE_LIMIT)

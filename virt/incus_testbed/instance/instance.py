@@ -4,7 +4,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Self
 
@@ -77,33 +77,68 @@ class Instance:
             it is to be without
         """
         plan = Plan.of(incus, image, arguments, network=network)
-        config = {
-            **_CLOSED,
-            **plan.config,
-            OWNER_KEY: str(Owner.current()),
-            CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
-            PURPOSE_KEY: purpose,
-            _LAUNCH_KEY: secrets.token_hex(8),
-        }
-        for _ in range(_NAME_TRIES):
-            instance = cls(incus, name or _random_name(), vm=plan.vm)
+        keys = _keys(purpose)
+
+        def create(name: str) -> None:
+            incus.launch(
+                image,
+                name,
+                config={**_CLOSED, **plan.config, **keys},
+                ephemeral=ephemeral,
+                devices=plan.devices,
+                arguments=arguments,
+            )
+
+        while True:
             try:
-                incus.launch(
-                    image,
-                    instance.name,
-                    config=config,
-                    ephemeral=ephemeral,
-                    devices=plan.devices,
-                    arguments=arguments,
+                return cls._created(
+                    incus, name, create, keys[_LAUNCH_KEY], vm=plan.vm
                 )
+            except errors.NotFound:
+                # incus launch asks for the name first, and a new image may
+                # take the place of that one just then.
+                if not plan.is_outdated(incus, image):
+                    raise
+                plan = Plan.of(incus, image, arguments, network=network)
+
+    def copy(self, *, purpose: str, name: str | None = None) -> Self:
+        """Make and start a copy of this stopped instance, as launch() does.
+
+        It has a name, and network addresses, of its own.
+        """
+        keys = _keys(purpose)
+
+        def create(name: str) -> None:
+            self._incus.copy(self.name, name, config=keys, ephemeral=True)
+            self._incus.start(name)
+
+        return self._created(
+            self._incus, name, create, keys[_LAUNCH_KEY], vm=self.guest.vm
+        )
+
+    @classmethod
+    def _created(
+        cls,
+        incus: Incus,
+        name: str | None,
+        create: Callable[[str], None],
+        launch: str,
+        *,
+        vm: bool,
+    ) -> Self:
+        """Create an instance of this name, or of a random one that is free."""
+        for _ in range(_NAME_TRIES):
+            instance = cls(incus, name or _random_name(), vm=vm)
+            try:
+                create(instance.name)
             except errors.TestbedError as error:
                 # Any error may mean that the instance was created, but not
                 # started.
-                made = instance._discard(config[_LAUNCH_KEY], error)
+                made = instance._discard(launch, error)
                 if made or name or not isinstance(error, errors.AlreadyExists):
                     raise
             except BaseException:
-                instance._discard(config[_LAUNCH_KEY])
+                instance._discard(launch)
                 raise
             else:
                 return instance
@@ -257,6 +292,16 @@ class Instance:
             return
         reasons = [line for line in said.splitlines() if " ERROR " in line]
         error.details = "\n".join([error.details, *reasons[:5]]).strip()
+
+
+def _keys(purpose: str) -> dict[str, str]:
+    """Return the keys of an instance that this process creates now."""
+    return {
+        OWNER_KEY: str(Owner.current()),
+        CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
+        PURPOSE_KEY: purpose,
+        _LAUNCH_KEY: secrets.token_hex(8),
+    }
 
 
 def _random_name() -> str:

@@ -24,11 +24,13 @@ _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 class Plan:
     """An instance's configuration and devices.
 
-    ``vm``: it is a virtual machine.  Limits are not here: an admin sets
-    them in the profile (host/profile.py).
+    ``vm``: it is a virtual machine.  ``fingerprint`` is its image's, if that
+    was found.  Limits are not here: an admin sets them in the profile
+    (host/profile.py).
     """
 
     vm: bool
+    fingerprint: str = field(default="", compare=False)
     config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -61,13 +63,22 @@ class Plan:
             {} if network else _without_cards(incus, found.profiles, arguments)
         )
         if found.kind != _VM:
-            return cls(vm=False, devices=cards)
+            return cls(vm=False, fingerprint=found.fingerprint, devices=cards)
         cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
             vm=True,
+            fingerprint=found.fingerprint,
             config=vm.configuration(found.properties),
             devices={**cards, **(_AGENT_DRIVE if cdrom else {})},
         )
+
+    def is_outdated(self, incus: Incus, image: str) -> bool:
+        """Tell whether the name of the image names another one by now."""
+        try:
+            now = incus.image(image).fingerprint
+        except errors.NotFound:
+            return False
+        return bool(self.fingerprint) and now != self.fingerprint
 
 
 def _without_cards(

@@ -2,8 +2,49 @@
 """The virt server's command line: the options of autopkgtest-virt-incus."""
 
 import argparse
+from collections.abc import Sequence
 
-from incus_testbed.cli import network
+from incus_testbed.cli import max_age, network
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Our own options may also follow the image: incus launch has none of that
+    name.
+    """
+    usual = parser()
+    arguments = usual.parse_args(argv)
+    ours = argparse.ArgumentParser(
+        prog=usual.prog, usage=usual.usage, add_help=False, allow_abbrev=False
+    )
+    _add_own(ours)
+    found, arguments.launch_arguments = ours.parse_known_args(
+        arguments.launch_arguments
+    )
+    for name, value in vars(found).items():
+        if value is not None:
+            setattr(arguments, name, value)
+    return arguments
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    """Add the options that incus launch must not get."""
+    max_age.add_option(parser)
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        default=None,
+        help="bring the testbed up to date once; each test then starts from"
+        " that state",
+    )
+    parser.add_argument(
+        "--warm-commands",
+        metavar="COMMANDS",
+        action="append",
+        help="run these shell commands, or those in this file, as root, once;"
+        " each test then starts from that state; can be given several times",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --name: first remove an instance that has this name",
     )
     network.add_option(result)
+    _add_own(result)
     result.add_argument(
         "image",
         help="an image's alias, such as artifact/42, or the path of a system"
@@ -42,6 +84,6 @@ def parser() -> argparse.ArgumentParser:
         "launch_arguments",
         metavar="...",
         nargs=argparse.REMAINDER,
-        help="everything after the image goes to 'incus launch'",
+        help="what else follows the image goes to 'incus launch'",
     )
     return result

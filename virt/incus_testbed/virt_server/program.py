@@ -11,8 +11,9 @@ from incus_testbed import errors
 from incus_testbed.cli import network, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import signals
+from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import protocol
-from incus_testbed.virt_server.arguments import parser
+from incus_testbed.virt_server.arguments import parse
 from incus_testbed.virt_server.testbed import Testbed
 
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
@@ -24,7 +25,7 @@ class _Interrupted(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Serve one run of autopkgtest over standard input and output."""
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
     output.configure(2 if arguments.debug else 0)
     incus = Incus(project=arguments.project, remote=arguments.remote)
     _keep_to(incus)
@@ -34,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         name=arguments.name,
         delete_existing=arguments.delete_existing,
         network=network.is_wanted(arguments),
+        max_age=arguments.max_age,
+        set_up=SetUp(
+            upgrade=bool(arguments.warm),
+            commands=arguments.warm_commands or (),
+        ),
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)

@@ -6,18 +6,24 @@ import os
 import secrets
 import shlex
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
-from incus_testbed.cli import output
+from incus_testbed.cli import max_age, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
+from incus_testbed.refresh import warm
+from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import command, protocol
 
 log = logging.getLogger(__name__)
 
+#: What an instance is for.
+_PURPOSE = "autopkgtest"
+_BASE = "warm base of autopkgtest"
 #: autopkgtest skips a test by what the testbed can do.  It does not tell us
 #: what the tests need.
 _CONTAINER = (
@@ -39,14 +45,23 @@ class Testbed:
         name: str | None = None,
         delete_existing: bool = False,
         network: bool = True,
+        max_age: timedelta | None = None,
+        set_up: SetUp | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
-        """Remember the image, an alias or a path of a file; start nothing."""
+        """Remember the image, an alias or a path of a file; start nothing.
+
+        If it is older than ``max_age``, it is refreshed before it is used.
+        ``set_up`` is done once: all testbeds are then copies of the result.
+        """
         self._incus = incus
         self._image = image
         self._name = name
         self._delete_existing = delete_existing
         self._network = network
+        self._max_age = max_age
+        self._set_up = set_up
+        self._base: Instance | None = None
         self._arguments = arguments
         self._imported = ""
         self._instance: Instance | None = None
@@ -72,7 +87,9 @@ class Testbed:
         with protocol.bombing():
             if self._name and self._delete_existing:
                 Instance(self._incus, self._name).delete()
-            self._instance = self._launched()
+            self._instance = (
+                self._copied(self._set_up) if self._set_up else self._launched()
+            )
             try:
                 # The guest boots meanwhile, so this question costs no time.
                 self._suspects = background.suspects(self._incus)
@@ -101,6 +118,7 @@ class Testbed:
         """Have the instance removed."""
         with protocol.bombing():
             self._let_go()
+            self.remove()
 
     def hook_prepare_reboot(self) -> dict[str, str]:
         """Return the current boot id, which hook_wait_reboot needs."""
@@ -155,7 +173,14 @@ class Testbed:
             raise errors.NotRunning("The testbed is not open")
         return self._instance
 
-    def _launched(self) -> Instance:
+    def _copied(self, set_up: SetUp) -> Instance:
+        """Make a copy of the warm base, which is set up at the first time."""
+        if self._base is None:
+            self._base = self._launched(purpose=_BASE)
+            warm.prepare(self._incus, self._base, set_up)
+        return self._base.copy(purpose=_PURPOSE, name=self._name)
+
+    def _launched(self, purpose: str = _PURPOSE) -> Instance:
         """Launch an instance; if the image is a file, import it first.
 
         The image of a file may be removed, to free space, before it is
@@ -163,13 +188,22 @@ class Testbed:
         """
         path = Path(self._image)
         if not self._is_path():
-            return self._launched_of(self._image)
+            # Once: a testbed reverts to what it was.
+            max_age.ensure(self._incus, self._image, self._max_age)
+            self._max_age = None
+            return self._launched_of(self._image, purpose)
+        if self._max_age is not None:
+            raise errors.Unsupported(
+                f"{path} is a file, which is not refreshed",
+                resolution="Import it, and use its alias: incus-testbed import"
+                f" {path} --alias=ALIAS",
+            )
         self._imported = self._imported or self._import(path)
         try:
-            return self._launched_of(self._imported)
+            return self._launched_of(self._imported, purpose)
         except errors.NotFound:
             log.info("%s was removed meanwhile", self._imported)
-            return self._launched_of(self._import(path))
+            return self._launched_of(self._import(path), purpose)
 
     def _is_path(self) -> bool:
         """Tell whether the image is given as a file.
@@ -186,12 +220,14 @@ class Testbed:
             return True
         return False
 
-    def _launched_of(self, alias: str) -> Instance:
+    def _launched_of(self, alias: str, purpose: str) -> Instance:
+        is_base = purpose == _BASE
         return Instance.launch(
             self._incus,
             alias,
-            purpose="autopkgtest",
-            name=self._name,
+            purpose=purpose,
+            name=None if is_base else self._name,
+            ephemeral=not is_base,
             network=self._network,
             arguments=self._arguments,
         )
@@ -223,13 +259,20 @@ class Testbed:
     def _let_go(self) -> None:
         """Have the instance removed, and wait for that only if necessary."""
         if self._name or not self._instance:
-            self.remove()  # the name has to be free for the next instance
+            # The name has to be free for the next instance.
+            self._remove_instance()
             return
         background.start(self._incus, self._instance.name, self._suspects)
         self._instance = None
 
     def remove(self) -> None:
-        """Remove the instance, if there is one, before this returns."""
+        """Remove the instance, and the warm base, before this returns."""
+        self._remove_instance()
+        if self._base:
+            self._base.delete()
+            self._base = None
+
+    def _remove_instance(self) -> None:
         if self._instance:
             self._instance.delete()
             self._instance = None
