@@ -64,7 +64,7 @@ def _pull(arguments: argparse.Namespace) -> int:
         cache.obtain(artifact, evictable=False, progress=update).release()
     print(f"{image.alias} is ready. To test in it:")
     print(
-        "  autopkgtest PACKAGE -- incus-testbed"
+        "  autopkgtest -U PACKAGE -- incus-testbed"
         f" {_place(arguments)}{image.alias}"
     )
     return 0

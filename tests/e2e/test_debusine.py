@@ -142,6 +142,8 @@ def test_developer_pulls_an_environment(
         assert alias in site.guest.run(*pull)
         said = site.guest.run("incus-testbed", "run", alias, "--", "id", "-un")
         assert said == "root\n"
+    # The worker's own image may be removed for space; this one stays.
+    site.guest.run("incus-testbed", "remove", alias)
 
 
 @dataclass(frozen=True, kw_only=True)

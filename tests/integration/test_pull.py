@@ -117,7 +117,7 @@ def test_artifact_becomes_an_image_of_the_users_own(
 ) -> None:
     file = server.add_artifact(ID, tiny_system.tarball())
     said = pull.output(str(ID))
-    assert f"autopkgtest PACKAGE -- incus-testbed {ALIAS}\n" in said
+    assert f"autopkgtest -U PACKAGE -- incus-testbed {ALIAS}\n" in said
     eviction.evict(incus, keep=0, max_bytes=0)
     assert not properties.is_evictable(present(incus))
     pull.output(str(ID))

@@ -60,7 +60,10 @@ class Journey:
                 self._say(f"# {step.why}")
                 self._sh(f"cd {_CHECKOUT}; {step.script}")
             else:
-                failures += self._take(step)
+                failed = self._take(step)
+                if failed:
+                    self._say(self._log())
+                failures += failed
         seconds = time.monotonic() - start
         self._say(
             f"== {trip.name}, {self._suite}: {len(trip.commands)} commands"
@@ -93,6 +96,11 @@ class Journey:
             typed = f"script --quiet --return --command {shlex.quote(script)}"
             argv = ["bash", "-c", f"{typed} /dev/null"]
         return self._machine.attempt(*argv, types=step.types)
+
+    def _log(self) -> str:
+        """Return what the machine's Incus has logged last."""
+        log = ("journalctl", "--unit=incus", "--lines=20", "--no-pager")
+        return self._machine.attempt(*log).stdout
 
     def _sh(self, script: str) -> None:
         self._machine.run("sh", "-euc", script)
