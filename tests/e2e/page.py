@@ -15,7 +15,7 @@ def path(name: str) -> Path:
 def blocks(name: str, section: str, language: str) -> list[str]:
     """Return the fenced blocks of a section of a how-to, in their order.
 
-    ``language`` is what follows the fence; it may be empty.
+    ``language`` is what follows the fence.
     """
     _, _, after = path(name).read_text().partition(f"\n## {section}\n")
     assert after, f"{name} has no section {section!r}"

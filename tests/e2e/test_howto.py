@@ -80,7 +80,7 @@ def _configure(machine: Guest, path: str, content: str) -> None:
 def test_debci(bare: Guest) -> None:
     """As the user of a worker, and as root on a machine of one's own."""
     (install, run) = page.blocks("debci.md", "On a worker", "sh")
-    (settings,) = page.blocks("debci.md", "On a worker", "")
+    (settings,) = page.blocks("debci.md", "On a worker", "ini")
     _sh(bare, install)
     _configure(bare, "/etc/debci/conf.d/incus-testbed.conf", settings)
 
@@ -95,7 +95,7 @@ def test_debci(bare: Guest) -> None:
 
     # The patch fits the package, and brings our virt server.
     (patch,) = page.blocks("debci.md", _PATCHED, "sh")
-    (settings,) = page.blocks("debci.md", _PATCHED, "")
+    (settings,) = page.blocks("debci.md", _PATCHED, "ini")
     bare.push(page.path("debci-incus-lxc.patch"), _HOME)
     _sh(bare, patch)
     _configure(bare, "/etc/debci/conf.d/incus-testbed.conf", settings)
@@ -126,7 +126,7 @@ def test_runner_and_sbuild(bare: Guest) -> None:
     assert all(line in said for line in _PASSED), said
 
     (settings,) = page.blocks("sbuild.md", "Set sbuild up", "perl")
-    (build,) = page.blocks("sbuild.md", "Build and test", "sh")[:1]
+    build, test_again = page.blocks("sbuild.md", "Build and test", "sh")
     _sh(bare, "apt install sbuild")
     _configure(bare, "/home/ci/.config/sbuild/config.pl", settings)
     _sh(bare, "chown -R ci: /home/ci")
@@ -135,6 +135,8 @@ def test_runner_and_sbuild(bare: Guest) -> None:
     assert all(line in said for line in _PASSED), said
     assert "\nAutopkgtest: pass\n" in said
     assert "\nStatus: successful\n" in said
+    said = _as_user(bare, test_again, cwd=tree)
+    assert all(line in said for line in _PASSED), said
 
 
 def test_privileged_container(incus_environment: Sandbox, built: Path) -> None:

@@ -18,6 +18,7 @@ class Runner:
 
 
 _DEBUSINE = "tests/e2e/test_debusine.py"
+_HOWTO = "tests/e2e/test_howto.py"
 
 TESTED = {
     "debusine-incus pull 42": Runner(
@@ -35,17 +36,42 @@ TESTED = {
         "test_own_tests",
         {"../debusine-incus_*.changes": "changes", "IMAGE": "images"},
     ),
+    "sqfs2tar rootfs.squashfs | incus-testbed import - --alias debian-13": (
+        Runner(
+            "tests/integration/test_other_images.py",
+            "test_squashfs",
+            {"rootfs.squashfs": "rootfs", "debian-13": "alias"},
+        )
+    ),
 }
 
 #: Sections whose commands another test takes from the page, and runs: a place
 #: as in pages.Block, and the test.
-READ: dict[str, Runner] = {}
+READ = {
+    "docs/howto/ci.md: On a runner of your own": Runner(
+        _HOWTO, "test_runner_and_sbuild"
+    ),
+    "docs/howto/ci.md: In a privileged container": Runner(
+        _HOWTO, "test_privileged_container"
+    ),
+    "docs/howto/debci.md: On your own machine": Runner(_HOWTO, "test_debci"),
+    "docs/howto/debci.md: On a worker": Runner(_HOWTO, "test_debci"),
+    "docs/howto/debci.md: With debci's own backend incus-lxc": Runner(
+        _HOWTO, "test_debci"
+    ),
+    "docs/howto/sbuild.md: Build and test": Runner(
+        _HOWTO, "test_runner_and_sbuild"
+    ),
+}
 
 #: Not run, and why.
 NOT_RUN = {
     "make check": "CI runs it: .ci/run",
     'make bench BENCH="--rounds 5 --json figures.json --plot figures.svg"': (
         "takes an hour"
+    ),
+    "autopkgtest PACKAGE -- incus-testbed autopkgtest/debian/sid/amd64/vm": (
+        "needs KVM; make check-vm boots such a disk"
     ),
     "echo net.ipv4.ip_forward=1 >/etc/sysctl.d/60-incus-testbed-docker.conf": (
         "takes effect at the next boot of a machine with Docker"

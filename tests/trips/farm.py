@@ -39,6 +39,46 @@ FARM = Trip(
             _TESTED,
             _ONE_TEST,
         ),
+        # The same images, up to date; a testbed that is set up once.
+        Step(
+            "incus-testbed refresh autopkgtest/debian/sid/amd64",
+            "up to date|is fresh|refreshed",
+        ),
+        Step(
+            "incus-testbed refresh --max-age=12h autopkgtest/debian/sid/amd64"
+        ),
+        Step(
+            "incus-testbed run --max-age=1d autopkgtest/debian/sid/amd64"
+            " -- cat /etc/os-release",
+            "forky|sid",
+        ),
+        *(
+            Step(
+                "autopkgtest ./hello-testbed/ -- incus-testbed"
+                f" autopkgtest/debian/sid/amd64 {options}",
+                _TESTED,
+                folder="tests/packages",
+            )
+            for options in (
+                "--max-age=1d",
+                "--warm",
+                "--warm --warm-commands 'apt-get install --yes fakeroot'",
+            )
+        ),
+        *(
+            Step(
+                "autopkgtest PACKAGE -- incus-testbed"
+                f" autopkgtest/debian/sid/amd64 {options}",
+                _TESTED,
+                _ONE_TEST,
+            )
+            for options in ("--max-age 1d", "--warm")
+        ),
+        # Disks, which nothing starts here.
+        Step("apt install dosfstools e2fsprogs fdisk libarchive-tools mtools"),
+        Step("incus-testbed build trixie --vm"),
+        Step("incus-testbed images", "autopkgtest/debian/trixie/amd64/vm"),
+        Step("autopkgtest-build-incus-testbed sid --vm"),
         # Devices.
         Step("incus-testbed build trixie --alias trixie"),
         Step("incus profile create fuse"),
