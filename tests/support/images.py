@@ -59,7 +59,8 @@ def build(
         *(f"--customize-hook={hook}" for hook in hooks),
     ]
     if architecture:
-        options.append(f"--architectures={architecture}")
+        # The check for emulation needs arch-test, also where none is needed.
+        options += [f"--architectures={architecture}", "--skip=check/qemu"]
     if suite != codename(suite):
         options.append(f"--aptopt={recipe.preference(suite)}")
     wanted = sorted({init, *packages})

@@ -102,7 +102,7 @@ SHAPES = {
         remove=("/etc/ssh/ssh_host_*",),
     ),
     "cloud-init with ifupdown": Shape(
-        suite="bullseye",
+        suite="bookworm",
         packages=(
             *("cloud-init", "ifupdown", "isc-dhcp-client", "dbus"),
             *("iproute2", "openssh-server", "sudo"),
@@ -130,6 +130,11 @@ SHAPES = {
     "NetworkManager": Shape(
         suite="trixie",
         packages=("network-manager", "dbus", "iproute2", "polkitd"),
+    ),
+    "NetworkManager and netplan": Shape(
+        suite="trixie",
+        packages=("network-manager", "netplan.io", "dbus", "iproute2"),
+        files={"/etc/netplan/90-default.yaml": _NETPLAN},
     ),
     "i386": Shape(suite="bookworm", architecture="i386"),
     "derivative": Shape(

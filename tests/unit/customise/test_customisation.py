@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from incus_testbed import errors
 from incus_testbed.customise import customisation
@@ -19,6 +20,7 @@ ENABLED = Service(present=True, enabled=True)
 NETWORKD_WANTED = (
     "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 )
+NETWORKING = "etc/systemd/system/networking.service.d/zz-incus-testbed.conf"
 STUB = "../run/systemd/resolve/stub-resolv.conf"
 RESOLV_UNIT = "etc/systemd/system/incus-testbed-resolv.service"
 
@@ -188,17 +190,26 @@ def test_ifupdown_for_a_nic_that_is_not_there() -> None:
     )
     assert NETWORKD_WANTED in entries
     assert "etc/network/interfaces" not in entries
-    assert (
-        text(entries["etc/default/networking"])
-        == '# Added by incus-testbed\nEXCLUDE_INTERFACES="enp1s0 eth0"\n'
+    assert text(entries[NETWORKING]) == (
+        "# Added by incus-testbed\n[Service]\nExecStart=\nExecStart=/sbin/ifup"
+        " -a --read-environment --exclude=enp1s0 --exclude=eth0\n"
     )
+
+
+def test_cloud_init_leaves_the_nic_alone_and_asks_no_cloud() -> None:
+    path = "etc/cloud/cloud.cfg.d/zz-incus-testbed.cfg"
+    assert path not in added(MINBASE)
+    config = yaml.safe_load(text(added(replace(MINBASE, cloud_init=True))[path]))
+    assert config["network"] == {"config": "disabled"}
+    assert config["datasource_list"] == ["NoCloud", "None"]
+    assert config["apt"] == {"preserve_sources_list": True}
 
 
 def test_never_two_dhcp_clients() -> None:
     entries = added(
         replace(WITH_IFUPDOWN, networkd=ENABLED, interfaces="auto host0\n")
     )
-    assert '"host0"' in text(entries["etc/default/networking"])
+    assert "--exclude=host0\n" in text(entries[NETWORKING])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +223,7 @@ def test_ifupdown_alone(facts: Facts) -> None:
         "auto host0\niface host0 inet dhcp\n"
     )
     assert RESOLV_UNIT not in entries
-    assert "etc/default/networking" not in entries
+    assert not {"etc/default/networking", NETWORKING} & entries.keys()
 
 
 def test_what_ifupdown_has_stays() -> None:
@@ -227,7 +238,10 @@ def test_what_ifupdown_has_stays() -> None:
     assert text(entries["etc/network/interfaces"]).startswith(
         "source x\nauto eth0\n\n#"
     )
-    assert text(entries["etc/default/networking"]).startswith("VERBOSE=yes\n")
+    assert text(entries["etc/default/networking"]) == (
+        'VERBOSE=yes\n\n# Added by incus-testbed\nEXCLUDE_INTERFACES="eth0"\n'
+    )
+    assert NETWORKING not in entries
 
 
 def test_sysvinit_stops_when_asked_and_has_no_terminals() -> None:
@@ -287,6 +301,7 @@ def test_every_directory_is_one_the_survey_knows(
         network_manager=manager,
         resolved=resolved,
         dhcpcd=ENABLED,
+        cloud_init=True,
         interfaces="auto eth0\n",
     )
     wanted = {

@@ -320,6 +320,11 @@ def test_who_owns_resolv_conf(target: str, resolver: str) -> None:
     assert found.resolver == resolver
 
 
+def test_cloud_init() -> None:
+    assert not facts().cloud_init
+    assert surveyed({**MINIMAL, "usr/bin/cloud-init": "#!py"}).cloud_init
+
+
 def test_resolvectl_by_another_name_is_no_resolvconf() -> None:
     link = {"usr/sbin/resolvconf": "-> ../bin/resolvectl"}
     assert not surveyed(MINIMAL | link).resolvconf

@@ -18,10 +18,12 @@ GENERATOR = "etc/systemd/system-generators/lxc"
 #: Directories in which entries() creates files.
 DIRECTORIES = (
     "etc/NetworkManager/conf.d",
+    "etc/cloud/cloud.cfg.d",
     "etc/default",
     "etc/network",
     "etc/systemd/system-generators",
     "etc/systemd/system/network-online.target.wants",
+    "etc/systemd/system/networking.service.d",
     "etc/systemd/system/sockets.target.wants",
     "etc/systemd/system/systemd-networkd.service.wants",
     "usr/local/lib/incus-testbed",

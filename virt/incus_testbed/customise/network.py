@@ -77,10 +77,10 @@ def entries(facts: Facts) -> Iterator[Entry]:
             _STANZA,
         )
     if facts.ifupdown and (idle := _not_for_ifupdown(facts, chosen)):
-        yield _appended(
-            "etc/default/networking",
-            facts.ifupdown_defaults,
-            f'EXCLUDE_INTERFACES="{" ".join(idle)}"\n',
+        yield _without(facts, idle)
+    if facts.cloud_init:
+        yield overlay.entry(
+            "cloud-init.cfg", "etc/cloud/cloud.cfg.d/zz-incus-testbed.cfg"
         )
     yield from _resolver(facts, chosen)
 
@@ -133,6 +133,28 @@ def _not_for_ifupdown(facts: Facts, chosen: Configurator) -> list[str]:
         for name in _automatic(facts.interfaces)
         if _HARDWARE.fullmatch(name)
         or (name == NIC and not chosen.startswith("ifupdown"))
+    )
+
+
+def _without(facts: Facts, idle: list[str]) -> Entry:
+    """Return what makes ifupdown ignore some NICs at boot.
+
+    Its init script reads EXCLUDE_INTERFACES.  In some releases ifup reads it
+    too, but from memory that it has freed (bullseye), so systemd's unit gets
+    options.
+    """
+    if facts.init != "systemd":
+        return _appended(
+            "etc/default/networking",
+            facts.ifupdown_defaults,
+            f'EXCLUDE_INTERFACES="{" ".join(idle)}"\n',
+        )
+    options = " ".join(f"--exclude={name}" for name in idle)
+    return Entry(
+        path="etc/systemd/system/networking.service.d/zz-incus-testbed.conf",
+        kind="file",
+        content="# Added by incus-testbed\n[Service]\nExecStart=\n"
+        f"ExecStart=/sbin/ifup -a --read-environment {options}\n".encode(),
     )
 
 

@@ -54,6 +54,7 @@ class Facts:
     interfaces: str = ""
     interfaces_file: str = ""
     dhcp_client: bool = False
+    cloud_init: bool = False
     resolvconf: bool = False
     resolver: Resolver = "file"
     inittab: str = ""

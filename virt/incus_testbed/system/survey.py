@@ -160,6 +160,7 @@ class Survey:
             interfaces="\n".join(self._interfaces(interfaces_file)),
             interfaces_file=interfaces_file,
             dhcp_client=any(map(self._has_program, _DHCP_CLIENTS)),
+            cloud_init=self._has_program("cloud-init"),
             # a link of this name may lead to resolvectl
             resolvconf=any(
                 (found := self._tree.member(path)) and found.kind == "file"
@@ -263,7 +264,7 @@ def _wants(unit: str) -> list[str]:
 def _watched() -> Iterator[str]:
     yield from (_INIT, *_SYSTEMD, _RESOLV_CONF, packages.STATUS)
     yield f"{_INTERFACES}.d"
-    for name in ("init", "ifup", "resolvconf", *_DHCP_CLIENTS):
+    for name in ("init", "ifup", "cloud-init", "resolvconf", *_DHCP_CLIENTS):
         yield from _below(_PROGRAMS, name)
     for unit in _SERVICES:
         yield from _below(ALL_UNITS, unit)
