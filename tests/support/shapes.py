@@ -57,6 +57,7 @@ class Shape:
     architecture: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    enable: tuple[str, ...] = ()
 
     def tarball(self) -> Path:
         """Return the system as a tarball, made at need."""
@@ -68,6 +69,7 @@ class Shape:
             hooks=[
                 *(f'rm -f "$1"{path}' for path in self.remove),
                 *(_written(*file) for file in self.files.items()),
+                *(f'chroot "$1" systemctl enable {u}' for u in self.enable),
             ],
         )
 
@@ -85,6 +87,7 @@ SHAPES = {
         suite="trixie",
         packages=("dbus", "systemd-resolved", "iproute2"),
         files={"/etc/systemd/network/eth0.network": _NETWORKD_ETH0},
+        enable=("systemd-networkd",),
     ),
     "images:debian/11": Shape(
         suite="bullseye",
@@ -118,7 +121,7 @@ SHAPES = {
         },
         remove=("/etc/ssh/ssh_host_*",),
     ),
-    "Devuan": Shape(
+    "images:devuan": Shape(
         suite="trixie",
         init="sysvinit-core",
         packages=(

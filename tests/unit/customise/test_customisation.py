@@ -21,6 +21,7 @@ NETWORKD_WANTED = (
     "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 )
 NETWORKING = "etc/systemd/system/networking.service.d/zz-incus-testbed.conf"
+HOST0 = "etc/systemd/network/80-container-host0.network"
 STUB = "../run/systemd/resolve/stub-resolv.conf"
 RESOLV_UNIT = "etc/systemd/system/incus-testbed-resolv.service"
 
@@ -156,7 +157,7 @@ def test_the_mark_is_one_the_script_knows() -> None:
 
 def test_networkmanager_keeps_its_say() -> None:
     entries = added(replace(WITH_IFUPDOWN, network_manager=ENABLED))
-    assert list(entries) == [customisation.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR, HOST0]
 
 
 def test_networkmanager_leaves_our_nic_to_networkd() -> None:
@@ -180,7 +181,13 @@ def test_ifupdown_set_up_for_our_nic_keeps_its_say() -> None:
             WITH_IFUPDOWN, interfaces="auto lo host0\niface host0 inet dhcp\n"
         )
     )
-    assert list(entries) == [customisation.GENERATOR]
+    assert list(entries) == [customisation.GENERATOR, HOST0]
+
+
+def test_networkd_that_netplan_starts_leaves_the_nic_to_its_owner() -> None:
+    entries = added(replace(MINBASE, network_manager=ENABLED))
+    assert entries[HOST0].target == "/dev/null"
+    assert HOST0 not in added(MINBASE)
 
 
 def test_ifupdown_for_a_nic_that_is_not_there() -> None:
@@ -199,7 +206,9 @@ def test_ifupdown_for_a_nic_that_is_not_there() -> None:
 def test_cloud_init_leaves_the_nic_alone_and_asks_no_cloud() -> None:
     path = "etc/cloud/cloud.cfg.d/zz-incus-testbed.cfg"
     assert path not in added(MINBASE)
-    config = yaml.safe_load(text(added(replace(MINBASE, cloud_init=True))[path]))
+    config = yaml.safe_load(
+        text(added(replace(MINBASE, cloud_init=True))[path])
+    )
     assert config["network"] == {"config": "disabled"}
     assert config["datasource_list"] == ["NoCloud", "None"]
     assert config["apt"] == {"preserve_sources_list": True}

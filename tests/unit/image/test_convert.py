@@ -315,7 +315,6 @@ def test_no_archive(packer: str, content: bytes, seems: str) -> None:
     ("content", "seems"),
     [
         (b"KDMV" + bytes(600), "VMDK"),
-        (b"hsqs" + bytes(600), "squashfs"),
         (b"conectix" + bytes(600), "VHD"),
     ],
     ids=_shown,
@@ -325,6 +324,12 @@ def test_a_disk_image(packer: str, content: bytes, seems: str) -> None:
     assert "a disk image of a kind that can't be used" in refused.brief
     assert seems in refused.details
     assert "qemu-img convert" in refused.resolution
+
+
+def test_squashfs() -> None:
+    refused = refusal(b"hsqs" + bytes(600))
+    assert "squashfs" in refused.brief
+    assert "sqfs2tar" in refused.resolution
 
 
 @pytest.mark.parametrize("name", ["./disk.img", "root.raw", "a.qcow2"])

@@ -52,9 +52,7 @@ def test_lines_as_they_come(caplog: pytest.LogCaptureFixture) -> None:
 def test_begin_that_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     incus = TalkingIncus("one\ntwo\n", "wo\nthree\n")
     assert said(caplog, incus) == ["x: one", "x: two", "x: wo", "x: three"]
-    incus = TalkingIncus(
-        f"one\n{'y' * 1000}\n", f"{'y' * 1000}\nthree\n"
-    )
+    incus = TalkingIncus(f"one\n{'y' * 1000}\n", f"{'y' * 1000}\nthree\n")
     caplog.clear()
     assert said(caplog, incus)[-1] == "x: three"
     assert len(caplog.records) == 3

@@ -2,12 +2,14 @@
 """Answers of a guest are taken only when they are whole."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.instance import readiness, scripts
 from incus_testbed.instance.guest import Guest
 from incus_testbed.process import programs
@@ -137,3 +139,46 @@ def test_limit_of_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(readiness.LIMIT_VARIABLE, "soon")
     with pytest.raises(errors.Unsupported, match="soon"):
         readiness.limit(vm=True)
+
+
+class OfflineIncus(LateIncus):
+    """A container that boots, and never gets a network."""
+
+    def __init__(self, **properties: str) -> None:
+        super().__init__(0)
+        self.properties = properties
+
+    def execute(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> programs.Completed:
+        del options
+        return programs.Completed(
+            argv=(name, *command),
+            status=1,
+            stdout=b"state=running\nnetwork=offline\nwhole=yes\n",
+            stderr="",
+        )
+
+    def is_local(self) -> bool:
+        return False
+
+    def instance(self, name: str) -> InstanceRecord:
+        return InstanceRecord(
+            name=name,
+            kind="container",
+            status="Running",
+            config={f"image.{k}": v for k, v in self.properties.items()},
+            ephemeral=True,
+            created=datetime.now(UTC),
+            cards=("eth0",),
+        )
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_card_that_another_ones_image_does_not_expect(imported: bool) -> None:
+    properties = {"incus-testbed.alias": "x"} if imported else {"os": "x"}
+    incus = OfflineIncus(**properties)
+    with pytest.raises(errors.BootFailed) as caught:
+        readiness.wait_ready(Guest(incus, "x"), 1)
+    hint = "--device=eth0,name=eth0"
+    assert (hint in caught.value.resolution) != imported

@@ -128,6 +128,13 @@ def test_no_init(missing: str) -> None:
     assert "systemd-sysv" in caught.value.resolution
 
 
+def test_exported_image() -> None:
+    with pytest.raises(errors.BadImage) as caught:
+        surveyed({"metadata.yaml": "architecture: x86_64", "rootfs": "/"})
+    assert "an image of Incus" in caught.value.brief
+    assert "incus image import" in caught.value.resolution
+
+
 _ID = "0123456789abcdef0123456789abcdef\n"
 _SYSTEMD_ID, _D_BUS_ID = "etc/machine-id", "var/lib/dbus/machine-id"
 

@@ -21,6 +21,7 @@ DIRECTORIES = (
     "etc/cloud/cloud.cfg.d",
     "etc/default",
     "etc/network",
+    "etc/systemd/network",
     "etc/systemd/system-generators",
     "etc/systemd/system/network-online.target.wants",
     "etc/systemd/system/networking.service.d",

@@ -18,6 +18,9 @@ Configurator = Literal["networkd", "networkmanager", "ifupdown", "ifupdown-own"]
 #: The NIC's name in a container, which the profile sets.
 NIC = "host0"
 
+#: systemd's own configuration of it, which every networkd has.
+_NETWORKD_DEFAULT = f"80-container-{NIC}.network"
+
 _STANZA = f"auto {NIC}\niface {NIC} inet dhcp\n"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _STUB = "../run/systemd/resolve/stub-resolv.conf"
@@ -70,6 +73,9 @@ def entries(facts: Facts) -> Iterator[Entry]:
                 "networkmanager-unmanaged.conf",
                 "etc/NetworkManager/conf.d/zz-incus-testbed.conf",
             )
+    elif facts.init == "systemd" and facts.networkd.present:
+        # netplan may start networkd, whose own file is for our NIC.
+        yield units.masked(_NETWORKD_DEFAULT, folder="network")
     if chosen == "ifupdown":
         yield _appended(
             "etc/network/interfaces",

@@ -49,6 +49,11 @@ def wanted(wanting: str, unit: str, target: str = "") -> Entry:
     )
 
 
-def masked(unit: str) -> Entry:
-    """Return the link that prevents a unit from starting."""
-    return Entry(path=f"{_ADMIN}/{unit}", kind="symlink", target="/dev/null")
+def masked(name: str, *, folder: str = "system") -> Entry:
+    """Return the link that prevents a unit from starting.
+
+    Or that a file of another folder of systemd's, such as network, counts.
+    """
+    return Entry(
+        path=f"etc/systemd/{folder}/{name}", kind="symlink", target="/dev/null"
+    )

@@ -43,8 +43,9 @@ class Image:
 class InstanceRecord:
     """An instance as Incus reports it.
 
-    ``kind`` is container or virtual-machine.  ``networks`` are the networks of
-    its NICs, including those of its profiles.
+    ``kind`` is container or virtual-machine.  ``cards`` are the names of its
+    NICs among its devices, and ``networks`` their networks; both include those
+    of its profiles.
     """
 
     name: str
@@ -53,6 +54,7 @@ class InstanceRecord:
     config: Mapping[str, str]
     ephemeral: bool
     created: datetime
+    cards: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
 
 
@@ -104,6 +106,7 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
 
     :raises errors.CommandFailed: it has not the API's form
     """
+    devices = record.get("expanded_devices") or {}
     return InstanceRecord(
         name=record["name"],
         kind=record["type"],
@@ -111,9 +114,14 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
         config=record["config"] or {},
         ephemeral=record["ephemeral"],
         created=datetime.fromisoformat(record["created_at"]),
+        cards=tuple(
+            name
+            for name, device in devices.items()
+            if device.get("type") == "nic"
+        ),
         networks=tuple(
             device["network"]
-            for device in (record.get("expanded_devices") or {}).values()
+            for device in devices.values()
             if "network" in device
         ),
     )

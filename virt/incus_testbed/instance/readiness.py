@@ -29,6 +29,9 @@ _AGENT_NEWS = 30.0
 #: Seconds for the daemon to start a script in a guest, beyond the script's own.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
+#: The configuration of an instance has the properties of its image; this one
+#: is of images that incus-testbed has imported (image/properties.py).
+_IMPORTED = "image.incus-testbed.alias"
 #: What to do about a guest that did not come up.
 _RESOLUTION = (
     "'incus-testbed doctor' checks whether guests can boot on this machine;"
@@ -95,7 +98,7 @@ def _readiness(guest: Guest, timeout: float) -> Readiness:
         )
         resolution = _RESOLUTION
         if readiness.network == "offline":
-            resolution = f"{_firewalls(guest)}{resolution}"
+            resolution = f"{_firewalls(guest)}{_foreign(guest)}{resolution}"
         raise _failure(guest, why, resolution=resolution)
     if readiness.failed_units:
         log.warning(
@@ -257,6 +260,24 @@ def _firewalls(guest: Guest) -> str:
         )
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _foreign(guest: Guest) -> str:
+    """Return what to do about a container whose image is not ours, in a line.
+
+    Such an image may configure a card of another name than its profile's.
+    """
+    try:
+        record = guest.incus.instance(guest.name)
+    except errors.TestbedError:
+        return ""
+    if guest.vm or not record.cards or _IMPORTED in record.config:
+        return ""
+    return (
+        "incus-testbed has not imported its image, so the image may set up a"
+        " network card of another name. For a card eth0, launch it with"
+        f" '--device={record.cards[0]},name=eth0', or import its tarball.\n"
+    )
 
 
 def _failure(

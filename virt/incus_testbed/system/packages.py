@@ -31,6 +31,20 @@ class Package:
     version: str
     architecture: str
 
+    @property
+    def major(self) -> int | None:
+        """The first number of the upstream version, if there is one."""
+        found = re.match(r"(?:\d{1,9}:)?(\d{1,9})", self.version)
+        return int(found[1]) if found else None
+
+
+def is_status(path: str) -> bool:
+    """Tell whether a file of the image holds records."""
+    directory, _, name = path.rpartition("/")
+    return path == STATUS or (
+        directory == STATUS_DIRECTORY and not name.endswith(".md5sums")
+    )
+
 
 def installed(status: bytes, names: tuple[str, ...]) -> dict[str, Package]:
     """Return the named packages that are installed by a dpkg status file.

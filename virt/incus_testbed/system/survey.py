@@ -17,7 +17,6 @@ from incus_testbed.system.facts import (
     Resolver,
     Service,
 )
-from incus_testbed.system.packages import Package
 from incus_testbed.system.tree import Tree
 from incus_testbed.system.unit_file import install
 
@@ -38,6 +37,8 @@ _RESOLV_CONF = "etc/resolv.conf"
 _INTERFACES = "etc/network/interfaces"
 _IFUPDOWN_DEFAULTS = "etc/default/networking"
 _INITTAB = "etc/inittab"
+#: In the root of an image that incus image export has written.
+_INCUS_METADATA = "metadata.yaml"
 _INIT_SCRIPT = "etc/init.d/network-manager"
 #: With this text, each boot gets a new id (machine-id(5)).
 _UNINITIALIZED = "uninitialized"
@@ -80,24 +81,24 @@ class Survey:
             pattern=_WITH_CONTENT.pattern,
             budget=self._budget,
         )
-        self._packages: dict[str, Package] = {}
+        self._packages: dict[str, packages.Package] = {}
         self._machine_id_may_be_a_link = False
         self._status_files = 0
 
     def watches(self, path: str) -> bool:
         """Return whether a member at this path matters, or leads to one."""
-        return self._tree.watches(path) or _is_status(path)
+        return self._tree.watches(path) or packages.is_status(path)
 
     def wants_content(self, path: str) -> bool:
         """Return whether a regular file's bytes must be in its Entry."""
-        return _is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
+        return packages.is_status(path) or bool(_WITH_CONTENT.fullmatch(path))
 
     def check_size(self, path: str, size: int) -> None:
         """Refuse a file that is too large, before its content is read.
 
         :raises errors.BadImage: it is larger than in any real system
         """
-        if _is_status(path):
+        if packages.is_status(path):
             if size > self._budget.status_bytes:
                 raise self._budget.refusal(
                     "status_bytes",
@@ -113,7 +114,7 @@ class Survey:
 
     def visit(self, entry: Entry) -> None:
         """Note the archive's next member."""
-        if _is_status(entry.path) and entry.content is not None:
+        if packages.is_status(entry.path) and entry.content is not None:
             if entry.path == packages.STATUS:
                 self._packages.clear()
             self._status_files += 1
@@ -148,7 +149,7 @@ class Survey:
                 release, self._tree.text(_DEBIAN_VERSION)
             )[:LONGEST_LABEL],
             init=init,
-            systemd_version=_major(self._packages.get("systemd")),
+            systemd_version=self._major("systemd"),
             networkd=self._service(_NETWORKD),
             resolved=self._service(_RESOLVED),
             network_manager=self._service(
@@ -183,6 +184,12 @@ class Survey:
         if target in _SYSTEMD and self._tree.file(target):
             return "systemd"
         found = self._tree.member(_INIT)
+        if not found and self._tree.file(_INCUS_METADATA):
+            raise errors.BadImage(
+                "The tarball is an image of Incus, not a system",
+                resolution="Import it by incus: incus image import FILE"
+                " --alias NAME",
+            )
         if not found or target in _SYSTEMD:
             raise errors.BadImage(
                 "The image has no init: /sbin/init is missing",
@@ -201,6 +208,10 @@ class Survey:
             resolution="Build the image from a whole Debian system, including"
             " dpkg's records.",
         )
+
+    def _major(self, name: str) -> int | None:
+        package = self._packages.get(name)
+        return package.major if package else None
 
     def _has_program(self, name: str) -> bool:
         return any(map(self._tree.member, _below(_PROGRAMS, name)))
@@ -263,6 +274,7 @@ def _wants(unit: str) -> list[str]:
 
 def _watched() -> Iterator[str]:
     yield from (_INIT, *_SYSTEMD, _RESOLV_CONF, packages.STATUS)
+    yield _INCUS_METADATA
     yield f"{_INTERFACES}.d"
     for name in ("init", "ifup", "cloud-init", "resolvconf", *_DHCP_CLIENTS):
         yield from _below(_PROGRAMS, name)
@@ -284,17 +296,3 @@ def _may_replace_a_machine_id(entry: Entry) -> bool:
         and entry.path not in MACHINE_IDS
         and entry.kind not in {"file", "directory"}
     )
-
-
-def _is_status(path: str) -> bool:
-    directory, _, name = path.rpartition("/")
-    return path == packages.STATUS or (
-        directory == packages.STATUS_DIRECTORY and not name.endswith(".md5sums")
-    )
-
-
-def _major(package: Package | None) -> int | None:
-    found = re.match(
-        r"(?:\d{1,9}:)?(\d{1,9})", package.version if package else ""
-    )
-    return int(found[1]) if found else None

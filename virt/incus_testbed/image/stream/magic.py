@@ -19,8 +19,9 @@ _OTHER_DISKS = (
     (0, b"KDMV", "a VMDK disk image"),
     (0, b"conectix", "a VHD disk image"),
     (0, b"vhdxfile", "a VHDX disk image"),
-    (0, b"hsqs", "a squashfs file system"),
 )
+#: As the images of images.linuxcontainers.org have it.
+_SQUASHFS = b"hsqs"
 _OTHERS = (
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"!<arch>\n", "an ar archive, such as a .deb"),
@@ -61,6 +62,12 @@ def not_a_tarball(head: bytes) -> errors.BadImage:
         return errors.BadImage(
             "The file is empty",
             resolution="Download the file again, or build it again.",
+        )
+    if head.startswith(_SQUASHFS):
+        return errors.BadImage(
+            "The file is a squashfs file system",
+            resolution="Make a tarball of it, by the package squashfs-tools-ng:"
+            " sqfs2tar FILE | incus-testbed import - --alias NAME",
         )
     if disk := _named(head, _OTHER_DISKS):
         return unusable_disk(f"It seems to be {disk}.")

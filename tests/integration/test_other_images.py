@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images in the shapes of other people's boot, with one owner of their NIC.
+
+`make check` takes a few of them; EVERY_IMAGE=1, which `make check-images` sets,
+takes all.  With README_TABLE=1 the table in docs/howto/other-images.md is
+written from what was measured.
+"""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from incus_testbed.image.store import Store
+from incus_testbed.incus.client import Incus
+from tests.contract.virt_server.server import Server
+from tests.integration.conftest import Cli
+from tests.support.shapes import SHAPES
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/howto/other-images.md"
+
+#: Those in which other tests find nothing.
+_QUICK = ("images:devuan", "cloud.debian.org", "NetworkManager and netplan")
+_CHOSEN = [
+    name for name in SHAPES if name in _QUICK or os.environ.get("EVERY_IMAGE")
+]
+
+#: Prints who takes care of host0, and how many default routes there are.
+_LOOK = r"""
+index=$(cat /sys/class/net/host0/ifindex)
+has() { grep --quiet --no-messages "$@"; }
+if has "^ADMIN_STATE=conf" "/run/systemd/netif/links/$index"; then
+    echo owner=networkd
+fi
+if has "^connection-uuid=" "/run/NetworkManager/devices/$index"; then
+    echo owner=NetworkManager
+fi
+if has "^host0" /run/network/ifstate; then echo owner=ifupdown; fi
+for process in /proc/[0-9]*; do
+    case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in
+    *dhclient* | *dhcpcd* | *udhcpc*) echo client=yes ;;
+    esac
+done
+while read -r _ destination _ _ _ _ _ mask _; do
+    if [ "$destination$mask" = 0000000000000000 ]; then echo route=yes; fi
+done </proc/net/route
+if [ -d /run/systemd/system ]; then
+    echo "state=$(systemctl is-system-running)"
+    echo "init=systemd $(dpkg-query -Wf '${Version}' systemd)"
+else
+    echo state=running
+    echo "init=sysvinit $(dpkg-query -Wf '${Version}' sysvinit-core)"
+fi
+if [ -e /run/cloud-init/result.json ]; then echo cloud=done; fi
+"""
+
+_ROWS: list[list[str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    lines = [
+        "| image like | architecture | init | the card's owner | cloud-init"
+        " | normal user | open | reboot |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in _ROWS),
+    ]
+    print("\n" + "\n".join(lines))
+    if os.environ.get("README_TABLE"):
+        assert len(_ROWS) == len(SHAPES), "EVERY_IMAGE=1 is missing"
+        text = re.sub(
+            r"(?s)(<!-- images -->\n).*?(?=<!-- end -->)",
+            lambda match: match[1] + "\n".join(lines) + "\n",
+            PAGE.read_text(),
+        )
+        PAGE.write_text(text)
+
+
+@pytest.fixture(params=_CHOSEN)
+def shape(request: pytest.FixtureRequest) -> str:
+    """Return the name of a shape."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def alias(incus: Incus, cli: Cli, shape: str) -> Iterator[str]:
+    """Import an image of a shape, as a user does."""
+    name = f"test/{re.sub('[^a-z0-9]+', '-', shape.lower())}"
+    cli.output("import", str(SHAPES[shape].tarball()), f"--alias={name}")
+    yield name
+    Store(incus).remove(name)
+
+
+def _looked(server: Server) -> dict[str, list[str]]:
+    """Return what a testbed says of itself; it has to be as it should."""
+    found: dict[str, list[str]] = {}
+    for line in server.output("sh", "-c", _LOOK).splitlines():
+        key, _, value = line.partition("=")
+        found.setdefault(key, []).append(value)
+    assert found["state"] == ["running"], found
+    assert len(found["owner"]) == 1, found
+    assert len(found["route"]) == 1, found
+    # ifupdown starts a client; the others have their own
+    assert ("client" in found) == (found["owner"] == ["ifupdown"]), found
+    return found
+
+
+def test_shape(alias: str, shape: str, cli: Cli) -> None:
+    server = Server(alias)
+    began = time.monotonic()
+    server.ask("open")
+    opened = time.monotonic() - began
+    found = _looked(server)
+    assert ("cloud" in found) == ("cloud-init" in SHAPES[shape].packages)
+    user = [
+        word.partition("=")[2]
+        for word in server.ask("capabilities")
+        if word.startswith("suggested-normal-user=")
+    ]
+    boot = server.boot()
+    began = time.monotonic()
+    server.ask("reboot")
+    rebooted = time.monotonic() - began
+    assert server.boot() != boot
+    assert _looked(server) == found
+    architecture = server.output("dpkg", "--print-architecture")
+    assert architecture == (SHAPES[shape].architecture or architecture)
+    server.ask("close")
+    end = server.quit()
+    assert "degraded" not in end.said
+
+    shell = cli.start(
+        *("shell", alias),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    said, error = shell.communicate("echo at=$PWD; exit 7\n", timeout=120)
+    assert shell.returncode == 7, error
+    assert "at=/root" in said
+    _ROWS.append(
+        [
+            shape,
+            architecture,
+            found["init"][0],
+            found["owner"][0],
+            "done" if "cloud" in found else "",
+            *(user or [""]),
+            f"{opened:.1f} s",
+            f"{rebooted:.1f} s",
+        ]
+    )
