@@ -15,6 +15,7 @@ help:
 	@echo 'make unit    run the fast tests: they need no root, Incus or network'
 	@echo 'make test    run the tests only'
 	@echo 'make check-restricted  run the contract tests as a user without rights'
+	@echo 'make check-images  import images in the shapes of other people, and use them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
@@ -63,6 +64,10 @@ check-restricted: packages
 	$(PYTHON) -m tests.support.images bookworm
 	$(PYTHON) -m tests.support.restricted /usr/bin/python3 -m pytest \
 		-p no:cacheprovider -k "not ($(FOR_ADMINS))" $(RESTRICTED)
+
+# make test takes three of these shapes.
+check-images: packages
+	EVERY_IMAGE=1 $(PYTHON) -m pytest -rP tests/integration/test_other_images.py
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
@@ -121,4 +126,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean
+.PHONY: help demo shell check check-images check-restricted check-vm lint unit test e2e $(E2E:%=e2e-%) e2e-compare fuzz soak bench deb package-check format packages linters clean

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from incus_testbed.bootstrap import apt
+from incus_testbed.image import metadata
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from tests.contract.virt_server.server import Server
@@ -41,8 +43,8 @@ if has "^connection-uuid=" "/run/NetworkManager/devices/$index"; then
 fi
 if has "^host0" /run/network/ifstate; then echo owner=ifupdown; fi
 for process in /proc/[0-9]*; do
-    case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in
-    *dhclient* | *dhcpcd* | *udhcpc*) echo client=yes ;;
+    case $(cat "$process/comm" 2>/dev/null) in
+    dhclient | dhcpcd | udhcpc) echo client=yes ;;
     esac
 done
 while read -r _ destination _ _ _ _ _ mask _; do
@@ -156,3 +158,37 @@ def test_shape(alias: str, shape: str, cli: Cli) -> None:
             f"{rebooted:.1f} s",
         ]
     )
+
+
+def test_image_that_is_used_without_an_import(
+    incus: Incus, cli: Cli, tmp_path: Path
+) -> None:
+    """Its card is eth0; the profile's is host0, unless the launch says so."""
+    alias = "test/not-imported"
+    head = tmp_path / "metadata.tar"
+    head.write_bytes(
+        metadata.metadata_tar(
+            architecture=apt.architecture(),
+            creation_date=int(time.time()),
+            profile="default",
+            description="devuan",
+            vendor="devuan",
+            codename="excalibur",
+            artifact_id="",
+        )
+    )
+    system = SHAPES["images:devuan"].tarball()
+    incus.run("image", "import", str(head), str(system), f"--alias={alias}")
+    profile = "--launch-argument=--profile=debusine"
+    try:
+        bare = cli.run("run", alias, "--", "true")
+        assert "--profile=debusine" in bare.stderr
+        hasty = Cli({**cli.environment, "INCUS_TESTBED_BOOT_LIMIT": "8"})
+        offline = hasty.run("run", profile, alias, "--", "true")
+        assert offline.returncode == 125
+        hint = re.search(r"--device=\w+,name=eth0", offline.stderr)
+        assert hint, offline.stderr
+        device = f"--launch-argument={hint[0]}"
+        assert cli.output("run", profile, device, alias, "--", "true") == ""
+    finally:
+        incus.run("image", "delete", alias)

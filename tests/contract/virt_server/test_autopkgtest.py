@@ -91,6 +91,20 @@ def changes(every_kind: Path, builder: str) -> Path:
     return made
 
 
+def test_machine_is_needed(tmp_path: Path, builder: str) -> None:
+    """A container is none, and autopkgtest says so."""
+    run = autopkgtest(
+        tmp_path,
+        builder,
+        *("--test-name=own-kernel", "-B", f"{PACKAGES}/machine/"),
+    )
+    assert run.status == 8, run.said
+    assert run.results["own-kernel"] == (
+        'SKIP Test restriction "isolation-machine" requires testbed capability'
+        ' "isolation-machine"'
+    )
+
+
 def test_source_package(builder: str, every_kind: Path, tmp_path: Path) -> None:
     """It is built in the testbed; the locale is given by an option."""
     run = autopkgtest(

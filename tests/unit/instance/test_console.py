@@ -87,7 +87,7 @@ def test_hostile_text(
     )
     said(caplog, incus)
     shown = capsys.readouterr().err
-    assert "incus-testbed: x: OK   good\n" in shown
+    assert "incus-testbed: x:   OK   good\n" in shown
     assert all(each.isprintable() or each == "\n" for each in shown)
     assert r"\x1b]0;title\x07\x9b2J\u202e" in shown
 

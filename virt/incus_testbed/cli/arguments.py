@@ -60,7 +60,8 @@ def _program(name: str, description: str) -> argparse.ArgumentParser:
         "--verbose",
         action="count",
         default=0,
-        help="say what is done; given twice: show every command that is run",
+        help="say what is done, and show what a guest writes to its console"
+        " while it boots; given twice: show every command that is run",
     )
     result.add_argument(
         "-q",

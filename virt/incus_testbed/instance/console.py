@@ -96,7 +96,7 @@ class _Follower:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        line = line.strip()
+        line = line.rstrip()
         if not line or self._lines > _MOST_LINES:
             return
         self._lines += 1

@@ -14,7 +14,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="Use it as: autopkgtest PACKAGE -- incus-testbed IMAGE",
     )
     result.add_argument(
-        "-d", "--debug", action="store_true", help="show debug messages"
+        "-d",
+        "--debug",
+        action="store_true",
+        help="show debug messages, and the console while the testbed boots",
     )
     result.add_argument(
         "-r", "--remote", help="use this remote (see: incus remote list)"

@@ -18,6 +18,13 @@ from incus_testbed.virt_server import command, protocol
 
 log = logging.getLogger(__name__)
 
+#: autopkgtest skips a test by what the testbed can do.  It does not tell us
+#: what the tests need.
+_CONTAINER = (
+    "%s is a container: autopkgtest skips tests that need isolation-machine;"
+    " the image of a disk gives them a virtual machine"
+)
+
 
 class Testbed:
     """The hooks for one image; they have one instance at a time."""
@@ -73,6 +80,8 @@ class Testbed:
             except BaseException:
                 self.remove()
                 raise
+            if not self._instance.guest.vm:
+                log.info(_CONTAINER, self._instance.name)
             self._normal_user = ready.user
             protocol.run_commands_by(
                 self._instance.guest.exec_argv([], program=command.PROGRAM)
