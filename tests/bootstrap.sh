@@ -18,7 +18,8 @@ bubblewrap qemu-utils autopkgtest mmdebstrap debian-archive-keyring python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
 test='dosfstools dpkg-dev e2fsprogs faketime fdisk git make mtools ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest
-python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck'
+python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck
+squashfs-tools-ng'
 # The machine in which virtual machines run has the others.
 vm='debian-archive-keyring dosfstools e2fsprogs fdisk mmdebstrap mtools
 openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'

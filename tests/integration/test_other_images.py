@@ -21,6 +21,7 @@ from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from tests.contract.virt_server.server import Server
 from tests.integration.conftest import Cli
+from tests.support import tiny_system
 from tests.support.shapes import SHAPES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/howto/other-images.md"
@@ -57,8 +58,11 @@ else
     echo state=running
     echo "init=sysvinit $(dpkg-query -Wf '${Version}' sysvinit-core)"
 fi
-if [ -e /run/cloud-init/result.json ]; then echo cloud=done; fi
+if [ -x /usr/bin/cloud-init ]; then echo "cloud=$(cloud-init status)"; fi
+if [ -e /var/lib/seeded ]; then echo seeded=yes; fi
 """
+
+_CLOUD_INIT_DONE = ["status: done"]
 
 _ROWS: list[list[str]] = []
 
@@ -119,7 +123,10 @@ def test_shape(alias: str, shape: str, cli: Cli) -> None:
     server.ask("open")
     opened = time.monotonic() - began
     found = _looked(server)
-    assert ("cloud" in found) == ("cloud-init" in SHAPES[shape].packages)
+    assert found.get("cloud", _CLOUD_INIT_DONE) == _CLOUD_INIT_DONE
+    assert ("seeded" in found) == any("seed" in x for x in SHAPES[shape].files)
+    name = server.output("cat", "/etc/hostname")
+    assert name.startswith("testbed-")
     user = [
         word.partition("=")[2]
         for word in server.ask("capabilities")
@@ -192,3 +199,20 @@ def test_image_that_is_used_without_an_import(
         assert cli.output("run", profile, device, alias, "--", "true") == ""
     finally:
         incus.run("image", "delete", alias)
+
+
+def test_squashfs(cli: Cli, tmp_path: Path) -> None:
+    """What images.linuxcontainers.org has becomes a tarball on the way."""
+    rootfs, alias = tmp_path / "rootfs.squashfs", "test/squashfs"
+    system = tiny_system.tarball()
+    subprocess.run(["tar2sqfs", "-q", rootfs], input=system, check=True)
+    refused = cli.run("import", str(rootfs), f"--alias={alias}")
+    assert "sqfs2tar FILE | incus-testbed import -" in refused.stderr
+    with subprocess.Popen(
+        ["sqfs2tar", rootfs], stdout=subprocess.PIPE
+    ) as tarball:
+        said = cli.start(
+            "import", "-", f"--alias={alias}", stdin=tarball.stdout
+        )
+        assert said.wait() == 0
+    cli.output("remove", alias)

@@ -37,6 +37,14 @@ network:
         name: eth*
       dhcp4: true
 """
+#: What the maker of an image has cloud-init do at its end.
+_SEED = """\
+#cloud-config
+hostname: seed
+runcmd:
+  - sleep 3
+  - touch /var/lib/seeded
+"""
 _DERIVATIVE = """\
 PRETTY_NAME="Example OS 7 (Kestrel)"
 NAME="Example OS"
@@ -118,6 +126,8 @@ SHAPES = {
             "/etc/cloud/cloud.cfg.d/90_dpkg.cfg": (
                 "datasource_list: [ Ec2, None ]\n"
             ),
+            "/var/lib/cloud/seed/nocloud/meta-data": "instance-id: seed\n",
+            "/var/lib/cloud/seed/nocloud/user-data": _SEED,
         },
         remove=("/etc/ssh/ssh_host_*",),
     ),
