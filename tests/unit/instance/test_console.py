@@ -97,3 +97,10 @@ def test_flood_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert len(lines) == 2001
     assert lines[-1] == "x: the rest is not shown"
     assert max(map(len, lines)) < 500
+
+
+def test_line_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["x" * 1000 * count for count in range(1, 5)]
+    lines = said(caplog, TalkingIncus(*texts))
+    assert len(lines) == 4
+    assert max(map(len, lines)) < 500

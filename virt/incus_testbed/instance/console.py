@@ -92,6 +92,9 @@ class _Follower:
             return
         *lines, self._open = (self._open + new(self._seen, text)).split("\n")
         self._seen = text
+        if len(self._open) > _LONGEST_LINE:  # it may never end
+            lines.append(self._open)
+            self._open = ""
         for line in lines:
             self._say(line)
 
