@@ -65,7 +65,7 @@ check-restricted: packages
 	$(PYTHON) -m tests.support.restricted /usr/bin/python3 -m pytest \
 		-p no:cacheprovider -k "not ($(FOR_ADMINS))" $(RESTRICTED)
 
-# make test takes three of these shapes.
+# make test takes two of these shapes.
 check-images: packages
 	EVERY_IMAGE=1 $(PYTHON) -m pytest -rP tests/integration/test_other_images.py
 

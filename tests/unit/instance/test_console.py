@@ -30,8 +30,11 @@ class TalkingIncus(Incus):
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(console, "_PAUSE", 0.001)
+    caplog.set_level(logging.NOTSET, console.log.name)
 
 
 def said(
@@ -63,10 +66,18 @@ def test_earlier_boot_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert said(caplog, incus, only_new=True) == ["x: second boot"]
 
 
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        (logging.WARNING, logging.NOTSET),
+        (logging.INFO, logging.WARNING),  # as it is in a Debusine worker
+    ],
+)
 def test_nothing_is_asked_if_nobody_listens(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, package: int, module: int
 ) -> None:
-    caplog.set_level(logging.WARNING, "incus_testbed")
+    caplog.set_level(package, "incus_testbed")
+    caplog.set_level(module, console.log.name)
     incus = TalkingIncus("one\n")
     with console.shown(Guest(incus, "x")):
         time.sleep(0.01)

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from incus_testbed import errors
 from incus_testbed.errors import printable
+from incus_testbed.instance import console as guest_console
 
 #: The command that prints, unless another is given.
 PROGRAM = "incus-testbed"
@@ -34,8 +35,8 @@ def configure(
 ) -> None:
     """Send packages' log messages to standard error.
 
-    Verbosity -1: only errors; 0: also warnings; 1: also what is done; 2: also
-    every command that is run.
+    Verbosity -1: only errors; 0: also warnings; 1: also what is done, and the
+    consoles of guests that boot; 2: also every command that is run.
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG, logging.ERROR)
     handler = logging.StreamHandler()
@@ -44,6 +45,7 @@ def configure(
         logger = logging.getLogger(package)
         logger.addHandler(handler)
         logger.setLevel(levels[min(verbosity, 2)])
+    guest_console.log.setLevel(logging.NOTSET)  # the level of its package
 
 
 def say(text: str) -> None:

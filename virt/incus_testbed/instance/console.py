@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from incus_testbed.instance.guest import Guest
 
 log = logging.getLogger(__name__)
+# A program whose user wants to see boots changes this (cli/output.py).  The log
+# of a Debusine worker, which has the level INFO, is no place for them.
+log.setLevel(logging.WARNING)
 
 #: Seconds between two questions for the log.
 _PAUSE = 0.5

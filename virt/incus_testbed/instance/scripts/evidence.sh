@@ -15,5 +15,6 @@ told() {
 told "Failed units:" systemctl list-units --state=failed --plain --no-legend \
     --no-pager
 told "Jobs that have not ended:" systemctl list-jobs --no-legend --no-pager
+told "cloud-init:" cloud-init status --long
 told "Warnings in its journal:" journalctl --boot --priority=warning \
     --lines=20 --no-pager --quiet --output=short-monotonic
