@@ -133,7 +133,8 @@ def test_shape(alias: str, shape: str, cli: Cli) -> None:
     boot = server.boot()
     server.ask("reboot")
     assert server.boot() != boot
-    assert (again := _looked(server)) == found
+    again = _looked(server)
+    assert again == found
     architecture = server.output("dpkg", "--print-architecture")
     assert architecture == (SHAPES[shape].architecture or architecture)
     server.ask("close")
