@@ -241,6 +241,40 @@ def test_agent_and_kernel() -> None:
     assert not found.has_9p
 
 
+_WANTS = "etc/systemd/system/multi-user.target.wants"
+
+
+@pytest.mark.parametrize(
+    ("files", "network"),
+    [
+        ({}, False),
+        # cloud.debian.org: netplan's files come first, so ours does no harm
+        (
+            {
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+                "etc/netplan/90-default.yaml": "network:\n  version: 2\n",
+                "usr/bin/cloud-init": "",
+            },
+            False,
+        ),
+        (
+            {
+                "usr/lib/systemd/system/NetworkManager.service": "",
+                f"{_WANTS}/NetworkManager.service": "",
+            },
+            True,
+        ),
+        ({"etc/network/interfaces": "auto enp5s0\n"}, True),
+    ],
+    ids=["bare", "cloud.debian.org", "NetworkManager", "ifupdown"],
+)
+def test_network_is_added_where_there_is_none(
+    files: dict[str, str], network: bool
+) -> None:
+    assert surveyed(system(**files)).network == network
+
+
 def test_unknown_root() -> None:
     files = {"usr/x": "", "etc/x": ""}
     found = surveyed(files)
