@@ -92,6 +92,17 @@ def test_launch_of_no_image(incus: Incus) -> None:
     assert _names(incus) == before
 
 
+def test_boot_is_shown_to_who_asks(cli: Cli, bookworm: str) -> None:
+    shown = cli.run("-v", "run", bookworm, "--", "echo", "done")
+    assert shown.stdout == "done\n"
+    units = re.findall(
+        r"(?m)^incus-testbed: testbed-\w+: \[  OK  \] ", shown.stderr
+    )
+    assert len(units) > 5
+    assert "\x1b" not in shown.stderr
+    assert cli.run("run", bookworm, "--", "true").stderr == ""
+
+
 def test_launch_that_fails_half_way_leaves_nothing(
     incus: Incus, bookworm: str
 ) -> None:

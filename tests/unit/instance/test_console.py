@@ -52,6 +52,15 @@ def test_lines_as_they_come(caplog: pytest.LogCaptureFixture) -> None:
     assert said(caplog, incus) == ["x: one", "x: two", "x: three"]
 
 
+def test_line_that_is_overwritten(caplog: pytest.LogCaptureFixture) -> None:
+    job = "\r\x1b[K[*     ] A start job is running (1s)"
+    incus = TalkingIncus(job, f"{job}\r\x1b[K[  OK  ] Started it.\r\n")
+    assert said(caplog, incus) == [
+        "x: [*     ] A start job is running (1s)",
+        "x: [  OK  ] Started it.",
+    ]
+
+
 def test_begin_that_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     incus = TalkingIncus("one\ntwo\n", "wo\nthree\n")
     assert said(caplog, incus) == ["x: one", "x: two", "x: wo", "x: three"]

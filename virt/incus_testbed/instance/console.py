@@ -27,7 +27,7 @@ _PAUSE = 0.5
 #: Lines of one boot, and characters of a line, that are shown.
 _MOST_LINES = 2000
 _LONGEST_LINE = 400
-#: Characters by which a log is found in a later one, whose begin may be lost.
+#: Characters by which a log is found in a later one, whose beginning may be lost.
 _OVERLAP = 1000
 
 #: Colours, and what else only changes how a terminal shows text (ECMA-48, CSI).
@@ -40,7 +40,8 @@ def read(guest: "Guest") -> str:
     :raises errors.TestbedError: Incus has no log of it
     """
     text = guest.incus.console_log(guest.name)
-    return _STYLE.sub("", text).replace("\r\n", "\n")
+    # systemd overwrites the line of a job that takes long.
+    return _STYLE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextlib.contextmanager
@@ -123,7 +124,7 @@ class _Follower:
 def new(before: str, now: str) -> str:
     """Return what ``now`` has after all of ``before``.
 
-    The begin of ``before`` may be lost in ``now``.  If no end of it is there,
+    The beginning of ``before`` may be lost in ``now``.  If no end of it is there,
     that is a new log.
     """
     if now.startswith(before):
