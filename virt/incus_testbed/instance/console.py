@@ -27,7 +27,7 @@ _PAUSE = 0.5
 #: Lines of one boot, and characters of a line, that are shown.
 _MOST_LINES = 2000
 _LONGEST_LINE = 400
-#: Characters by which a log is found in a later one, whose beginning may be lost.
+#: Characters by which a log is found in a later one, which may lack its start.
 _OVERLAP = 1000
 
 #: Colours, and what else only changes how a terminal shows text (ECMA-48, CSI).
@@ -124,8 +124,8 @@ class _Follower:
 def new(before: str, now: str) -> str:
     """Return what ``now`` has after all of ``before``.
 
-    The beginning of ``before`` may be lost in ``now``.  If no end of it is there,
-    that is a new log.
+    ``now`` may lack the start of ``before``.  If it lacks the end, too, it is a
+    new log.
     """
     if now.startswith(before):
         return now[len(before) :]
