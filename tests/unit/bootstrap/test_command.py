@@ -79,3 +79,18 @@ def test_a_wrong_word(
     )
     assert machine.has_started_nothing()
     assert incus.images() == []
+
+
+def test_a_machine_that_incus_does_not_run(
+    machine: Machine, incus: FakeIncus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = module.main(["build", "trixie", "--vm", "--arch=i386"])
+
+    assert status == 1
+    assert capsys.readouterr().err == (
+        "incus-testbed: No virtual machine can be built for i386\n"
+        "  They are built for amd64 and arm64.\n"
+        "  Build a container, without --vm, or choose another --arch.\n"
+    )
+    assert machine.has_started_nothing()
+    assert incus.images() == []
