@@ -456,6 +456,32 @@ def test_an_instance_stops_and_starts(
         incus.start("contract-1")
 
 
+def test_a_copy_has_the_settings_and_those_that_are_given(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("t/a")
+    _launch(incus, "t/a", "first", "user.a=1", "user.b=1")
+    incus.kill("first")
+
+    incus.copy("first", "second", config={"user.b": "2"}, ephemeral=True)
+
+    old, new = incus.instance("first"), incus.instance("second")
+    assert (old.status, new.status) == ("Stopped", "Stopped")
+    assert (old.ephemeral, new.ephemeral) == (False, True)
+    assert (old.config["user.a"], old.config["user.b"]) == ("1", "1")
+    assert (new.config["user.a"], new.config["user.b"]) == ("1", "2")
+    assert new.networks == old.networks
+    base = "volatile.base_image"
+    assert new.config[base] == old.config[base]
+    with pytest.raises(errors.AlreadyExists):
+        incus.copy("first", "second", config={}, ephemeral=True)
+    with pytest.raises(errors.NotFound):
+        incus.copy("absent", "third", config={}, ephemeral=True)
+    incus.start("second")
+    incus.kill("second")
+    assert _names(incus) == {"first"}
+
+
 @pytest.mark.parametrize("verb", ["stop", "kill"])
 def test_an_ephemeral_instance_goes_when_it_stops(
     incus: Incus, add: Callable[[str], Image], verb: str
