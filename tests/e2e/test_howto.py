@@ -79,12 +79,13 @@ def _configure(machine: Guest, path: str, content: str) -> None:
 
 def test_debci(bare: Guest) -> None:
     """As the user of a worker, and as root on a machine of one's own."""
-    (install, run) = page.blocks("debci.md", "On a worker", "sh")
+    install, run, restart = page.blocks("debci.md", "On a worker", "sh")
     (settings,) = page.blocks("debci.md", "On a worker", "")
     _sh(bare, install)
     _configure(bare, "/etc/debci/conf.d/incus-testbed.conf", settings)
 
     said = _sh(bare, run)
+    _sh(bare, restart)
 
     assert all(line in said for line in _PASSED), said
 
