@@ -24,6 +24,7 @@ ip address add $1 dev host0
 ip route add default via $2
 rm -f /etc/resolv.conf
 echo "nameserver $2" >/etc/resolv.conf
+chmod 644 /etc/resolv.conf  # apt reads it as a user of its own
 """
 
 
