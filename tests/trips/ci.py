@@ -55,7 +55,7 @@ CI = Trip(
             " --autopkgtest-virt-server=autopkgtest-virt-incus-testbed"
             " --autopkgtest-virt-server-opt=artifact/42 PACKAGE.dsc",
             "Status: successful",
-            {"PACKAGE.dsc": "../hello-testbed_1.dsc"},
+            {"PACKAGE.dsc": "--verbose ../hello-testbed_1.dsc"},
         ),
         Step("incus-testbed remove artifact/42"),
         # All that is left.

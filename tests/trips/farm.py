@@ -115,9 +115,11 @@ FARM = Trip(
         # A proxy of apt.
         Step("apt install apt-cacher-ng"),
         Preparation(
-            "the mirror's address, for a proxy that can't ask the name server",
-            f'host=$(echo "{_MIRROR}" | cut -d/ -f3);'
-            " getent hosts $host >>/etc/hosts; systemctl restart apt-cacher-ng",
+            "apt-cacher-ng finds no name server in a nested machine: another"
+            " proxy stands in for it",
+            "systemctl stop apt-cacher-ng; apt-get install tinyproxy;"
+            " sed -i 's/^Port .*/Port 3142/;/^Allow /d;/^ConnectPort /d'"
+            " /etc/tinyproxy/tinyproxy.conf; systemctl restart tinyproxy",
         ),
         Step(
             "echo 'Acquire::http::Proxy \"http://127.0.0.1:3142\";'"
