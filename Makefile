@@ -19,7 +19,7 @@ help:
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
-	@echo '             TRIPS= some of: laptop ci worker farm checkout'
+	@echo '             TRIPS= some of: laptop ci sbuild worker farm checkout'
 	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'

@@ -45,6 +45,26 @@ CI = Trip(
             "as-user +PASS",
             _ONE_TEST,
         ),
+        Step("incus-testbed remove artifact/42"),
+        # All that is left.
+        Step(
+            "incus-testbed remove ALIAS",
+            values={"ALIAS": "$(incus image list --format=csv --columns=l)"},
+        ),
+        Step("incus profile delete debusine"),
+        Step("incus profile delete debusine-vm"),
+        Step("incus network delete debusinebr0"),
+        Step("incus storage delete default"),
+    ),
+    packages=TESTBED,
+    tarball=True,
+)
+
+# Apart, because it takes minutes, and make e2e runs the first.
+SBUILD = Trip(
+    "sbuild",
+    (
+        *CI.steps[:3],
         Preparation(
             "a source package",
             f"cp -r {_SOURCE} ../source;"
@@ -57,16 +77,6 @@ CI = Trip(
             "Status: successful",
             {"PACKAGE.dsc": "--verbose ../hello-testbed_1.dsc"},
         ),
-        Step("incus-testbed remove artifact/42"),
-        # All that is left.
-        Step(
-            "incus-testbed remove ALIAS",
-            values={"ALIAS": "$(incus image list --format=csv --columns=l)"},
-        ),
-        Step("incus profile delete debusine"),
-        Step("incus profile delete debusine-vm"),
-        Step("incus network delete debusinebr0"),
-        Step("incus storage delete default"),
     ),
     packages=(*TESTBED, "dpkg-dev", "sbuild"),
     tarball=True,

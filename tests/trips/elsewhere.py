@@ -18,7 +18,6 @@ class Runner:
 
 
 _DEBUSINE = "tests/e2e/test_debusine.py"
-_HOWTO = "tests/e2e/test_howto.py"
 
 TESTED = {
     "debusine-incus pull 42": Runner(
@@ -48,20 +47,16 @@ TESTED = {
 #: Sections whose commands another test takes from the page, and runs: a place
 #: as in pages.Block, and the test.
 READ = {
-    "docs/howto/ci.md: On a runner of your own": Runner(
-        _HOWTO, "test_runner_and_sbuild"
-    ),
-    "docs/howto/ci.md: In a privileged container": Runner(
-        _HOWTO, "test_privileged_container"
-    ),
-    "docs/howto/debci.md: On your own machine": Runner(_HOWTO, "test_debci"),
-    "docs/howto/debci.md: On a worker": Runner(_HOWTO, "test_debci"),
-    "docs/howto/debci.md: With debci's own backend incus-lxc": Runner(
-        _HOWTO, "test_debci"
-    ),
-    "docs/howto/sbuild.md: Build and test": Runner(
-        _HOWTO, "test_runner_and_sbuild"
-    ),
+    f"docs/howto/{place}": Runner("tests/e2e/test_howto.py", function)
+    for place, function in {
+        "ci.md: On a runner of your own": "test_runner_and_sbuild",
+        "ci.md: In a privileged container": "test_privileged_container",
+        "debci.md: On your own machine": "test_debci",
+        "debci.md: On a worker": "test_debci",
+        "debci.md: With debci's own backend incus-lxc": "test_debci",
+        "sbuild.md: Set sbuild up": "test_runner_and_sbuild",
+        "sbuild.md: Build and test": "test_runner_and_sbuild",
+    }.items()
 }
 
 #: Not run, and why.

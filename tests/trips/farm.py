@@ -40,10 +40,7 @@ FARM = Trip(
             _ONE_TEST,
         ),
         # The same images, up to date; a testbed that is set up once.
-        Step(
-            "incus-testbed refresh autopkgtest/debian/sid/amd64",
-            "up to date|is fresh|refreshed",
-        ),
+        Step("incus-testbed refresh autopkgtest/debian/sid/amd64"),
         Step(
             "incus-testbed refresh --max-age=12h autopkgtest/debian/sid/amd64"
         ),
