@@ -51,18 +51,16 @@ unit:
 	$(PYTHON) -m pytest --numprocesses=auto -m "not slow" tests/unit
 
 # Tests that share an Incus run one after the other. The two parts have an Incus
-# each, wait for guests most of the time, and take equally long.
-IN_FIRST_PART = tests/integration/test_restricted.py
+# each, and wait for guests most of the time.
 test: packages
 	$(PYTHON) -m pytest --numprocesses=auto tests/unit
-	$(MAKE) --jobs=2 --output-sync=target test-first-part test-second-part
+	$(MAKE) --jobs=2 --output-sync=target test-contract test-integration
 
-test-first-part:
-	$(PYTHON) -m pytest --durations=10 tests/contract tests/faults $(IN_FIRST_PART)
+test-contract:
+	$(PYTHON) -m pytest --durations=10 tests/contract tests/faults
 
-test-second-part:
-	$(PYTHON) -m pytest --durations=10 tests/integration \
-		$(IN_FIRST_PART:%=--ignore=%)
+test-integration:
+	$(PYTHON) -m pytest --durations=10 tests/integration
 
 # As a user who is in the group incus alone. Left out are upstream's instances,
 # what takes root or an admin of Incus on the tests' own side, and images that
@@ -152,4 +150,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-first-part test-second-part e2e $(E2E:%=e2e-%) e2e-ci e2e-compare e2e-debci fuzz soak bench deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-compare e2e-debci fuzz soak bench deb package-check trips format packages linters clean
