@@ -44,6 +44,12 @@ _MESSAGES = [
         errors.NotFound,
     ),
     ("Error: Network not found", errors.NotFound),
+    (
+        "Error: Failed to delete bridge children interfaces: Failed to run: ip"
+        " -d -j link show vethfdbed1e3: exit status 1 (Device"
+        ' "vethfdbed1e3" does not exist.)',
+        errors.Busy,
+    ),
     ("Error: Storage pool not found", errors.NotFound),
     ("Error: file does not exist", errors.NotFound),
     ('Error: The remote "nosuch" doesn\'t exist', errors.NotFound),

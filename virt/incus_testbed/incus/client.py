@@ -23,6 +23,8 @@ from incus_testbed.process import programs
 
 log = logging.getLogger(__name__)
 
+#: How often a command is run that Incus may fail to do for a passing reason.
+_TRIES = 4
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
 #: Seconds for what moves or unpacks an image.
@@ -65,7 +67,10 @@ class Incus:
         :raises errors.TestbedError: the kind that its message stands for
         """
         argv = self.argv(*words)
-        completed = programs.run(argv, stdin=stdin, timeout=timeout)
+        for _ in range(_TRIES):
+            completed = programs.run(argv, stdin=stdin, timeout=timeout)
+            if not messages.is_disturbed(completed):
+                break
         if completed.status != 0:
             raise messages.error(["incus", *words], completed)
         return completed.stdout
