@@ -22,7 +22,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.integration.conftest import Cli
 from tests.support import attempts, outside
-from tests.support.sandbox import Sandbox, delete
+from tests.support.sandbox import Sandbox, delete, make_network
 
 SYSTEM = ("trixie", ("python3-minimal",))
 _SCRIPT = Path(attempts.__file__)
@@ -230,9 +230,9 @@ def plain(
     del world
     mine = incus_environment.names
     bridge, profile = f"{mine.network}p", "plain"
-    incus.run(
-        *("network", "create", bridge, "ipv6.address=none"),
-        *("ipv4.address=10.213.78.1/24", "ipv4.nat=true"),
+    make_network(
+        bridge,
+        *("ipv4.address=10.213.78.1/24", "ipv4.nat=true", "ipv6.address=none"),
     )
     try:
         incus.run("profile", "create", profile)
@@ -328,9 +328,10 @@ def with_ipv6(
     del world
     mine = incus_environment.names
     names = replace(mine, network=f"{mine.network}s", profile="six")
-    incus.run(
-        *("network", "create", names.network, "ipv4.address=10.213.79.1/24"),
-        *("ipv4.nat=true", "ipv6.address=fd12:34::1/64", "ipv6.nat=true"),
+    make_network(
+        names.network,
+        *("ipv4.address=10.213.79.1/24", "ipv4.nat=true"),
+        *("ipv6.address=fd12:34::1/64", "ipv6.nat=true"),
     )
     try:
         _setup(incus, names)

@@ -84,6 +84,18 @@ def clear() -> None:
             Sandbox.of(project["name"].removeprefix("check-")).remove()
 
 
+def make_network(name: str, *settings: str) -> None:
+    """Make a bridge; as with delete(), this may take more than one attempt."""
+    for attempts_left in reversed(range(3)):
+        try:
+            Incus(project="default").run("network", "create", name, *settings)
+        except errors.Busy:
+            if not attempts_left:
+                raise
+        else:
+            return
+
+
 def delete(kind: str, name: str, *options: str) -> None:
     """Delete an object, if it is there.
 

@@ -23,8 +23,6 @@ from incus_testbed.process import programs
 
 log = logging.getLogger(__name__)
 
-#: How often a command about a network is run, which a passing reason may stop.
-_TRIES = 4
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
 #: Seconds for what moves or unpacks an image.
@@ -67,10 +65,7 @@ class Incus:
         :raises errors.TestbedError: the kind that its message stands for
         """
         argv = self.argv(*words)
-        for _ in range(_TRIES if words[0] == "network" else 1):
-            completed = programs.run(argv, stdin=stdin, timeout=timeout)
-            if not messages.is_disturbed(completed):
-                break
+        completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
             raise messages.error(["incus", *words], completed)
         return completed.stdout

@@ -82,15 +82,6 @@ DENIED = _Phrase(
     " (incus-testbed setup --restricted USER) and log in again.",
 )
 
-#: Incus asks for each network card of the machine, one after the other, and
-#: gives up if one goes away meanwhile, because another instance has stopped.
-DISTURBED = _Phrase(
-    r"Failed to run: ip [^\n]*Device [^\n]* does not exist",
-    errors.Busy,
-    "Try it again.",
-    brief="Incus was disturbed: a network card went away meanwhile",
-)
-
 #: The first that matches wins, so the narrow ones stand first.
 _PHRASES = (
     _Phrase(
@@ -110,7 +101,14 @@ _PHRASES = (
     GONE,
     RESTRICTED,
     DENIED,
-    DISTURBED,
+    # Incus asks for each network card of the machine, one after the other, and
+    # gives up if one goes away meanwhile, because another instance has stopped.
+    _Phrase(
+        r"Failed to run: ip [^\n]*Device [^\n]* does not exist",
+        errors.Busy,
+        "Try it again.",
+        brief="Incus was disturbed: a network card went away meanwhile",
+    ),
     _Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
         r"|No storage pool found",
@@ -164,12 +162,6 @@ _PHRASES = (
         _DOCTOR,
     ),
 )
-
-
-def is_disturbed(completed: programs.Completed) -> bool:
-    """Tell whether a command failed that may succeed at the next try."""
-    said = completed.stderr
-    return bool(completed.status and re.search(DISTURBED.pattern, said))
 
 
 def error(
