@@ -12,7 +12,7 @@ from pathlib import PurePath
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import disk, machine, mmdebstrap, recipe
+from incus_testbed.bootstrap import disk, mmdebstrap, recipe, vm
 from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.build import build
 from incus_testbed.bootstrap.mmdebstrap import Bootstrap
@@ -26,7 +26,7 @@ from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.process import sandbox
 from tests.support import small_disks
 from tests.support.fake_incus import FakeIncus
-from tests.unit.bootstrap.conftest import Machine as Host
+from tests.unit.bootstrap.conftest import Machine
 
 _TRIXIE = Request(suite="trixie", architecture="amd64", vm=True)
 _ALIAS = "autopkgtest/debian/trixie/amd64/vm"
@@ -55,7 +55,7 @@ _SCRIPTS = {
 
 
 @pytest.fixture
-def host(machine: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Have a script for each program that writes a disk."""
     for constant, script in _SCRIPTS.items():
         path = machine.write(
@@ -133,7 +133,7 @@ def test_its_alias() -> None:
 
 
 def test_programs_that_are_missing_are_named_together(
-    host: Host, incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+    host: Machine, incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_SFDISK", "/nowhere/sfdisk")
     monkeypatch.setattr(disk, "_MMD", "/nowhere/mmd")
@@ -146,7 +146,7 @@ def test_programs_that_are_missing_are_named_together(
     assert host.has_started_nothing()
 
 
-def test_an_older_mke2fs(host: Host, incus: FakeIncus) -> None:
+def test_an_older_mke2fs(host: Machine, incus: FakeIncus) -> None:
     """It takes the name of the tarball, standard input, for a folder's."""
     host.write("_MKE2FS", "#!/bin/sh\necho 'No such file' >&2\nexit 1\n")
 
@@ -166,7 +166,7 @@ def test_an_older_mke2fs(host: Host, incus: FakeIncus) -> None:
     ],
 )
 def test_a_root_that_can_not_be_written(
-    host: Host,
+    host: Machine,
     incus: FakeIncus,
     said: str,
     error: type[errors.TestbedError],
@@ -181,7 +181,7 @@ def test_a_root_that_can_not_be_written(
 
 
 def test_a_root_that_can_not_be_written_any_more(
-    host: Host, incus: FakeIncus
+    host: Machine, incus: FakeIncus
 ) -> None:
     """mmdebstrap, which would not notice it for minutes, is ended."""
     host.write("mke2fs", "it is broken")
@@ -195,7 +195,7 @@ def test_a_root_that_can_not_be_written_any_more(
 
 @pytest.mark.parametrize("tarball", ["whole", "half", "empty"])
 def test_mmdebstraps_failure_comes_before_that_of_others(
-    host: Host, incus: FakeIncus, tarball: str
+    host: Machine, incus: FakeIncus, tarball: str
 ) -> None:
     path = host.there / "tarball"
     size = path.stat().st_size
@@ -212,7 +212,7 @@ def test_mmdebstraps_failure_comes_before_that_of_others(
 
 
 def test_it_ends_in_time(
-    host: Host, incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+    host: Machine, incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_TARBALL_LIMIT", 0.5)
     host.write("endless", "")
@@ -224,7 +224,7 @@ def test_it_ends_in_time(
 
 
 def test_an_interruption_lets_mmdebstrap_clean_up(
-    host: Host, incus: FakeIncus
+    host: Machine, incus: FakeIncus
 ) -> None:
     host.write("endless", "")
     host.write("said", "I: begun...\n")
@@ -268,7 +268,7 @@ def _system() -> bytes:
 
 
 @pytest.fixture
-def real(machine: Host) -> Host:
+def real(machine: Machine) -> Machine:
     """Have mmdebstrap send a system, and programs that make a disk of it."""
     try:
         disk.check()
@@ -285,7 +285,7 @@ def _made() -> Iterator[Reader]:
     def running(*more: str) -> AbstractContextManager[Bootstrap]:
         return mmdebstrap.running([*more, "trixie"], "", {})
 
-    kind = machine.of("amd64")
+    kind = vm.of("amd64")
     with disk.made(kind, running, lambda _: None) as image:
         header = qcow2.header(os.pread(image.fileno(), qcow2.HEADER, 0))
         yield Reader(image, header, Meter())

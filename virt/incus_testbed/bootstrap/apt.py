@@ -97,6 +97,11 @@ class Debian:
         """The types of packages, as a deb822 source has them."""
         return "deb deb-src" if self.has_sources else "deb"
 
+    @property
+    def mirrors(self) -> list[str]:
+        """The URLs of its sources."""
+        return [each.uri for each in (self.main, self.security) if each]
+
 
 @dataclass(frozen=True)
 class _Target:

@@ -10,16 +10,16 @@ from contextlib import AbstractContextManager
 from incus_testbed import errors
 from incus_testbed.bootstrap import (
     apt,
+    bridge,
     disk,
-    machine,
     mmdebstrap,
     proxy,
     recipe,
+    vm,
 )
 from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.request import Request
-from incus_testbed.host import profile
-from incus_testbed.image import architecture, profiles
+from incus_testbed.image import architecture
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream.source import Readable
@@ -48,23 +48,23 @@ def build(
     debian = apt.at(request.mirror) if request.mirror else apt.debian()
     if request.sources:
         debian = dataclasses.replace(debian, has_sources=True)
-    bridge = bridge_address(incus)
-    debian = _for_guests(debian, bridge)
+    address = bridge.address(incus)
+    debian = _for_guests(debian, address)
     mmdebstrap.check()
     if request.vm:
         disk.check()
-    found = proxies(debian)
-    for_guests = {
-        scheme: reached
-        for scheme, url in found.items()
-        if (reached := proxy.for_guests(url, bridge))
-    }
+    proxies = proxy.of_mirrors(debian.mirrors, os.environ)
     arguments = [
         # Incus has said that this machine runs programs of the architecture.
         *(["--skip=check/qemu"] if incus.is_local() else []),
-        *recipe.arguments(request, debian, apt.settings(), for_guests),
+        *recipe.arguments(
+            request,
+            debian,
+            apt.settings(),
+            proxy.all_for_guests(proxies, address),
+        ),
     ]
-    variables = {f"{scheme}_proxy": url for scheme, url in found.items()}
+    variables = {f"{scheme}_proxy": url for scheme, url in proxies.items()}
     sources = recipe.sources(request, debian)
 
     def running(*more: str) -> AbstractContextManager[mmdebstrap.Bootstrap]:
@@ -86,7 +86,7 @@ def build(
 
     say = _Steps(on_step)
     if request.vm:
-        kind = machine.of(request.architecture)
+        kind = vm.of(request.architecture)
         with disk.made(kind, running, say) as image:
             say("importing the disk")
             add(image)
@@ -119,57 +119,26 @@ def _check_architecture(incus: Incus, name: str) -> None:
         )
 
 
-def bridge_address(incus: Incus) -> str | None:
-    """Return this machine's address on the guests' network.
-
-    None if it is not known: a restricted user may not see networks.
-    """
-    if not incus.is_local():
-        return None
-    devices = profile.devices_of(incus, profiles.chosen(incus))
-    name = profile.network_of(devices)
-    try:
-        networks = incus.networks()
-    except errors.TestbedError:
-        return None
-    for network in networks:
-        for key in ("ipv4.address", "ipv6.address"):
-            address = network["config"].get(key, "none")
-            if network["name"] == name and "/" in address:
-                return str(address.partition("/")[0])
-    return None
-
-
-def _for_guests(debian: Debian, bridge: str | None) -> Debian:
+def _for_guests(debian: Debian, address: str | None) -> Debian:
     """Return a Debian with URLs that guests can use too.
 
     :raises errors.Unsupported: a mirror is on this machine's loopback only
     """
-    security = debian.security and _reachable(debian.security, bridge)
-    main = _reachable(debian.main, bridge)
+    security = debian.security and _reachable(debian.security, address)
+    main = _reachable(debian.main, address)
     return dataclasses.replace(debian, main=main, security=security)
 
 
-def _reachable(source: Source, bridge: str | None) -> Source:
+def _reachable(source: Source, address: str | None) -> Source:
     if not proxy.is_loopback(source.uri):
         return source
-    uri = proxy.at_bridge(source.uri, bridge)
+    uri = proxy.at_bridge(source.uri, address)
     if uri is None:
         raise errors.Unsupported(
             f"The mirror {source.uri} answers on this machine only",
             details="Guests would reach it at"
-            f" {bridge or 'an address that is unknown'}.",
+            f" {address or 'an address that is unknown'}.",
             resolution="Have it listen on all addresses, or use another:"
             " --mirror=URL",
         )
     return dataclasses.replace(source, uri=uri)
-
-
-def proxies(debian: Debian) -> dict[str, str]:
-    """Return the proxies that apt uses for these mirrors, by URL scheme."""
-    found: dict[str, str] = {}
-    for source in filter(None, (debian.main, debian.security)):
-        url = proxy.of(source.uri, os.environ)
-        if url:
-            found.setdefault(source.uri.partition(":")[0], url)
-    return found

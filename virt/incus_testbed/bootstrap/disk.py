@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import machine
-from incus_testbed.bootstrap.machine import Machine
+from incus_testbed.bootstrap import vm
 from incus_testbed.bootstrap.mmdebstrap import Bootstrap
+from incus_testbed.bootstrap.vm import VM
 from incus_testbed.image.disk.writer import Writer
 from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import CHUNK
@@ -87,7 +87,7 @@ def check() -> None:
 
 @contextlib.contextmanager
 def made(
-    kind: Machine,
+    kind: VM,
     running: Callable[..., AbstractContextManager[Bootstrap]],
     say: Callable[[str], None],
 ) -> Iterator[IO[bytes]]:
@@ -246,7 +246,7 @@ def _data(file: int) -> Iterator[tuple[int, bytes]]:
 def _mke2fs(*options: str) -> list[str]:
     """Return the beginning of a command that reads a tarball from stdin."""
     return [
-        *(_MKE2FS, "-q", "-F", "-t", "ext4", "-L", machine.ROOT),
+        *(_MKE2FS, "-q", "-F", "-t", "ext4", "-L", vm.ROOT),
         *("-O", _WITHOUT, "-d", "-", *options),
     ]
 

@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from incus_testbed import errors
@@ -48,6 +48,28 @@ def of(url: str, environment: Mapping[str, str]) -> str | None:
             resolution="See: apt-config dump Acquire::http",
         )
     return found
+
+
+def of_mirrors(
+    urls: Iterable[str], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the proxies that apt uses for mirrors, by their URLs' scheme."""
+    found: dict[str, str] = {}
+    for each in urls:
+        if proxy := of(each, environment):
+            found.setdefault(each.partition(":")[0], proxy)
+    return found
+
+
+def all_for_guests(
+    proxies: Mapping[str, str], bridge: str | None
+) -> dict[str, str]:
+    """Return those of the proxies that guests can use, as for_guests() does."""
+    return {
+        scheme: reached
+        for scheme, url in proxies.items()
+        if (reached := for_guests(url, bridge))
+    }
 
 
 def for_guests(proxy: str, bridge: str | None) -> str | None:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from incus_testbed.bootstrap import machine
+from incus_testbed.bootstrap import vm
 from incus_testbed.bootstrap.apt import Debian
 from incus_testbed.bootstrap.request import Request
 
@@ -86,7 +86,7 @@ def arguments(
         f" --create-home --home-dir /home/{_USER} {_USER}"
     )
     if request.vm:
-        yield from machine.of(request.architecture).options()
+        yield from vm.of(request.architecture).options()
     yield request.release
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.bootstrap import machine, mirror
+from incus_testbed.bootstrap import mirror, vm
 
 #: The sets of packages, as mmdebstrap(1) names them, from which apt can go on.
 VARIANTS = ("minbase", "apt", "buildd", "important", "standard")
@@ -58,7 +58,7 @@ class Request:
                 resolution=f"Use one of {', '.join(VARIANTS)}",
             )
         if self.vm:
-            machine.of(self.architecture)
+            vm.of(self.architecture)
 
     @property
     def name(self) -> str:

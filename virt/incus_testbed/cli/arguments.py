@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 from incus_testbed import __version__
-from incus_testbed.bootstrap.request import VARIANTS
 from incus_testbed.cli import (
+    build,
     completion,
     machine,
     max_age,
@@ -18,12 +18,6 @@ from incus_testbed.cli import (
     refresh,
 )
 from incus_testbed.incus.messages import OWN_FAILURE
-
-_BUILD = (
-    "Make an image of a Debian suite with mmdebstrap, for containers or virtual"
-    " machines. An image of the same alias is replaced when the new one is"
-    " complete."
-)
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse's only name
 
@@ -98,78 +92,16 @@ def parser() -> argparse.ArgumentParser:
 
 def builder() -> argparse.ArgumentParser:
     """Return the parser of the command that does what build does."""
-    result = _program("autopkgtest-build-incus-testbed", _BUILD)
+    result = _program("autopkgtest-build-incus-testbed", build.DESCRIPTION)
     result.set_defaults(failure_status=1, function="build")
-    _add_build_arguments(result)
+    build.add_arguments(result)
     return result
-
-
-def _add_build_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "suite",
-        metavar="SUITE",
-        help="such as trixie, sid or trixie-backports",
-    )
-    command.add_argument(
-        "--mirror",
-        metavar="URL",
-        help="take Debian from here alone; without it, from apt's mirror and"
-        " its updates",
-    )
-    command.add_argument(
-        "--components",
-        metavar="NAME,...",
-        type=_words,
-        help="such as main,contrib; without it, those that apt uses",
-    )
-    command.add_argument(
-        "--include",
-        metavar="PACKAGE,...",
-        type=_words,
-        action="extend",
-        default=[],
-        help="packages to install too; can be given several times",
-    )
-    command.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        default=VARIANTS[0],
-        help="the packages to begin with, as in mmdebstrap(1); without it:"
-        f" {VARIANTS[0]}",
-    )
-    command.add_argument(
-        "--sources",
-        action="store_true",
-        help="source packages too, so that autopkgtest finds packages by name;"
-        " without it, if this machine's apt uses them",
-    )
-    command.add_argument(
-        "--arch",
-        metavar="ARCH",
-        help="such as i386; without it, this machine's",
-    )
-    command.add_argument(
-        "--vm",
-        action="store_true",
-        help="make a disk for virtual machines; on amd64 and arm64",
-    )
-    command.add_argument(
-        "--alias",
-        help="without it: autopkgtest/debian/SUITE/ARCH, and /vm with --vm",
-    )
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[,\s]+", text) if word]
 
 
 def _add_image_commands(
     commands: "_Commands[argparse.ArgumentParser]",
 ) -> None:
-    command = commands.add_parser(
-        "build", help="make an image of a Debian suite", description=_BUILD
-    )
-    _add_build_arguments(command)
+    build.add_command(commands)
 
     command = commands.add_parser(
         "import",
@@ -205,14 +137,7 @@ def _add_image_commands(
     _add_format(command)
 
     command = commands.add_parser("remove", help="remove an imported image")
-    _add_alias(command)
-
-
-def _add_alias(command: argparse.ArgumentParser) -> None:
-    alias = command.add_argument(
-        "alias", metavar="ALIAS", help="name of the image: see 'images'"
-    )
-    completion.complete_alias(alias)
+    completion.add_alias(command)
 
 
 def _add_format(command: argparse.ArgumentParser) -> None:
@@ -337,4 +262,4 @@ def _add_launch_arguments(command: argparse.ArgumentParser) -> None:
         default=[],
         help="pass this to 'incus launch'; can be given several times",
     )
-    _add_alias(command)
+    completion.add_alias(command)

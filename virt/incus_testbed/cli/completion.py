@@ -20,8 +20,11 @@ def answer(parser: argparse.ArgumentParser) -> None:
         argcomplete.autocomplete(parser)
 
 
-def complete_alias(argument: argparse.Action) -> None:
-    """Have an argument completed with the aliases of imported images."""
+def add_alias(command: argparse.ArgumentParser) -> None:
+    """Add the alias of an imported image, which shells can complete."""
+    argument = command.add_argument(
+        "alias", metavar="ALIAS", help="name of the image: see 'images'"
+    )
     argument.completer = _aliases  # type: ignore[attr-defined]
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from incus_testbed import errors
-from incus_testbed.bootstrap.request import Request
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
+from incus_testbed.cli import build as build_command
 from incus_testbed.cli import (
     completion,
     exit_status,
@@ -60,28 +60,6 @@ def build() -> int:
 
 
 # -- images
-
-
-def _build(incus: Incus, arguments: argparse.Namespace) -> int:
-    # Here, because python-debian takes a tenth of a second to import.
-    from incus_testbed.bootstrap import apt  # noqa: PLC0415
-    from incus_testbed.bootstrap.build import build as make  # noqa: PLC0415
-
-    request = Request(
-        suite=arguments.suite,
-        architecture=arguments.arch or apt.architecture(),
-        mirror=arguments.mirror,
-        components=arguments.components,
-        include=arguments.include,
-        variant=arguments.variant,
-        sources=arguments.sources,
-        alias=arguments.alias,
-        vm=arguments.vm,
-    )
-    with output.steps(f"Building {request.name}") as on_step:
-        make(incus, request, on_step)
-    output.say(f"{request.name} is built")
-    return 0
 
 
 def _import(incus: Incus, arguments: argparse.Namespace) -> int:
@@ -271,7 +249,7 @@ def _garbage(
 
 
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
-    "build": _build,
+    "build": build_command.build,
     "import": _import,
     "refresh": refresh.refresh,
     "images": _images,

@@ -28,7 +28,7 @@ def add_command(
     max_age.add_option(
         command, "only if it is older than AGE, such as 1d, 12h or 30m"
     )
-    completion.complete_alias(command.add_argument("alias", metavar="ALIAS"))
+    completion.add_alias(command)
 
 
 def refresh(incus: Incus, arguments: argparse.Namespace) -> int:

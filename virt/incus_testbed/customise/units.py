@@ -50,9 +50,9 @@ def wanted(wanting: str, unit: str, target: str = "") -> Entry:
 
 
 def masked(name: str, *, folder: str = "system") -> Entry:
-    """Return the link that prevents a unit from starting.
+    """Return the link that has systemd ignore a unit.
 
-    Or that a file of another folder of systemd's, such as network, counts.
+    Or it ignores a file of another of its folders, such as network.
     """
     return Entry(
         path=f"etc/systemd/{folder}/{name}", kind="symlink", target="/dev/null"

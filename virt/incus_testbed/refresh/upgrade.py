@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring the system of an instance up to date, with its own apt."""
 
+import os
 from collections.abc import Callable, Mapping
 
 from incus_testbed import errors
+from incus_testbed.bootstrap import bridge, proxy
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
@@ -65,16 +67,11 @@ def proxies(incus: Incus) -> dict[str, str]:
     There are none if this machine is no Debian.
     """
     # Here, because python-debian takes a tenth of a second to import.
-    from incus_testbed.bootstrap import apt, build, proxy  # noqa: PLC0415
+    from incus_testbed.bootstrap import apt  # noqa: PLC0415
 
     try:
-        debian = apt.debian()
+        mirrors = apt.debian().mirrors
     except errors.TestbedError:
         return {}
-    found = build.proxies(debian)
-    bridge = build.bridge_address(incus) if found else None
-    return {
-        scheme: reached
-        for scheme, url in found.items()
-        if (reached := proxy.for_guests(url, bridge))
-    }
+    found = proxy.of_mirrors(mirrors, os.environ)
+    return proxy.all_for_guests(found, bridge.address(incus)) if found else {}

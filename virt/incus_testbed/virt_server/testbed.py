@@ -28,7 +28,7 @@ _BASE = "warm base of autopkgtest"
 #: what the tests need.
 _CONTAINER = (
     "%s is a container: autopkgtest skips tests that need isolation-machine;"
-    " the image of a disk gives them a virtual machine"
+    " an image of 'incus-testbed build --vm' or of a disk runs them"
 )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
+from incus_testbed.customise.vm import entries
 from incus_testbed.system.entry import Entry
 
 #: The label of the root file system.
@@ -47,8 +47,8 @@ _RESOLVER = Entry(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
-    """A kind of virtual machine.
+class VM:
+    """The virtual machines of an architecture.
 
     ``suffix`` is of EFI programs (UEFI specification 2.10, 3.5.1.1), ``grub``
     GRUB's name of the platform, ``console`` the serial one.
@@ -92,21 +92,21 @@ class Machine:
         for name in _PARTS_OF_SYSTEMD:
             # Of these, apt takes those that there are.
             yield f"--include=?or(?exact-name({name}),?exact-name(systemd))"
-        for entry in (*vm.entries(), _FSTAB, _REPART, _RESOLVER):
+        for entry in (*entries(), _FSTAB, _REPART, _RESOLVER):
             yield f"--customize-hook={_hook(entry)}"
         yield '--customize-hook=chroot "$1" systemctl enable systemd-networkd'
 
 
-_MACHINES = {
-    machine.architecture: machine
-    for machine in (
-        Machine(
+_VMS = {
+    vm.architecture: vm
+    for vm in (
+        VM(
             architecture="amd64",
             suffix="x64",
             grub="x86_64-efi",
             console="ttyS0",
         ),
-        Machine(
+        VM(
             architecture="arm64",
             suffix="aa64",
             grub="arm64-efi",
@@ -116,17 +116,17 @@ _MACHINES = {
 }
 
 
-def of(architecture: str) -> Machine:
-    """Return the virtual machine of a Debian architecture.
+def of(architecture: str) -> VM:
+    """Return what virtual machines of a Debian architecture have.
 
     :raises errors.Unsupported: there is none that is known to boot by EFI
     """
     try:
-        return _MACHINES[architecture]
+        return _VMS[architecture]
     except KeyError:
         raise errors.Unsupported(
             f"No virtual machine can be built for {architecture}",
-            details=f"They are built for {' and '.join(_MACHINES)}.",
+            details=f"They are built for {' and '.join(_VMS)}.",
             resolution="Build a container, without --vm, or choose another"
             " --arch.",
         ) from None
