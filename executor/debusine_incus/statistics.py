@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)

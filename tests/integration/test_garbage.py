@@ -15,7 +15,8 @@ from incus_testbed import errors
 from incus_testbed.host import doctor
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance.instance import OWNER_KEY, Instance
+from incus_testbed.instance.creation import OWNER_KEY
+from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership.owner import Owner
 from tests.support import tiny_system
 from tests.support.sandbox import Sandbox

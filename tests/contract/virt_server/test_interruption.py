@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.ownership.owner import Owner
 
 from .conftest import Start, names, wait_until_gone

@@ -9,7 +9,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.process import programs
 from tests.support import owners
 from tests.support.fake_incus import FakeIncus

@@ -9,7 +9,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.ownership import claim
 from incus_testbed.ownership.claim import GRACE, Kind
 from incus_testbed.ownership.owner import Owner

@@ -15,8 +15,9 @@ from incus_testbed import errors
 from incus_testbed.cli import main as module
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.guest import Guest
-from incus_testbed.instance.instance import OWNER_KEY, Instance
+from incus_testbed.instance.instance import Instance
 from incus_testbed.process import signals
 from tests.support import owners, tiny_system
 from tests.support.fake_incus import FakeIncus

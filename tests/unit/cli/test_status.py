@@ -18,11 +18,7 @@ import yaml
 
 from incus_testbed.cli import main as module
 from incus_testbed.cli import output
-from incus_testbed.instance.instance import (
-    CREATED_KEY,
-    OWNER_KEY,
-    PURPOSE_KEY,
-)
+from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.process import signals
 from tests.support import owners
 from tests.support.fake_incus import FakeIncus

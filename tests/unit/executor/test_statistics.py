@@ -14,7 +14,7 @@ from debusine_incus.statistics import Monitor, Usage, statistics
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import InstanceRecord
-from incus_testbed.instance.instance import OWNER_KEY
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.ownership.owner import Owner
 
 _METRICS = """\

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.instance import instance as module
+from incus_testbed.instance import removal
 from incus_testbed.instance.instance import Instance
 from tests.support import tiny_guest
 from tests.support.fake_incus import FakeIncus
@@ -171,7 +171,7 @@ def test_what_is_busy_for_ever(
 ) -> None:
     launched = _launch(incus)
     refusals += [_raise(errors.Busy)] * 3
-    monkeypatch.setattr(module, "_REMOVAL_LIMIT", -1)
+    monkeypatch.setattr(removal, "_LIMIT", -1)
 
     with pytest.raises(errors.Busy):
         launched.delete()

@@ -13,13 +13,9 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import InstanceRecord
-from incus_testbed.instance import instance as module
-from incus_testbed.instance.instance import (
-    CREATED_KEY,
-    OWNER_KEY,
-    PURPOSE_KEY,
-    Instance,
-)
+from incus_testbed.instance import creation as module
+from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
+from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership.owner import Owner
 from tests.support import tiny_guest
 from tests.support.fake_incus import FakeIncus

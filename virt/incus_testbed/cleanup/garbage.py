@@ -11,7 +11,8 @@ from incus_testbed import errors
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
-from incus_testbed.instance.instance import OWNER_KEY, Instance
+from incus_testbed.instance.creation import OWNER_KEY
+from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import claim
 from incus_testbed.ownership.owner import Owner
 

@@ -12,11 +12,7 @@ from incus_testbed.image import properties
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
-from incus_testbed.instance.instance import (
-    CREATED_KEY,
-    OWNER_KEY,
-    PURPOSE_KEY,
-)
+from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.ownership.owner import Owner
 
 Facts = dict[str, object]

@@ -2,28 +2,17 @@
 """Launch, start, stop and delete throw-away instances."""
 
 import logging
-import secrets
-import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Self
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance import readiness
+from incus_testbed.instance import readiness, removal
+from incus_testbed.instance.creation import OWNER_KEY, Creation
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
-from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
-
-#: Keys of an instance's configuration: its owner, time of creation and purpose.
-#: Garbage collection reads only the first.
-OWNER_KEY = "user.incus-testbed.owner"
-CREATED_KEY = "user.incus-testbed.created"
-PURPOSE_KEY = "user.incus-testbed.purpose"
-#: Identifies one launch, also among those of this process.
-_LAUNCH_KEY = "user.incus-testbed.launch"
 
 #: /dev/incus would tell a guest the name of its host, and the instance's user.*
 #: keys.  Arguments of a launch come later, and can change this.
@@ -31,11 +20,6 @@ _CLOSED = {"security.guestapi": "false"}
 
 #: Seconds between asking an instance to stop and killing it.
 STOP_GRACE = 30.0
-_NAME_TRIES = 10
-#: Attempts, 0.1 s apart, to find the instance of a killed client.
-_LATE_TRIES = 5
-#: Seconds for Incus to remove an instance that is stopping.
-_REMOVAL_LIMIT = 30.0
 
 
 class Instance:
@@ -77,13 +61,13 @@ class Instance:
             it is to be without
         """
         plan = Plan.of(incus, image, arguments, network=network)
-        keys = _keys(purpose)
+        creation = Creation(incus, purpose)
 
-        def create(name: str) -> None:
+        def launch(name: str) -> None:
             incus.launch(
                 image,
                 name,
-                config={**_CLOSED, **plan.config, **keys},
+                config={**_CLOSED, **plan.config, **creation.keys},
                 ephemeral=ephemeral,
                 devices=plan.devices,
                 arguments=arguments,
@@ -91,9 +75,7 @@ class Instance:
 
         while True:
             try:
-                return cls._created(
-                    incus, name, create, keys[_LAUNCH_KEY], vm=plan.vm
-                )
+                return cls(incus, creation.by(launch, name), vm=plan.vm)
             except errors.NotFound:
                 # incus launch asks for the name first, and a new image may
                 # take the place of that one just then.
@@ -106,45 +88,14 @@ class Instance:
 
         It has a name, and network addresses, of its own.
         """
-        keys = _keys(purpose)
+        incus = self._incus
+        creation = Creation(incus, purpose)
 
-        def create(name: str) -> None:
-            self._incus.copy(self.name, name, config=keys, ephemeral=True)
-            self._incus.start(name)
+        def copy(name: str) -> None:
+            incus.copy(self.name, name, config=creation.keys, ephemeral=True)
+            incus.start(name)
 
-        return self._created(
-            self._incus, name, create, keys[_LAUNCH_KEY], vm=self.guest.vm
-        )
-
-    @classmethod
-    def _created(
-        cls,
-        incus: Incus,
-        name: str | None,
-        create: Callable[[str], None],
-        launch: str,
-        *,
-        vm: bool,
-    ) -> Self:
-        """Create an instance of this name, or of a random one that is free."""
-        for _ in range(_NAME_TRIES):
-            instance = cls(incus, name or _random_name(), vm=vm)
-            try:
-                create(instance.name)
-            except errors.TestbedError as error:
-                # Any error may mean that the instance was created, but not
-                # started.
-                made = instance._discard(launch, error)
-                if made or name or not isinstance(error, errors.AlreadyExists):
-                    raise
-            except BaseException:
-                instance._discard(launch)
-                raise
-            else:
-                return instance
-        raise errors.AlreadyExists(
-            f"{_NAME_TRIES} random instance names were all taken"
-        )
+        return type(self)(incus, creation.by(copy, name), vm=self.guest.vm)
 
     def __enter__(self) -> Self:
         """Return the instance."""
@@ -228,82 +179,4 @@ class Instance:
 
     def delete(self) -> None:
         """Delete the instance; it is not an error if it is gone."""
-        deadline = time.monotonic() + _REMOVAL_LIMIT
-        while True:
-            try:
-                self._incus.delete(self.name)
-            except errors.NotFound:
-                return
-            except (
-                errors.Busy,
-                errors.NotRunning,
-                errors.CommandFailed,
-            ) as error:
-                # Incus is just removing an ephemeral instance that stops, by
-                # itself or because another process stops it.
-                log.debug("%s is not removed yet: %s", self.name, error)
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.25)
-            else:
-                return
-
-    def _discard(
-        self, launch: str, error: errors.TestbedError | None = None
-    ) -> bool:
-        """Delete the instance of a failed launch; tell whether there was one.
-
-        If the client was killed (no error, or TimedOut), the daemon goes on
-        creating, so the instance may appear a moment later.  An instance of
-        another launch with this name is left alone.  The log of the failed
-        start is added to the error.
-        """
-        killed = error is None or isinstance(error, errors.TimedOut)
-        for attempt in range(_LATE_TRIES if killed else 1):
-            try:
-                time.sleep(0.1 if attempt else 0)
-                record = self._incus.instance(self.name)
-                if record.config.get(_LAUNCH_KEY) != launch:
-                    return False
-                if error:
-                    self._add_start_log(error)
-                self.delete()
-            except errors.NotFound:
-                continue
-            except (errors.DaemonDown, errors.Denied):
-                return (
-                    False  # the launch most likely failed for the same reason
-                )
-            except errors.TestbedError as problem:
-                log.warning(
-                    "%s may be left behind (%s); 'incus-testbed gc' removes"
-                    " it once this process has ended",
-                    self.name,
-                    problem.brief,
-                )
-            return True
-        return False
-
-    def _add_start_log(self, error: errors.TestbedError) -> None:
-        """Add LXC's own error messages, which Incus keeps in a log."""
-        try:
-            said = self._incus.start_log(self.name)
-        except errors.TestbedError:
-            return
-        reasons = [line for line in said.splitlines() if " ERROR " in line]
-        error.details = "\n".join([error.details, *reasons[:5]]).strip()
-
-
-def _keys(purpose: str) -> dict[str, str]:
-    """Return the keys of an instance that this process creates now."""
-    return {
-        OWNER_KEY: str(Owner.current()),
-        CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
-        PURPOSE_KEY: purpose,
-        _LAUNCH_KEY: secrets.token_hex(8),
-    }
-
-
-def _random_name() -> str:
-    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return "testbed-" + "".join(secrets.choice(alphabet) for _ in range(8))
+        removal.delete(self._incus, self.name)
