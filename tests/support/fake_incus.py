@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from incus_testbed import errors
 from incus_testbed.image import profiles
-from incus_testbed.incus.client import REQUEST_LIMIT, Incus
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.connection import REQUEST_LIMIT
 from tests.support.fake_images import Images
 from tests.support.fake_instances import Devices, Instances
 

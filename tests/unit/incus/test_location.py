@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.incus import client, location
+from incus_testbed.incus import connection, location
 from incus_testbed.incus.client import Incus
 from tests.support import fake_incusd
 
@@ -184,7 +184,7 @@ def test_a_daemon_that_does_not_answer(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "REQUEST_LIMIT", 0.5)
+    monkeypatch.setattr(connection, "REQUEST_LIMIT", 0.5)
     monkeypatch.setenv("INCUS_SOCKET", str(tmp_path / "s"))
     monkeypatch.setenv("INCUS_CONF", str(tmp_path))
     raised: list[errors.TestbedError] = []

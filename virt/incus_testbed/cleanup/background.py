@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
-from incus_testbed.incus.client import INSTANCE_LIMIT, Incus
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.connection import INSTANCE_LIMIT
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 

@@ -12,7 +12,8 @@ from incus_testbed.image import properties
 from incus_testbed.image.importing import Import, check_replaceable
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.stream.source import Readable, Source
-from incus_testbed.incus.client import IMAGE_LIMIT, Incus
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import lock
 

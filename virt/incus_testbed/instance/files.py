@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
-from incus_testbed.incus.client import IMAGE_LIMIT, REQUEST_LIMIT
+from incus_testbed.incus.connection import IMAGE_LIMIT, REQUEST_LIMIT
 from incus_testbed.instance import scripts
 from incus_testbed.instance.copyup import limits
 from incus_testbed.instance.copyup.limits import Limits

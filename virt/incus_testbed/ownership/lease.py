@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.incus.client import INSTANCE_LIMIT, Incus
+from incus_testbed.incus.client import Incus
+from incus_testbed.incus.connection import INSTANCE_LIMIT
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import claim
 from incus_testbed.ownership.claim import Kind

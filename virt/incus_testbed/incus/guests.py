@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The systems in instances: commands and files."""
+
+import logging
+from collections.abc import Sequence
+
+from incus_testbed.incus import messages
+from incus_testbed.incus.connection import IMAGE_LIMIT, Connection
+from incus_testbed.incus.transport import Socket
+from incus_testbed.process import programs
+
+log = logging.getLogger(__name__)
+
+
+class Guests(Connection):
+    """A method for each verb."""
+
+    def exec_argv(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        program: Sequence[str] = (),
+        first: int | None = None,
+    ) -> list[str]:
+        """Return the command line that runs a command in an instance.
+
+        The caller runs it, and gets the command's standard streams and exit
+        status.  The command starts as root, in /root.  If it could not be run,
+        the status is OWN_FAILURE.  Interactive commands, and those on another
+        machine's server, are run by incus exec: its status is then 1, and it
+        may lose the output of a short command.
+
+        ``program`` is the program that runs the command: it gets the words of
+        a session, or all of incus exec.  ``first`` is a descriptor that the
+        process inherits and reads before its input; only if is_local().
+        """
+        terminal = "--force-interactive" if interactive else "-T"
+        choice = self.choice()
+        if choice.socket and not interactive:
+            return choice.exec_argv(name, command, program=program, first=first)
+        return [
+            *program,
+            *self.argv("exec", self.target(name), terminal, "--", *command),
+        ]
+
+    def execute(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+    ) -> programs.Completed:
+        """Run a command in an instance, to its end.
+
+        :raises errors.TestbedError: it could not be run
+        :raises errors.TimedOut: it took more than ``timeout`` seconds
+        """
+        if isinstance(where := self._transport(), Socket):
+            log.debug("in %s: %s", name, programs.shown(command))
+            return where.execute(name, command, stdin=stdin, timeout=timeout)
+        argv = self.exec_argv(name, command)
+        completed = programs.run(argv, stdin=stdin, timeout=timeout)
+        if messages.is_own_failure(completed):
+            raise messages.error(["incus", "exec", name], completed)
+        return completed
+
+    def push(
+        self,
+        name: str,
+        source: str,
+        target: str,
+        *,
+        uid: int,
+        gid: int,
+        mode: int | None = None,
+    ) -> None:
+        """Copy a file into an instance.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        options = [f"--uid={uid}", f"--gid={gid}"]
+        if mode is not None:
+            # Without a 0 in front, incus takes four digits for decimal.
+            options.append(f"--mode=0{mode:o}")
+        self.run(
+            "file",
+            "push",
+            "--quiet",
+            *options,
+            "--",
+            source,
+            self.target(f"{name}{target}"),
+            timeout=IMAGE_LIMIT,
+        )
+
+    def pull(
+        self, name: str, source: str, target: str, *, largest: int
+    ) -> None:
+        """Copy a file of at most ``largest`` bytes out of an instance.
+
+        If the file is larger, the target has its first bytes when this raises.
+
+        :raises errors.NotFound: a file or folder named does not exist
+        """
+        where = self.target(f"{name}{source}")
+        words = ("file", "pull", "--quiet", "--", where, target)
+        # The kernel limits the size: Incus has no limit, and the guest can tell
+        # any size.
+        limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]
+        completed = programs.run(limited, timeout=IMAGE_LIMIT)
+        if completed.status != 0:
+            raise messages.error(["incus", *words], completed)

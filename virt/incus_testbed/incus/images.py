@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of a project, and their aliases."""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+
+from incus_testbed import errors
+from incus_testbed.incus import records
+from incus_testbed.incus.connection import (
+    IMAGE_LIMIT,
+    INSTANCE_LIMIT,
+    Connection,
+)
+from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.records import Image
+
+log = logging.getLogger(__name__)
+
+
+class Images(Connection):
+    """A method for each verb."""
+
+    def images(self) -> list[Image]:
+        """Return all images of the project."""
+        return [records.image(record) for record in self._list("images")]
+
+    def image(self, name: str) -> Image:
+        """Return the image that an alias or a fingerprint stands for.
+
+        :raises errors.NotFound: there is none
+        """
+        word = quoted(name)
+        try:
+            word = self.get(f"images/aliases/{word}")["target"]
+        except errors.NotFound:
+            log.debug("%s is not an alias", name)
+        return records.image(self.get(f"images/{word}"))
+
+    def import_image(self, metadata: str, rootfs: str) -> str:
+        """Import a split image from two files; return its fingerprint.
+
+        :raises errors.AlreadyExists: an image of this very content is there
+        """
+        where = [self.target()] if self.remote else []
+        words = ("image", "import", metadata, rootfs, *where)
+        said = self.run(*words, timeout=IMAGE_LIMIT).decode()
+        fingerprint = re.search(r"[0-9a-f]{64}", said)
+        if not fingerprint:
+            raise errors.CommandFailed(
+                "incus imported an image but did not name it", details=said
+            )
+        return fingerprint[0]
+
+    def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
+        """Have launches of this image use these profiles by default.
+
+        Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
+        are a setting of the imported image.
+        """
+        document = {
+            "properties": dict(image.properties),
+            "profiles": list(profiles),
+        }
+        self.run(
+            "image",
+            "edit",
+            self.target(image.fingerprint),
+            stdin=json.dumps(document).encode(),
+        )
+
+    def unset_image_property(self, fingerprint: str, key: str) -> None:
+        """Remove a property of an image, if it has it."""
+        self.run("image", "unset-property", self.target(fingerprint), key)
+
+    def create_alias(
+        self, alias: str, fingerprint: str, *, description: str = ""
+    ) -> None:
+        """Give an image a name.
+
+        :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
+        """
+        self.run(
+            *("image", "alias", "create"),
+            self.target(alias),
+            fingerprint,
+            f"--description={description}",
+        )
+
+    def move_alias(self, alias: str, fingerprint: str) -> None:
+        """Have a name that is taken name another image, in one step.
+
+        The incus command itself can only take it away and give it again.
+
+        :raises errors.NotFound: there is no such name, or no such image
+        """
+        choice = self.choice()
+        self.run(
+            "query",
+            "--request=PUT",
+            f"--data={json.dumps({'target': fingerprint})}",
+            f"{choice.remote}:/1.0/images/aliases/{quoted(alias)}"
+            f"?project={quoted(choice.project)}",
+        )
+
+    def delete_alias(self, alias: str) -> None:
+        """Take a name away; the image stays.
+
+        :raises errors.NotFound: there is no such name
+        """
+        self.run("image", "alias", "delete", self.target(alias))
+
+    def delete_image(self, fingerprint: str) -> None:
+        """Remove an image with all its names.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run(
+            "image",
+            "delete",
+            self.target(fingerprint),
+            timeout=INSTANCE_LIMIT,
+        )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The instances of a project, from outside."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+
+from incus_testbed.incus import records
+from incus_testbed.incus.connection import (
+    IMAGE_LIMIT,
+    INSTANCE_LIMIT,
+    Connection,
+)
+from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.records import InstanceRecord
+
+
+class Instances(Connection):
+    """A method for each verb."""
+
+    def instances(self) -> list[InstanceRecord]:
+        """Return all instances of the project."""
+        return [records.instance(record) for record in self._list("instances")]
+
+    def instance(self, name: str) -> InstanceRecord:
+        """Return one instance.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        return records.instance(self.get(f"instances/{quoted(name)}"))
+
+    def busy_instances(self) -> set[str]:
+        """Return the names of instances that Incus starts, stops or removes."""
+        by_status = self.get("operations", recursion=1) or {}
+        return records.at_work_on(itertools.chain(*by_status.values()))
+
+    def launch(
+        self,
+        image: str,
+        name: str,
+        *,
+        config: Mapping[str, str],
+        ephemeral: bool,
+        devices: Mapping[str, Mapping[str, str]] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Create and start an instance; ``arguments`` go to incus launch.
+
+        ``devices`` are added to those of its profiles.
+
+        :raises errors.AlreadyExists: the name is taken
+        :raises errors.NotFound: there is no such image
+        """
+        settings = [f"--config={key}={value}" for key, value in config.items()]
+        self.run(
+            "launch",
+            self.target(image),
+            self.target(name),
+            *settings,
+            *(["--ephemeral"] if ephemeral else []),
+            *arguments,
+            # It has no option for a new device.  It reads YAML, which includes
+            # JSON.
+            stdin=json.dumps({"devices": devices}).encode() if devices else b"",
+            timeout=IMAGE_LIMIT,
+        )
+
+    def copy(
+        self,
+        name: str,
+        new: str,
+        *,
+        config: Mapping[str, str],
+        ephemeral: bool,
+    ) -> None:
+        """Make another instance of a stopped one, which is stopped too.
+
+        :raises errors.AlreadyExists: the new name is taken
+        :raises errors.NotFound: there is no instance to copy
+        """
+        settings = [f"--config={key}={value}" for key, value in config.items()]
+        self.run(
+            "copy",
+            self.target(name),
+            self.target(new),
+            "--instance-only",
+            *settings,
+            *(["--ephemeral"] if ephemeral else []),
+            timeout=IMAGE_LIMIT,
+        )
+
+    def start(self, name: str) -> None:
+        """Start a stopped instance."""
+        self.run("start", self.target(name), timeout=INSTANCE_LIMIT)
+
+    def stop(self, name: str, *, grace: float) -> None:
+        """Ask an instance to shut down and give it ``grace`` seconds.
+
+        :raises errors.NotRunning: it is stopped already
+        :raises errors.CommandFailed: it is still running after that time
+        """
+        self.run(
+            "stop",
+            self.target(name),
+            f"--timeout={grace:.0f}",
+            timeout=INSTANCE_LIMIT,
+        )
+
+    def kill(self, name: str) -> None:
+        """Stop an instance without asking it."""
+        self.run("stop", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+
+    def delete(self, name: str) -> None:
+        """Remove an instance, running or not.
+
+        :raises errors.NotFound: it is not there
+        """
+        self.run(*self._removal(name), timeout=INSTANCE_LIMIT)
+
+    def unset_instance_key(self, name: str, key: str) -> None:
+        """Remove a key that an instance's configuration has.
+
+        :raises errors.NotFound: there is no such instance
+        """
+        self.run("config", "unset", self.target(name), key)
+
+    def removal_argv(self, name: str) -> list[str]:
+        """Return the command line that does what delete() does."""
+        return self.argv(*self._removal(name))
+
+    def _removal(self, name: str) -> list[str]:
+        return ["delete", self.target(name), "--force"]
+
+    def console_log(self, name: str) -> str:
+        """Return what a running instance wrote to its console."""
+        return self.run("console", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
+
+    def start_log(self, name: str) -> str:
+        """Return the log of an instance's last start, from the host's side."""
+        return self.run("info", self.target(name), "--show-log").decode(
+            errors="replace"
+        )
