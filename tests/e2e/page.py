@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands and files that a page of docs/ shows, for a test to use."""
 
-import re
 from pathlib import Path
 
-from tests.e2e.packages import ROOT
+from tests.trips import pages
 
 
 def path(name: str) -> Path:
     """Return the file of a how-to."""
-    return ROOT / "docs" / "howto" / name
+    return pages.ROOT / "docs" / "howto" / name
 
 
 def blocks(name: str, section: str, language: str) -> list[str]:
@@ -17,8 +16,7 @@ def blocks(name: str, section: str, language: str) -> list[str]:
 
     ``language`` is what follows the fence.
     """
-    _, _, after = path(name).read_text().partition(f"\n## {section}\n")
-    assert after, f"{name} has no section {section!r}"
-    text = after.partition("\n## ")[0]
-    found = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
-    return [content for kind, content in found if kind == language]
+    place = f"docs/howto/{name}: {section}"
+    found = [block for block in pages.blocks() if block.place == place]
+    assert found, f"{name} has no section {section!r}"
+    return [block.text for block in found if block.language == language]

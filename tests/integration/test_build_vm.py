@@ -6,7 +6,6 @@ That it boots is tested by make check-vm.
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,12 +34,9 @@ pytestmark = [
 def disk(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the disk that Incus has got, as a raw file."""
     folder = tmp_path_factory.mktemp("disk")
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        argv, environment = normal_user.command(
-            Path(name), ["autopkgtest-build-incus-testbed", "trixie", "--vm"]
-        )
-        _run(*argv, environment=environment)
+    normal_user.run(
+        ["autopkgtest-build-incus-testbed", "trixie", "--vm"], limit=_LIMIT
+    )
     _run("incus", "image", "export", _ALIAS, str(folder / "image"))
     raw = folder / "raw"
     _run("qemu-img", "convert", "-O", "raw", f"{folder}/image.root", str(raw))
@@ -49,10 +45,9 @@ def disk(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cli.output("remove", _ALIAS)
 
 
-def _run(*argv: str, environment: dict[str, str] | None = None) -> str:
+def _run(*argv: str) -> str:
     done = subprocess.run(
         argv,
-        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 """Images in the shapes of other people's boot, with one owner of their NIC.
 
 `make check` takes a few of them; EVERY_IMAGE=1, which `make check-images` sets,
-takes all.  With README_TABLE=1 the table in docs/howto/other-images.md is
+takes all.  With WRITE_TABLES=1 the table in docs/howto/other-images.md is
 written from what was measured.
 """
 
@@ -21,7 +21,7 @@ from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from tests.contract.virt_server.server import Server
 from tests.integration.conftest import Cli
-from tests.support import tiny_system
+from tests.support import table, tiny_system
 from tests.support.shapes import SHAPES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/howto/other-images.md"
@@ -70,21 +70,12 @@ _ROWS: list[list[str]] = []
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    lines = [
+    headings = (
         "| image like | architecture | init | the card's owner | cloud-init"
-        " | normal user | state | after reboot |",
-        "|---|---|---|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in _ROWS),
-    ]
-    print("\n" + "\n".join(lines))
-    if os.environ.get("README_TABLE"):
-        assert len(_ROWS) == len(SHAPES), "EVERY_IMAGE=1 is missing"
-        text = re.sub(
-            r"(?s)(<!-- images -->\n).*?(?=<!-- end -->)",
-            lambda match: match[1] + "\n".join(lines) + "\n",
-            PAGE.read_text(),
-        )
-        PAGE.write_text(text)
+        " | normal user | state | after reboot |"
+    )
+    if len(_ROWS) == len(SHAPES):
+        table.publish(PAGE, "images", headings, _ROWS)
 
 
 @pytest.fixture(params=_CHOSEN)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every Debian release comes up whole: booted, named, on the network.
 
-With RELEASES_TABLE=1 in the environment, docs/reference/releases.md is written
+With WRITE_TABLES=1 in the environment, docs/reference/releases.md is written
 anew from what was measured.
 """
 
-import os
 import re
 import subprocess
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+from tests.support import table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/releases.md"
 
@@ -38,20 +38,11 @@ _ROWS: dict[tuple[str, tuple[str, ...]], list[str]] = {}
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    lines = [
+    headings = (
         "| release | with | systemd | state | failed units | address | name"
-        " resolved by | launch to ready | after reboot |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in _ROWS.values()),
-    ]
-    print("\n" + "\n".join(lines))
-    if os.environ.get("RELEASES_TABLE"):
-        text = re.sub(
-            r"(?s)(<!-- releases -->\n).*?(?=<!-- end -->)",
-            lambda match: match[1] + "\n".join(lines) + "\n",
-            PAGE.read_text(),
-        )
-        PAGE.write_text(text)
+        " resolved by | launch to ready | after reboot |"
+    )
+    table.publish(PAGE, "releases", headings, [*_ROWS.values()])
 
 
 def _ask(instance: Instance, script: str) -> str:

@@ -7,12 +7,31 @@ The user exists in a mount namespace alone, in which a copy of /etc knows it.
 import os
 import shutil
 import stat
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 _NAME, _ID = "builder", 59_999
 _SUBORDINATE = f"{_NAME}:2000000000:65536\n"
 _VIRT = Path(__file__).resolve().parents[2] / "virt"
+
+
+def run(argv: Sequence[str], *, limit: float) -> None:
+    """Run a command as the user, to its success, in ``limit`` seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        words, environment = command(Path(name), argv)
+        done = subprocess.run(
+            words,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+        )
+    assert done.returncode == 0, done.stderr
 
 
 def command(
