@@ -188,9 +188,9 @@ def test_a_failure_of_apt_leaves_the_image(
     assert f"{_ALIAS} is as it was" in done.stderr
     assert "leave out --max-age" in done.stderr
     after = incus.images()
-    assert [image.fingerprint for image in after] == [
+    assert {image.fingerprint for image in after} == {
         image.fingerprint for image in before
-    ]
+    }
     assert not _is_refreshing(incus)
 
 
