@@ -93,6 +93,20 @@ def _names(incus: Incus) -> set[str]:
 
 def test_it_is_on_this_machine(incus: Incus) -> None:
     assert incus.is_local()
+    assert incus.is_only_here()
+
+
+def test_what_a_server_says_of_itself_is_asked_once(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = incus.server()["environment"]
+    answers = [{"environment": said}]
+    monkeypatch.setattr(incus, "server", answers.pop)
+
+    assert incus.environment() == said
+    assert incus.environment()["server_clustered"] is False
+    assert incus.is_only_here()
+    assert answers == []
 
 
 def test_an_import_keeps_what_the_files_say(

@@ -31,6 +31,7 @@ class FakeIncus(Incus):
         self.version = "6.0.4"
         self.firewall = "nftables"
         self.drivers = drivers
+        self.clustered = False
         self.settings: dict[str, str] = {}
         self.total = self.free = 1 << 40
         #: The types of what the server warns of.
@@ -83,6 +84,7 @@ class FakeIncus(Incus):
                 "server_version": self.version,
                 "driver": "lxc",
                 "firewall": self.firewall,
+                "server_clustered": self.clustered,
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],

@@ -80,7 +80,7 @@ def clear() -> None:
         Incus(project="default").run("project", "list", "--format=json")
     ):
         owner = Owner.parse(project["config"].get(_OWNER, ""))
-        if owner and owner.is_gone(local=True):
+        if owner and owner.is_gone(only_here=lambda: True):
             Sandbox.of(project["name"].removeprefix("check-")).remove()
 
 

@@ -108,14 +108,31 @@ def test_an_instance_without_the_key_stays_whatever_its_name(
     assert _instances(incus) == {"testbed-abcdefgh"}
 
 
-def test_on_another_server_another_boot_may_be_alive(
+def test_nobody_asks_for_a_cluster_where_it_does_not_matter(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clone of this machine may run there."""
+    _init(incus, "orphan", owners.GONE)
+    _init(incus, "foreign", owners.ON_ANOTHER_MACHINE)
+    _claim(incus, owners.MINE)
+    monkeypatch.setattr(incus, "server", None)
+
+    garbage.collect(incus)
+
+    assert _instances(incus) == {"foreign"}
+
+
+@pytest.mark.parametrize("server", ["remote", "cluster"])
+def test_on_a_server_of_many_another_boot_may_be_alive(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    """A clone of this machine may use it, or be a member of the cluster."""
     _init(incus, "orphan", owners.REBOOTED)
     unnamed(incus, "t/new", owner=owners.REBOOTED)
     _claim(incus, owners.REBOOTED)
-    monkeypatch.setattr(incus, "is_local", lambda: False)
+    if server == "cluster":
+        incus.clustered = True
+    else:
+        monkeypatch.setattr(incus, "is_local", lambda: False)
 
     assert list(garbage.find(incus).pieces()) == []
 

@@ -17,6 +17,10 @@ GONE = dataclasses.replace(ALIVE, started=1)
 _DATE = "2026-01-01T00:00:00Z"
 
 
+def _is_gone(owner: Owner) -> bool:
+    return owner.is_gone(only_here=lambda: True)
+
+
 def image(**aliases: str) -> Image:
     """Have an image with aliases, as the server describes it."""
     return records.image(
@@ -59,9 +63,9 @@ def test_claim_stands_while_its_owner_may_act(
     kind: Kind, owner: Owner, age: float, stands: bool
 ) -> None:
     claimed = image(**{f"{CLAIM}{kind}/ab": f"{owner} {made(age)}"})
-    assert claim.stands(claimed, kind, local=True) is stands
+    assert claim.stands(claimed, kind, _is_gone) is stands
     other = next(each for each in Kind if each != kind)
-    assert not claim.stands(claimed, other, local=True)
+    assert not claim.stands(claimed, other, _is_gone)
 
 
 def test_claims_are_no_names() -> None:

@@ -40,19 +40,19 @@ def test_survives_being_written_and_read() -> None:
 
 
 def test_this_process_is_here() -> None:
-    assert not Owner.current().is_gone(local=True)
+    assert not Owner.current().is_gone(only_here=lambda: True)
 
 
 def test_killed_process_is_gone_also_while_a_zombie() -> None:
     child, owner = _owner_of_child()
     try:
-        assert not owner.is_gone(local=True)
+        assert not owner.is_gone(only_here=lambda: True)
         child.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert owner.is_gone(local=True)
+        assert owner.is_gone(only_here=lambda: True)
     finally:
         child.communicate()
-    assert owner.is_gone(local=True)
+    assert owner.is_gone(only_here=lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_killed_process_is_gone_also_while_a_zombie() -> None:
 )
 def test_what_can_be_judged(change: dict[str, object], gone: bool) -> None:
     owner = dataclasses.replace(Owner.current(), **change)  # type: ignore[arg-type]
-    assert owner.is_gone(local=True) is gone
+    assert owner.is_gone(only_here=lambda: True) is gone
 
 
 @given(st.text())
@@ -78,7 +78,7 @@ def test_other_text_is_no_owner(text: str) -> None:
 def test_a_text_of_another_machine_tells_only_that_it_is_another() -> None:
     owner = Owner.parse(f"{'0' * 32}.{'1' * 80}")
     assert owner == Owner(host="0" * 32)
-    assert not owner.is_gone(local=True)
+    assert not owner.is_gone(only_here=lambda: True)
 
 
 def test_a_changed_text_is_no_owner() -> None:
@@ -105,8 +105,8 @@ def test_the_text_tells_nothing_of_this_machine() -> None:
 def test_a_clone_of_this_machine_is_another() -> None:
     """A clone has our machine-id, and a boot of its own."""
     clone = dataclasses.replace(Owner.current(), boot="0000")
-    assert not clone.is_gone(local=False)
-    assert clone.is_gone(local=True)
+    assert not clone.is_gone(only_here=lambda: False)
+    assert clone.is_gone(only_here=lambda: True)
 
 
 # Another user may not be able to read this checkout.  The group of root is one
@@ -119,7 +119,7 @@ os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
 owner = Owner.parse(sys.argv[1])
-print(owner.is_gone(local=True))
+print(owner.is_gone(only_here=lambda: True))
 """
 
 

@@ -12,6 +12,7 @@ from incus_testbed.cleanup import garbage
 from incus_testbed.image import properties
 from incus_testbed.image.store import Store
 from incus_testbed.ownership import claim, lease
+from incus_testbed.ownership.owner import judge
 from incus_testbed.refresh.refresh import ensure, refresh
 from tests.support import tiny_guest, tiny_system
 from tests.support.imported import named
@@ -177,6 +178,6 @@ def test_an_old_image_with_a_lease_goes_when_the_lease_does(
     refresh(incus, _ALIAS)
     assert old.fingerprint not in {each.fingerprint for each in incus.images()}
     assert not any(
-        claim.stands(each, claim.Kind.USE, local=True)
+        claim.stands(each, claim.Kind.USE, judge(incus.is_only_here))
         for each in incus.images()
     )

@@ -12,6 +12,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import claim
 from incus_testbed.ownership.claim import Kind
+from incus_testbed.ownership.owner import judge
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _is_unused(
         if found.fingerprint == fingerprint:
             return (
                 may_go(found)
-                and not claim.stands(found, Kind.USE, local=incus.is_local())
+                and not claim.stands(found, Kind.USE, judge(incus.is_only_here))
                 and not any(
                     record.config.get(_BASE_IMAGE) == fingerprint
                     for record in incus.instances()

@@ -14,7 +14,7 @@ from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import claim
-from incus_testbed.ownership.owner import Owner
+from incus_testbed.ownership.owner import Owner, judge
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class Garbage:
 
 def find(incus: Incus) -> Garbage:
     """Return everything whose owner has ended, without removing it."""
-    images, local = incus.images(), incus.is_local()
+    images, judged = incus.images(), judge(incus.is_only_here)
 
     def is_gone(owner: Owner | None) -> bool:
-        return owner is not None and owner.is_gone(local=local)
+        return owner is not None and judged(owner)
 
     return Garbage(
         instances=tuple(
@@ -56,13 +56,13 @@ def find(incus: Incus) -> Garbage:
             for image in images
             if is_gone(properties.unfinished_by(image))
             # An image that another has replaced may still be leased.
-            and not claim.stands(image, claim.Kind.USE, local=local)
+            and not claim.stands(image, claim.Kind.USE, judged)
         ),
         claims=tuple(
             each.name
             for image in images
             for each in claim.on(image)
-            if not each.stands(local=local)
+            if not each.stands(judged)
         ),
     )
 

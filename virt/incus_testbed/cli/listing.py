@@ -13,7 +13,7 @@ from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
-from incus_testbed.ownership.owner import Owner
+from incus_testbed.ownership.owner import Judge, Owner, judge
 
 Facts = dict[str, object]
 #: A title, the headings of its columns, and the rows.
@@ -75,7 +75,7 @@ class Status:
 
         :raises errors.TestbedError: the server does not answer
         """
-        environment = incus.server()["environment"]
+        environment = incus.environment()
         choice = incus.choice()
         self._server: Facts = {
             "version": environment["server_version"],
@@ -85,9 +85,9 @@ class Status:
         }
         self._pool = _pool(incus)
         self._images = Store(incus).images()
-        local = incus.is_local()
+        is_gone = judge(incus.is_only_here)
         self._testbeds = [
-            _testbed(record, local=local)
+            _testbed(record, is_gone)
             for record in incus.instances()
             if CREATED_KEY in record.config
         ]
@@ -187,26 +187,26 @@ def _total(images: list[Image]) -> str:
     return f"{len(images)}, which take up to {total:.1f} GB"
 
 
-def _testbed(record: InstanceRecord, *, local: bool) -> Facts:
+def _testbed(record: InstanceRecord, is_gone: Judge) -> Facts:
     config = record.config
     return {
         "name": record.name,
         "type": record.kind,
         "status": record.status,
         "purpose": config.get(PURPOSE_KEY, ""),
-        "owner": _owner(config.get(OWNER_KEY), local=local),
+        "owner": _owner(config.get(OWNER_KEY), is_gone),
         "created": _time(config.get(CREATED_KEY, ""), record.created),
     }
 
 
-def _owner(text: str | None, *, local: bool) -> str:
+def _owner(text: str | None, is_gone: Judge) -> str:
     """Say which process owns a testbed, as far as that can be known here."""
     if text is None:
         return "none: kept"
     owner = Owner.parse(text)
     if owner is None:
         return "unknown"
-    if owner.is_gone(local=local):
+    if is_gone(owner):
         return "has ended"
     return f"process {owner.pid}" if owner.pid else "on another machine"
 

@@ -24,7 +24,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.limits.budget import Budget
 from incus_testbed.ownership import claim
-from incus_testbed.ownership.owner import Owner
+from incus_testbed.ownership.owner import Owner, judge
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Import:
                 and image_properties.alias(image) == self._alias
                 and (
                     owner == Owner.current()
-                    or owner.is_gone(local=self._incus.is_local())
+                    or owner.is_gone(only_here=self._incus.is_only_here)
                 )
                 and not self._is_leased(image)
             ):
@@ -126,7 +126,7 @@ class Import:
     def _order(self, size: int) -> Order:
         return Order(
             label=self._label,
-            supported=self._incus.server()["environment"]["architectures"],
+            supported=self._incus.environment()["architectures"],
             place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,
@@ -201,8 +201,8 @@ class Import:
                 self._incus.delete_image(left.fingerprint)
 
     def _is_leased(self, image: Image) -> bool:
-        local = self._incus.is_local()
-        return claim.stands(image, claim.Kind.USE, local=local)
+        is_gone = judge(self._incus.is_only_here)
+        return claim.stands(image, claim.Kind.USE, is_gone)
 
 
 def check_replaceable(image: Image, alias: str) -> None:

@@ -12,10 +12,39 @@ from incus_testbed.incus.exec.api import quoted
 class Server(Connection):
     """What a server has beside images and instances."""
 
+    def __init__(
+        self, *, project: str | None = None, remote: str | None = None
+    ) -> None:
+        """Aim at a project and remote; None means the user's choice."""
+        super().__init__(project=project, remote=remote)
+        self._environments: dict[object, dict[str, Any]] = {}
+
     def server(self) -> dict[str, Any]:
         """Return the server's own description: GET /1.0."""
         server: dict[str, Any] = self.get("")
         return server
+
+    def environment(self) -> dict[str, Any]:
+        """Return what the server says of its machine and itself.
+
+        It is asked once for each server that the client is aimed at, and does
+        not change while that goes on running.
+        """
+        choice = self.choice()
+        where = (choice.remote, choice.socket)
+        if where not in self._environments:
+            self._environments[where] = self.server()["environment"]
+        return self._environments[where]
+
+    def is_only_here(self) -> bool:
+        """Tell whether the server is this machine alone.
+
+        A remote is another machine, and a cluster is several: other machines
+        make and remove things there, too.
+        """
+        return self.is_local() and not self.environment().get(
+            "server_clustered"
+        )
 
     def resources(self) -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""

@@ -25,7 +25,7 @@ from enum import StrEnum
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM, Image
-from incus_testbed.ownership.owner import Owner
+from incus_testbed.ownership.owner import Judge, Owner
 
 #: For this many seconds Incus may still carry out a killed process's request.
 GRACE = 10.0
@@ -47,15 +47,15 @@ class Claim:
     owner: Owner
     made: int
 
-    def stands(self, *, local: bool) -> bool:
-        """Tell whether others have to respect it; ``local`` as for owners.
+    def stands(self, is_gone: Judge) -> bool:
+        """Tell whether others have to respect it; ``is_gone`` judges its owner.
 
         A claim's time is in the future if the clock was set back since.
         """
         age = abs(time.time() - self.made)
         if self.kind == Kind.REMOVAL and age < GRACE:
             return True
-        return not self.owner.is_gone(local=local)
+        return not is_gone(self.owner)
 
 
 def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
@@ -86,8 +86,6 @@ def on(image: Image) -> Iterator[Claim]:
             yield Claim(name=name, kind=kind, owner=owner, made=int(made))
 
 
-def stands(image: Image, kind: Kind, *, local: bool) -> bool:
-    """Tell whether an image has such a claim; ``local`` as for owners."""
-    return any(
-        each.kind == kind and each.stands(local=local) for each in on(image)
-    )
+def stands(image: Image, kind: Kind, is_gone: Judge) -> bool:
+    """Tell whether an image has such a claim that others have to respect."""
+    return any(each.kind == kind and each.stands(is_gone) for each in on(image))

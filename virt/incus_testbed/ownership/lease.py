@@ -10,6 +10,7 @@ from incus_testbed.incus.connection import INSTANCE_LIMIT
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import claim
 from incus_testbed.ownership.claim import Kind
+from incus_testbed.ownership.owner import judge
 
 _POLL = 0.05
 _TRIES = 10
@@ -54,9 +55,10 @@ def take(incus: Incus, alias: str) -> Lease:
 def _settled(incus: Incus, alias: str) -> Image:
     """Return an alias's image, once no process claims to remove it."""
     deadline = time.monotonic() + INSTANCE_LIMIT
+    is_gone = judge(incus.is_only_here)
     while True:
         image = _named(incus, alias)
-        if not claim.stands(image, Kind.REMOVAL, local=incus.is_local()):
+        if not claim.stands(image, Kind.REMOVAL, is_gone):
             return image
         if time.monotonic() > deadline:
             raise errors.TimedOut(

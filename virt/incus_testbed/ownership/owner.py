@@ -7,14 +7,16 @@ machine-id(5) asks to keep the id confidential.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 #: The kernel's limit for pids (PID_MAX_LIMIT, proc(5)).
 _LARGEST_PID = 1 << 22
@@ -81,22 +83,35 @@ class Owner:
         fields = (self.boot, self.pid_namespace, self.pid, self.started)
         return f"{self.host}.{_sealed('/'.join(map(str, fields))).hex()}"
 
-    def is_gone(self, *, local: bool) -> bool:
+    def is_gone(self, *, only_here: Callable[[], bool], lost: str = "") -> bool:
         """Tell whether the process is certain to have ended.
 
-        ``local``: what it owns is on a server of this machine.  On any other
-        server a machine with our machine-id may be a clone of this one, and
-        another boot its present one.  So what can't be judged from here
-        counts as alive: what another machine owns, or another container on
-        this one, or a process that this user can't see.
+        ``only_here`` tells whether what it owns is on a server of this machine
+        alone; it is asked only if that matters.  On any other server a machine
+        with our machine-id may be a clone of this one, and another boot its
+        present one.  So what can't be judged from here counts as alive: what
+        another machine owns, or another container on this one, or a process
+        that this user can't see.
+
+        ``lost`` is the host that an admin has given up.  Nothing of it runs
+        any more; if it is this machine, nothing of its earlier boots.
         """
         if self.host != _host():
-            return False
+            return self.host == lost
         if self.boot != _boot():
-            return local
+            return self.host == lost or only_here()
         if self.pid_namespace != _pid_namespace():
             return False
         return not _is_alive(self.pid, self.started)
+
+
+#: Tells whether an owner is certain to have ended.
+Judge: TypeAlias = Callable[[Owner], bool]
+
+
+def judge(only_here: Callable[[], bool], *, lost: str = "") -> Judge:
+    """Return what judges the owners of what is on one server, as is_gone()."""
+    return functools.partial(Owner.is_gone, only_here=only_here, lost=lost)
 
 
 def _hash(secret: str, purpose: str) -> str:
