@@ -88,6 +88,43 @@ def _names(incus: Incus) -> set[str]:
     return {record.name for record in incus.instances()}
 
 
+# -- profiles
+
+
+def test_a_profile_is_made_once_changed_and_removed(incus: Incus) -> None:
+    name = "contract-1"
+    assert name not in incus.profiles()
+
+    incus.create_profile(
+        name, config={"user.a": "1", "user.b": "x: y"}, description="a b"
+    )
+    try:
+        assert {name, profiles.USUAL} <= set(incus.profiles())
+        with pytest.raises(errors.AlreadyExists):
+            incus.create_profile(name, config={}, description="other")
+        incus.set_profile_keys(name, {"user.a": "2", "user.c": "3"})
+
+        made = incus.profile(name)
+        assert made["config"] == {
+            "user.a": "2",
+            "user.b": "x: y",
+            "user.c": "3",
+        }
+        assert made["description"] == "a b"
+        assert made["devices"] == {}
+    finally:
+        incus.delete_profile(name)
+
+    assert name not in incus.profiles()
+    for ask in (
+        lambda: incus.profile(name),
+        lambda: incus.set_profile_keys(name, {"user.a": "1"}),
+        lambda: incus.delete_profile(name),
+    ):
+        with pytest.raises(errors.NotFound):
+            ask()
+
+
 # -- images
 
 

@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from incus_testbed import errors
 from incus_testbed.image import profiles
@@ -110,7 +110,9 @@ class FakeIncus(Incus):
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Answer with the objects of a kind, or the one that is named."""
-        del recursion
+        if path == "profiles" and not recursion:
+            names = self.objects["profile"]
+            return [f"/1.0/profiles/{quote(name)}?project=p" for name in names]
         kind, _, rest = path.partition("/")
         name = unquote(rest)
         answers: dict[str, Callable[[], Any]] = {
@@ -158,6 +160,8 @@ class FakeIncus(Incus):
         if (kind, verb) == ("network", "acl"):
             kind, (verb, *rest) = "acl", rest
         self._change(kind, verb, *rest)
+        if (kind, verb) == ("profile", "create") and stdin:
+            self._profile(rest[0]).update(json.loads(stdin))
         return b""
 
     def _change(self, kind: str, verb: str, *rest: str) -> None:
@@ -166,6 +170,8 @@ class FakeIncus(Incus):
             self._project(verb, *rest)
         elif verb == "create":
             self._create(kind, *rest)
+        elif (kind, verb) == ("profile", "delete"):
+            del self.objects[kind][self._profile(rest[0])["name"]]
         elif verb == "delete":
             del self.objects[kind][rest[0]]
         elif kind == "network" and verb == "unset":

@@ -15,6 +15,8 @@ from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
+from incus_testbed.ownership import shared_lock
+from incus_testbed.ownership.owner import Owner
 from tests.support import owners, tiny_system
 from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named, unnamed
@@ -137,6 +139,68 @@ def test_what_the_user_imports_is_kept_from_then_on(
     assert properties.is_evictable(image) is evictable
     assert properties.source(image) == _SHA256
     assert image.fingerprint == before.fingerprint
+
+
+def test_on_a_server_of_many_machines_an_import_holds_their_lock(
+    incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incus.clustered = True
+    import_image = incus.import_image
+    held: list[Owner] = []
+
+    def look(metadata: str, rootfs: str) -> str:
+        held.extend(shared_lock.owners(incus).values())
+        return import_image(metadata, rootfs)
+
+    monkeypatch.setattr(incus, "import_image", look)
+
+    assert store.add(io.BytesIO(_FILE), _ALIAS)
+
+    assert held == [owners.MINE]
+    assert shared_lock.owners(incus) == {}
+    monkeypatch.setattr(incus, "create_profile", None)
+    assert not store.add(io.BytesIO(_FILE), _ALIAS)
+
+
+def test_what_another_machine_imports_is_not_imported_again(
+    incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incus.clustered = True
+    create = incus.create_profile
+
+    def late(name: str, **facts: Any) -> None:
+        """The other one has made the lock, and goes on."""
+        monkeypatch.setattr(incus, "create_profile", create)
+        owner = str(owners.ON_ANOTHER_MACHINE)
+        create(name, config={"user.incus-testbed.owner": owner}, **facts)
+        raise errors.AlreadyExists("The profile is there")
+
+    def import_it(size: int) -> None:
+        assert size == 0
+        for name in shared_lock.owners(incus):
+            named(incus, _ALIAS, source=_SHA256)
+            incus.delete_profile(name)
+
+    monkeypatch.setattr(
+        incus, "create_profile", lambda name, **_: late(name, description="")
+    )
+
+    assert not store.add(
+        _Unreadable(), _ALIAS, sha256=_SHA256, progress=import_it
+    )
+
+    assert _found(store).aliases == (_ALIAS,)
+    assert shared_lock.owners(incus) == {}
+
+
+def test_on_a_server_of_this_machine_there_is_no_lock_in_it(
+    incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [incus.server()]
+    monkeypatch.setattr(incus, "create_profile", None)
+    monkeypatch.setattr(incus, "server", said.pop)
+
+    assert store.add(io.BytesIO(_FILE), _ALIAS)
 
 
 @pytest.mark.parametrize("source", [_SHA256, "1" * 64])

@@ -2,6 +2,7 @@
 """Import, list and remove images in Incus by alias."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.records import Image
-from incus_testbed.ownership import lock
+from incus_testbed.ownership import lock, shared_lock
 
 
 class Store:
@@ -112,8 +113,12 @@ class Store:
         """
         names.check(alias)
         label = label or Labels()
-        with self._alone(alias, IMAGE_LIMIT, progress):
-            present = self.find(alias)
+        with self._alone(
+            alias,
+            lambda present: replace or present is None,
+            IMAGE_LIMIT,
+            progress,
+        ) as present:
             if present and replace:
                 check_replaceable(present, alias)
             elif present:
@@ -122,7 +127,7 @@ class Store:
                 return False
             new = Import(self._incus, alias, label, generator, replace=replace)
             sha256, other = new.run(source, sha256, progress)
-            # The lock excludes only other processes of this user.
+            # A lock does not exclude everybody.
             if other:
                 self._reuse(other, alias, sha256, label)
             return other is None
@@ -146,8 +151,13 @@ class Store:
         :raises errors.NotFound: there is no such image
         :raises errors.Denied: this software did not import it
         """
-        with self._alone(alias, timeout, progress):
-            image = self.found(alias)
+        with self._alone(
+            alias,
+            lambda present: present is not None and is_due(present),
+            timeout,
+            progress,
+        ) as present:
+            image = present or self.found(alias)
             check_replaceable(image, alias)
             if not is_due(image):
                 return False
@@ -161,17 +171,39 @@ class Store:
     def _alone(
         self,
         alias: str,
+        has_work: Callable[[Image | None], bool],
         timeout: float,
         progress: Callable[[int], None] | None,
-    ) -> Iterator[None]:
-        """Keep this user's other processes from changing an alias's image."""
+    ) -> Iterator[Image | None]:
+        """Keep other processes from changing an alias's image; give the image.
+
+        Those are this user's on this machine, and if ``has_work`` says that the
+        image is to be changed, all of other machines that use the server.
+        """
         where = self._incus.target(self._incus.current_project())
-        with lock.held(
-            f"image {alias} of {where}",
-            timeout=timeout,
-            while_waiting=progress and (lambda: progress(0)),
-        ):
-            yield
+        while_waiting = functools.partial(progress, 0) if progress else None
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(
+                lock.held(
+                    f"image {alias} of {where}",
+                    timeout=timeout,
+                    while_waiting=while_waiting,
+                )
+            )
+            present = self.find(alias)
+            if has_work(present) and not self._incus.is_only_here():
+                locks.enter_context(
+                    shared_lock.held(
+                        self._incus,
+                        # Projects can share their profiles.
+                        f"image {alias} of {self._incus.current_project()}",
+                        timeout=timeout,
+                        is_needless=lambda: not has_work(self.find(alias)),
+                        while_waiting=while_waiting,
+                    )
+                )
+                present = self.find(alias)
+            yield present
 
     def check_replaceable(self, alias: str) -> None:
         """Check that ``add`` can give an alias to a new image.

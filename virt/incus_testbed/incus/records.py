@@ -137,8 +137,13 @@ def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     :raises errors.CommandFailed: they have not the API's form
     """
     return {
-        unquote(urlsplit(path).path.rpartition("/")[2])
+        named_by(path)
         for operation in operations
         if operation["class"] == "task" and operation["status"] == "Running"
         for path in (operation["resources"] or {}).get("instances", ())
     }
+
+
+def named_by(url: str) -> str:
+    """Return the name of what the API gives the address of."""
+    return unquote(urlsplit(url).path.rpartition("/")[2])

@@ -2,9 +2,11 @@
 """The server: its projects, networks, pools and profiles."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from incus_testbed import errors
+from incus_testbed.incus import records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 
@@ -133,3 +135,37 @@ class Server(Connection):
         except errors.NotFound:
             raise errors.NotFound(f"There is no profile {name}") from None
         return profile
+
+    def profiles(self) -> list[str]:
+        """Return the names of the project's profiles."""
+        paths: list[str] = self.get("profiles") or []
+        return [records.named_by(path) for path in paths]
+
+    def create_profile(
+        self, name: str, *, config: Mapping[str, str], description: str
+    ) -> None:
+        """Make a profile without devices.
+
+        :raises errors.AlreadyExists: the name is taken
+        """
+        # It reads YAML, which includes JSON.
+        document = {"config": dict(config), "description": description}
+        self.run(
+            *("profile", "create", self.target(name)),
+            stdin=json.dumps(document).encode(),
+        )
+
+    def set_profile_keys(self, name: str, config: Mapping[str, str]) -> None:
+        """Change some keys of a profile's configuration.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        settings = [f"{key}={value}" for key, value in config.items()]
+        self.run("profile", "set", self.target(name), *settings)
+
+    def delete_profile(self, name: str) -> None:
+        """Remove a profile that no instance has.
+
+        :raises errors.NotFound: there is none of that name
+        """
+        self.run("profile", "delete", self.target(name))
