@@ -192,6 +192,23 @@ def test_an_image_in_use_is_not_claimed(
     assert eviction.evict(incus, keep=0) == []
 
 
+def test_a_dry_run_counts_what_another_has_removed_as_gone(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = named(incus, "t/a")
+    named(incus, "t/b")
+    listed = [incus.images()]
+    list_ = incus.images
+    incus.delete_image(image.fingerprint)
+    monkeypatch.setattr(
+        incus, "images", lambda: listed.pop() if listed else list_()
+    )
+
+    assert _aliases(eviction.evict(incus, keep=0, dry_run=True)) == [
+        *("t/a", "t/b"),
+    ]
+
+
 @pytest.mark.parametrize("when", ["before", "claimed"])
 def test_what_another_has_removed_is_gone(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch, when: str

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What garbage collection takes for garbage."""
 
+import dataclasses
+import hashlib
 import time
+from collections import Counter
 
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.cleanup import garbage
+from incus_testbed.cleanup import background, garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM
 from incus_testbed.instance.creation import OWNER_KEY
-from incus_testbed.ownership import claim
+from incus_testbed.ownership import claim, shared_lock
 from incus_testbed.ownership.claim import GRACE, Kind
 from incus_testbed.ownership.owner import Owner
 from tests.support import owners
@@ -45,7 +48,8 @@ def _claim(
     image: str = "t/image",
 ) -> str:
     """Claim an image as another process; return the claim's name."""
-    name = f"{CLAIM}{kind}/{owner.pid}-{owner.started}-{owner.boot[:8]}"
+    words = (owner.pid, owner.started, owner.boot[:8], owner.host[:8])
+    name = f"{CLAIM}{kind}/{'-'.join(map(str, words))}"
     incus.create_alias(
         name,
         incus.image(image).fingerprint,
@@ -108,7 +112,7 @@ def test_an_instance_without_the_key_stays_whatever_its_name(
     assert _instances(incus) == {"testbed-abcdefgh"}
 
 
-def test_nobody_asks_for_a_cluster_where_it_does_not_matter(
+def test_a_look_at_what_ends_does_not_ask_who_shares_the_server(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _init(incus, "orphan", owners.GONE)
@@ -116,9 +120,8 @@ def test_nobody_asks_for_a_cluster_where_it_does_not_matter(
     _claim(incus, owners.MINE)
     monkeypatch.setattr(incus, "server", None)
 
-    garbage.collect(incus)
-
-    assert _instances(incus) == {"foreign"}
+    suspected = background.suspects(incus)
+    assert suspected == frozenset({("instance", "orphan")})
 
 
 @pytest.mark.parametrize("server", ["remote", "cluster"])
@@ -135,6 +138,97 @@ def test_on_a_server_of_many_another_boot_may_be_alive(
         monkeypatch.setattr(incus, "is_local", lambda: False)
 
     assert list(garbage.find(incus).pieces()) == []
+
+
+def _lock(incus: FakeIncus, name: str, owner: Owner) -> str:
+    profile = f"incus-testbed-lock-{hashlib.sha256(name.encode()).hexdigest()}"
+    incus.create_profile(
+        profile[:51], config={OWNER_KEY: str(owner)}, description=""
+    )
+    return profile[:51]
+
+
+def test_locks_go_with_their_owners_on_a_server_of_many(
+    incus: FakeIncus,
+) -> None:
+    gone = _lock(incus, "gone", owners.GONE)
+    stay = {
+        _lock(incus, "mine", owners.MINE),
+        _lock(incus, "machine", owners.ON_ANOTHER_MACHINE),
+        _lock(incus, "before", owners.REBOOTED),
+    }
+    incus.clustered = True
+
+    (piece,) = garbage.collect(incus).pieces()
+
+    assert piece == ("lock", gone)
+    assert {*shared_lock.owners(incus)} == stay
+
+
+@pytest.fixture
+def shared(incus: FakeIncus) -> FakeIncus:
+    """Have something of each kind, of two machines, and of this one."""
+    incus.clustered = True
+    for owner in (
+        owners.MINE,
+        owners.REBOOTED,
+        owners.ON_ANOTHER_MACHINE,
+        _THIRD,
+    ):
+        word = f"{owner.host[:4]}-{owner.boot[:4]}"
+        _init(incus, f"of-{word}", owner)
+        unnamed(incus, f"t/{word}", owner=owner)
+        _claim(incus, owner)
+        _lock(incus, word, owner)
+    return incus
+
+
+#: One more machine.
+_THIRD = dataclasses.replace(owners.ON_ANOTHER_MACHINE, host="1" * 32)
+_ONE_OF_EACH = {"instance": 1, "unfinished image": 1, "claim": 1, "lock": 1}
+
+
+def test_what_other_machines_own_is_counted(shared: FakeIncus) -> None:
+    found = garbage.find(shared)
+
+    assert [*found.pieces()] == []
+    assert found.elsewhere == {
+        owners.MINE.host: _ONE_OF_EACH,
+        owners.ON_ANOTHER_MACHINE.host: _ONE_OF_EACH,
+        _THIRD.host: _ONE_OF_EACH,
+    }
+
+
+@pytest.mark.parametrize("owner", [_THIRD, owners.REBOOTED])
+def test_a_machine_that_is_given_up_loses_all_and_no_other_does(
+    shared: FakeIncus, owner: Owner
+) -> None:
+    """Of this machine, what a process of this boot owns stays."""
+    pieces = [*garbage.collect(shared, lost=owner.host).pieces()]
+
+    assert Counter(kind for kind, _ in pieces) == _ONE_OF_EACH
+    left = garbage.find(shared)
+    assert owner.host not in left.elsewhere
+    assert len(left.elsewhere) == 2
+    assert _instances(shared) >= {
+        f"of-{owners.MINE.host[:4]}-{owners.MINE.boot[:4]}"
+    }
+    assert owners.MINE in shared_lock.owners(shared).values()
+
+
+def test_an_image_of_a_lost_machine_stays_while_another_leases_it(
+    incus: FakeIncus,
+) -> None:
+    image = unnamed(incus, "t/new", owner=_THIRD)
+    name = _claim(incus, owners.ON_ANOTHER_MACHINE, image=image.fingerprint)
+
+    garbage.collect(incus, lost=_THIRD.host)
+
+    assert image.fingerprint in _fingerprints(incus)
+    incus.delete_alias(name)
+    _claim(incus, _THIRD, image=image.fingerprint)
+    garbage.collect(incus, lost=_THIRD.host)
+    assert image.fingerprint not in _fingerprints(incus)
 
 
 def test_an_unfinished_image_goes_with_its_owner(incus: FakeIncus) -> None:
@@ -272,7 +366,7 @@ def test_what_another_removes_meanwhile_is_removed(
     _claim(incus, owners.GONE)
     found = garbage.find(incus)
     garbage.collect(incus)
-    monkeypatch.setattr(garbage, "find", lambda _: found)
+    monkeypatch.setattr(garbage, "find", lambda *_, **__: found)
 
     assert garbage.collect(incus) == found
 

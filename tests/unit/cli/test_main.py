@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands about images and garbage: output, exit status, effects."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.cli import gc
 from incus_testbed.cli import main as module
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
@@ -38,7 +40,8 @@ def _process(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
     """Aim the command at the fake, and leave this process as it is."""
-    monkeypatch.setattr(module, "Incus", incus.aimed)
+    for each in (module, gc):
+        monkeypatch.setattr(each, "Incus", incus.aimed)
     monkeypatch.setattr(signals, "catch", lambda *_: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     logger = logging.getLogger("incus_testbed")
@@ -320,6 +323,66 @@ def test_gc_in_one_project_or_in_all(
     assert incus.instances()
     assert command("gc", "--all-projects") == "instance orphan: removed\n"
     assert not incus.instances()
+
+
+def test_gc_of_a_host_that_is_given_up(
+    incus: FakeIncus, command: _Command, failure: _Command
+) -> None:
+    named(incus, "t/a")
+    other = dataclasses.replace(
+        owners.ON_ANOTHER_MACHINE, host="0" * 8 + "1" * 24
+    )
+    alone = dataclasses.replace(other, host="2" * 32)
+    for owner in (owners.ON_ANOTHER_MACHINE, other, alone):
+        _init(incus, "t/a", f"of-{owner.host[:9]}", owner)
+    mine = owners.MINE.host_id
+
+    assert command("gc") == ""
+    assert command("gc", "--dry-run").splitlines() == [
+        *["host 00000000 owns 1 instance: stays"] * 2,
+        "host 22222222 owns 1 instance: stays",
+    ]
+    said = failure("gc", "--host=33333333")
+    assert "There is nothing here of a host 33333333" in said
+    assert {"00000000", "22222222", mine} <= {*said.split()}
+    said = failure("gc", "--host=00000000")
+    assert "more than one host" in said
+    assert other.host in said
+
+    words = ("gc", "--host=22222222", "--all-projects")
+    foreseen = command(*words, "--dry-run").splitlines()
+    assert foreseen[0] == "instance of-222222222: would be removed"
+    assert len(foreseen) == 3
+    assert command(*words) == "instance of-222222222: removed\n"
+    assert command("gc", f"--host={other.host}") == (
+        "instance of-000000001: removed\n"
+    )
+    assert [each.name for each in incus.instances()] == ["of-000000000"]
+
+
+def test_gc_of_this_very_host_spares_what_runs(
+    incus: FakeIncus, command: _Command
+) -> None:
+    incus.clustered = True
+    named(incus, "t/a")
+    _init(incus, "t/a", "alive", owners.MINE)
+    _init(incus, "t/a", "before", owners.REBOOTED)
+    mine = owners.MINE.host_id
+
+    assert command("gc") == ""
+    assert command("gc", "--dry-run") == (
+        f"host {mine} (this one, before its last boot) owns 1 instance: stays\n"
+    )
+    assert command("gc", f"--host={mine}") == "instance before: removed\n"
+    assert [each.name for each in incus.instances()] == ["alive"]
+
+
+@pytest.mark.parametrize("word", ["", "0" * 7, "0" * 33, "machine!", "A" * 8])
+def test_gc_of_what_is_no_host(word: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        module.main(["gc", f"--host={word}"])
+
+    assert caught.value.code == 2
 
 
 def test_gc_that_fails(

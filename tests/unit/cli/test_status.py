@@ -90,7 +90,10 @@ def test_tables(status: _Command) -> None:
     by_name = {row[0]: row[1:] for row in rows if row}
     assert by_name["mine"][3:] == [f"process {os.getpid()}", "1 h 15 min"]
     assert by_name["ended"][2:] == ["work request 7", "has ended", "3 days"]
-    assert by_name["foreign"][3:] == ["on another machine", "0 min"]
+    other = owners.ON_ANOTHER_MACHINE.host_id
+    assert by_name["foreign"][3:] == [f"on host {other}", "0 min"]
+    assert by_name[other] == ["1 instance"]
+    assert by_name["This host"] == [owners.MINE.host_id]
     assert "somebody-elses" not in by_name
     assert by_name["instance"] == ["ended"]
     assert "unfinished image" in by_name
@@ -107,6 +110,10 @@ def test_documents_say_the_same(status: _Command) -> None:
     assert {each["kind"] for each in facts["garbage"]} == {
         *("instance", "unfinished image"),
     }
+    assert facts["host"] == owners.MINE.host_id
+    assert facts["other_hosts"] == [
+        {"host": owners.ON_ANOTHER_MACHINE.host_id, "owns": {"instance": 1}}
+    ]
     (image,) = facts["images"]
     assert image["unpacked_size"] == 2_000_000_000
 
@@ -117,7 +124,26 @@ def test_csv_has_a_row_for_each_fact(status: _Command) -> None:
     assert head == ["KIND", "NAME", "FACT", "VALUE"]
     assert ["testbed", "ended", "owner", "has ended"] in rows
     assert ["garbage", "ended", "kind", "instance"] in rows
+    other = owners.ON_ANOTHER_MACHINE.host_id
+    assert ["host", other, "instance", "1"] in rows
     assert {len(row) for row in rows} == {4}
+
+
+def test_what_this_machine_left_on_a_server_of_many_before_its_boot(
+    incus: FakeIncus, status: _Command
+) -> None:
+    named(incus, "t/a")
+    for name in ("one", "two"):
+        _launch(incus, name, owners.REBOOTED, timedelta(), "run")
+    assert "this one, before" not in status()
+
+    incus.clustered = True
+    vars(incus)["_environments"].clear()
+    said = status()
+
+    mine = owners.MINE.host_id
+    assert f"{mine} (this one, before its last boot)  2 instances" in said
+    assert f"on host {mine}" in said
 
 
 def test_what_others_wrote_is_escaped(

@@ -16,7 +16,6 @@ from incus_testbed.image.store import Store, content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership import shared_lock
-from incus_testbed.ownership.owner import Owner
 from tests.support import owners, tiny_system
 from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named, unnamed
@@ -146,7 +145,7 @@ def test_on_a_server_of_many_machines_an_import_holds_their_lock(
 ) -> None:
     incus.clustered = True
     import_image = incus.import_image
-    held: list[Owner] = []
+    held: list[object] = []
 
     def look(metadata: str, rootfs: str) -> str:
         held.extend(shared_lock.owners(incus).values())
@@ -169,7 +168,7 @@ def test_what_another_machine_imports_is_not_imported_again(
     create = incus.create_profile
 
     def late(name: str, **facts: Any) -> None:
-        """The other one has made the lock, and goes on."""
+        """Find the lock of another one, which goes on."""
         monkeypatch.setattr(incus, "create_profile", create)
         owner = str(owners.ON_ANOTHER_MACHINE)
         create(name, config={"user.incus-testbed.owner": owner}, **facts)

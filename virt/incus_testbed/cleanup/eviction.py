@@ -34,7 +34,9 @@ def evict(
     removed images, or with ``dry_run`` those that would be removed now.  Other
     processes may use and evict images at the same time.
     """
-    remove = _is_unused if dry_run else remove_unused
+    if keep == max_bytes == math.inf:
+        return []
+    remove = _may_be_removed if dry_run else remove_unused
     kept = sorted(
         filter(properties.is_evictable, incus.images()), key=_last_use
     )
@@ -73,6 +75,16 @@ def remove_unused(
     except errors.NotFound:
         return True
     return free
+
+
+def _may_be_removed(
+    incus: Incus, image: Image, may_go: Callable[[Image], bool]
+) -> bool:
+    """Tell whether remove_unused() would say that an image is gone."""
+    try:
+        return _is_unused(incus, image, may_go)
+    except errors.NotFound:
+        return True
 
 
 def _is_unused(

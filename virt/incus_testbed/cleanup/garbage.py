@@ -4,8 +4,9 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from incus_testbed import errors
 from incus_testbed.image import properties
@@ -13,70 +14,116 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
-from incus_testbed.ownership import claim
-from incus_testbed.ownership.owner import Owner, judge
+from incus_testbed.ownership import claim, shared_lock
+from incus_testbed.ownership.owner import Judge, Owner, judge
 
 log = logging.getLogger(__name__)
+
+_INSTANCE = "instance"
+_IMAGE = "unfinished image"
+_CLAIM = "claim"
+_LOCK = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
     """What owners that have ended have left.
 
-    ``images`` have no alias.  ``claims`` are names (see ownership/claim.py).
+    ``images`` have no alias.  ``claims`` and ``locks`` are names (see claim.py
+    and shared_lock.py in ownership/).
+
+    ``elsewhere`` is no garbage as far as can be known here: what other hosts
+    own, and other boots of this one, as the number of pieces of each kind.
     """
 
     instances: tuple[InstanceRecord, ...]
     images: tuple[Image, ...]
     claims: tuple[str, ...]
+    locks: tuple[str, ...]
+    elsewhere: Mapping[str, Counter[str]] = field(compare=False)
 
     def pieces(self) -> Iterator[tuple[str, str]]:
         """Yield the kind of each piece, in words, and its name."""
         for record in self.instances:
-            yield "instance", record.name
+            yield _INSTANCE, record.name
         for image in self.images:
-            yield "unfinished image", image.fingerprint
+            yield _IMAGE, image.fingerprint
         for name in self.claims:
-            yield "claim", name
+            yield _CLAIM, name
+        for name in self.locks:
+            yield _LOCK, name
 
 
-def find(incus: Incus) -> Garbage:
-    """Return everything whose owner has ended, without removing it."""
-    images, judged = incus.images(), judge(incus.is_only_here)
+def find(incus: Incus, *, lost: str = "", with_locks: bool = True) -> Garbage:
+    """Return everything whose owner has ended, without removing it.
 
-    def is_gone(owner: Owner | None) -> bool:
-        return owner is not None and judged(owner)
-
+    ``lost`` is a host that an admin has given up (see Owner.is_gone).  Without
+    locks, the server is not asked whether others share it.
+    """
+    images, instances = incus.images(), incus.instances()
+    is_gone = judge(incus.is_only_here, lost=lost)
+    # A server of this machine alone has none.
+    has_locks = with_locks and not incus.is_only_here()
+    locks = shared_lock.owners(incus) if has_locks else {}
     return Garbage(
         instances=tuple(
-            record for record in incus.instances() if is_gone(_owner(record))
+            record
+            for record in instances
+            if (owner := _owner(record)) and is_gone(owner)
         ),
         images=tuple(
             image
             for image in images
-            if is_gone(properties.unfinished_by(image))
+            if (owner := properties.unfinished_by(image))
+            and is_gone(owner)
             # An image that another has replaced may still be leased.
-            and not claim.stands(image, claim.Kind.USE, judged)
+            and not claim.stands(image, claim.Kind.USE, is_gone)
         ),
         claims=tuple(
             each.name
             for image in images
             for each in claim.on(image)
-            if not each.stands(judged)
+            if not each.stands(is_gone)
+        ),
+        locks=tuple(name for name, owner in locks.items() if is_gone(owner)),
+        elsewhere=_elsewhere(
+            [
+                *((_INSTANCE, _owner(record)) for record in instances),
+                *((_IMAGE, properties.unfinished_by(each)) for each in images),
+                *(
+                    (_CLAIM, each.owner)
+                    for image in images
+                    for each in claim.on(image)
+                ),
+                *((_LOCK, owner) for owner in locks.values()),
+            ],
+            is_gone,
         ),
     )
 
 
-def collect(incus: Incus) -> Garbage:
+def _elsewhere(
+    owned: Iterable[tuple[str, Owner | None]], is_gone: Judge
+) -> dict[str, Counter[str]]:
+    """Count what can't be judged from here, by the host that owns it."""
+    here = Owner.current().boot
+    hosts: dict[str, Counter[str]] = {}
+    for kind, owner in owned:
+        if owner and owner.boot != here and not is_gone(owner):
+            hosts.setdefault(owner.host, Counter())[kind] += 1
+    return hosts
+
+
+def collect(incus: Incus, *, lost: str = "") -> Garbage:
     """Remove everything whose owner has ended, and return what it was.
 
-    Running owners and other collections can go on meanwhile: if something
-    disappears in between, it counts as removed.
+    ``lost`` is as for find().  Running owners and other collections can go on
+    meanwhile: if something disappears in between, it counts as removed.
 
     :raises errors.TestbedError: something can't be removed; the rest has been
         removed
     """
-    garbage = find(incus)
+    garbage = find(incus, lost=lost)
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
@@ -98,6 +145,9 @@ def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
         yield Instance(incus, record.name).delete
     for image in garbage.images:
         yield functools.partial(_remove, incus, image)
+    for name in garbage.locks:
+        log.info("removing %s", name)
+        yield functools.partial(shared_lock.remove, incus, name)
 
 
 def relinquish(incus: Incus) -> None:

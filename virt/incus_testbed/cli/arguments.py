@@ -3,14 +3,13 @@
 
 import argparse
 import difflib
-import math
-import re
 from typing import Any
 
 from incus_testbed import __version__
 from incus_testbed.cli import (
     build,
     completion,
+    gc,
     machine,
     max_age,
     network,
@@ -188,61 +187,7 @@ def _add_instance_commands(
         help="show it again every two seconds, until Ctrl-C",
     )
 
-    command = commands.add_parser(
-        "gc",
-        help="remove what ended processes have left",
-        description="Remove what ended processes of this machine have left:"
-        " instances, unfinished images, claims on images. Safe at any time.",
-    )
-    command.add_argument(
-        "--dry-run", action="store_true", help="only say what would be removed"
-    )
-    command.add_argument(
-        "--all-projects",
-        action="store_true",
-        help="in every project, not only the current one",
-    )
-    command.add_argument(
-        "--keep",
-        metavar="N",
-        type=_count,
-        default=math.inf,
-        help="also remove images that can be made again, until N of them are"
-        " left; the longest unused ones go first",
-    )
-    command.add_argument(
-        "--max-size",
-        metavar="SIZE",
-        type=_size,
-        default=math.inf,
-        help="also remove such images until the others together take no more"
-        " than SIZE, unpacked and in Incus' store; such as 20GiB",
-    )
-    command.add_argument(
-        "-f",
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text for people, or JSON; without it: text",
-    )
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"\d+", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    """Read a size, in bytes or with one of Incus' suffixes."""
-    found = re.fullmatch(r"(\d+)(?:([kMGT])(i?)B)?", text, re.ASCII)
-    if not found:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size such as 20GiB or 500MB"
-        )
-    number, prefix, binary = found.groups()
-    factor = 1024 if binary else 1000
-    return int(number) * int(factor ** " kMGT".index(prefix or " "))
+    gc.add_command(commands)
 
 
 def _add_launch_arguments(command: argparse.ArgumentParser) -> None:

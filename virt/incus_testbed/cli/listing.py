@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from incus_testbed import errors
-from incus_testbed.cleanup import garbage
+from incus_testbed.cleanup import garbage, hosts
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
 from incus_testbed.image import properties
@@ -13,7 +13,12 @@ from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
-from incus_testbed.ownership.owner import Judge, Owner, judge
+from incus_testbed.ownership.owner import (
+    HOST_ID_LENGTH,
+    Judge,
+    Owner,
+    judge,
+)
 
 Facts = dict[str, object]
 #: A title, the headings of its columns, and the rows.
@@ -27,6 +32,7 @@ _TESTBED_HEADINGS = ("TESTBED", "TYPE", "STATE", "PURPOSE", "OWNER", "AGE")
 #: For CSV: an image's name is its fingerprint.
 DETAIL_HEADINGS = ("KIND", "NAME", "FACT", "VALUE")
 _GARBAGE_HEADINGS = ("WHAT GC WOULD REMOVE", "NAME")
+_HOST_HEADINGS = ("HOST", "OWNS")
 
 
 def image_facts(image: Image) -> Facts:
@@ -91,19 +97,26 @@ class Status:
             for record in incus.instances()
             if CREATED_KEY in record.config
         ]
+        found = garbage.find(incus)
         self._garbage = [
-            {"kind": kind, "name": name}
-            for kind, name in garbage.find(incus).pieces()
+            {"kind": kind, "name": name} for kind, name in found.pieces()
         ]
+        self._host = Owner.current().host_id
+        self._others = found.elsewhere
 
     def facts(self) -> Facts:
         """Return everything as JSON has it."""
         return {
+            "host": self._host,
             "server": self._server,
             "pool": self._pool,
             "images": [image_facts(image) for image in self._images],
             "testbeds": self._testbeds,
             "garbage": self._garbage,
+            "other_hosts": [
+                {"host": host[:HOST_ID_LENGTH], "owns": dict(owned)}
+                for host, owned in self._others.items()
+            ],
         }
 
     def sections(self) -> list[Section]:
@@ -118,11 +131,16 @@ class Status:
             for each in self._testbeds
         ]
         pieces = [tuple(each.values()) for each in self._garbage]
+        others: list[tuple[str, ...]] = [
+            (hosts.label(host), hosts.owns(owned))
+            for host, owned in self._others.items()
+        ]
         return [
             ("", ("", ""), self._overview()),
             ("Images", IMAGE_HEADINGS, image_rows(self._images)),
             ("Testbeds", _TESTBED_HEADINGS, testbeds),
             ("Garbage", _GARBAGE_HEADINGS, pieces),
+            ("Other hosts", _HOST_HEADINGS, others),
         ]
 
     def details(self) -> list[tuple[str, ...]]:
@@ -145,6 +163,11 @@ class Status:
                 ("garbage", each["name"], "kind", each["kind"])
                 for each in self._garbage
             ),
+            *(
+                ("host", host[:HOST_ID_LENGTH], kind, str(number))
+                for host, owned in self._others.items()
+                for kind, number in owned.items()
+            ),
         ]
 
     def _overview(self) -> list[tuple[str, ...]]:
@@ -155,6 +178,7 @@ class Status:
             ("Incus", f"{server['version']} ({place}), drivers: {drivers}"),
             *([("Storage pool", _space(pool))] if pool else []),
             ("Images", _total(self._images)),
+            ("This host", self._host),
         ]
 
 
@@ -208,7 +232,9 @@ def _owner(text: str | None, is_gone: Judge) -> str:
         return "unknown"
     if is_gone(owner):
         return "has ended"
-    return f"process {owner.pid}" if owner.pid else "on another machine"
+    if owner.boot == Owner.current().boot:
+        return f"process {owner.pid}"
+    return f"on host {owner.host_id}"
 
 
 def _time(text: str, otherwise: datetime) -> str:

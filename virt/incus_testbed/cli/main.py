@@ -3,7 +3,6 @@
 
 import argparse
 import contextlib
-import json
 import logging
 import shlex
 import sys
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from incus_testbed import errors
-from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.cli import arguments as command_line
 from incus_testbed.cli import build as build_command
 from incus_testbed.cli import (
     completion,
     exit_status,
+    gc,
     listing,
     machine,
     max_age,
@@ -215,39 +214,6 @@ def _keep(incus: Incus, instance: Instance) -> None:
     )
 
 
-def _gc(incus: Incus, arguments: argparse.Namespace) -> int:
-    projects = incus.projects() if arguments.all_projects else [incus.project]
-    pieces = [
-        {"project": project, "kind": kind, "name": name}
-        for project in projects
-        for kind, name in _garbage(
-            Incus(project=project, remote=incus.remote), arguments
-        )
-    ]
-    if arguments.format == "json":
-        print(json.dumps(pieces, indent=2))
-        return 0
-    verb = "would be removed" if arguments.dry_run else "removed"
-    for piece in pieces:
-        print(f"{piece['kind']} {piece['name']}: {verb}")
-    return 0
-
-
-def _garbage(
-    incus: Incus, arguments: argparse.Namespace
-) -> Iterator[tuple[str, str]]:
-    """Yield the kind and name of each piece of garbage."""
-    act = garbage.find if arguments.dry_run else garbage.collect
-    yield from act(incus).pieces()
-    for image in eviction.evict(
-        incus,
-        keep=arguments.keep,
-        max_bytes=arguments.max_size,
-        dry_run=arguments.dry_run,
-    ):
-        yield "image", " ".join(image.aliases) or image.fingerprint
-
-
 _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "build": build_command.build,
     "import": _import,
@@ -257,7 +223,7 @@ _FUNCTIONS: dict[str, Callable[[Incus, argparse.Namespace], int]] = {
     "remove": _remove,
     "run": _run,
     "shell": _shell,
-    "gc": _gc,
+    "gc": gc.gc,
     "setup": machine.setup,
     "doctor": machine.doctor,
 }

@@ -21,6 +21,8 @@ from typing import Self, TypeAlias
 #: The kernel's limit for pids (PID_MAX_LIMIT, proc(5)).
 _LARGEST_PID = 1 << 22
 _PERSON = b"incus-testbed"
+#: Characters of a host that are shown.
+HOST_ID_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,11 @@ class Owner:
             pid=int(fields[3]),
             started=int(fields[4]),
         )
+
+    @property
+    def host_id(self) -> str:
+        """The host in as few characters as tell hosts apart in practice."""
+        return self.host[:HOST_ID_LENGTH]
 
     def __str__(self) -> str:
         """Return one word that Incus can store as the value of a key."""
