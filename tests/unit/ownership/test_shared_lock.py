@@ -4,6 +4,7 @@
 Other machines' processes are played by what they have written to the server.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -69,7 +70,7 @@ def _locked(incus: FakeIncus, owner: Owner) -> str:
 
 def _alive(incus: FakeIncus, name: str) -> Callable[[], None]:
     """Return what a living holder does at each look."""
-    count = iter(range(1 << 30))
+    count = itertools.count()
 
     def change() -> None:
         if name in incus.profiles():
@@ -122,7 +123,7 @@ def test_a_lock_that_changes_is_waited_for(
 
 def test_a_lock_that_is_given_back(incus: FakeIncus) -> None:
     name = _locked(incus, _HOLDER)
-    looks = iter(range(10))
+    looks = itertools.count()
 
     def work() -> None:
         if next(looks) == 9:
