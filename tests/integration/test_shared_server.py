@@ -37,6 +37,17 @@ print(Instance.launch(incus, sys.argv[1], purpose="run").name, flush=True)
 sys.stdin.read()
 """
 
+#: Holds a lock likewise.
+_LOCK = """
+import sys
+from incus_testbed.incus.client import Incus
+from incus_testbed.ownership import shared_lock
+incus = Incus(project=sys.argv[1])
+with shared_lock.held(incus, "x", timeout=9, is_needless=lambda: False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
 #: Runs incus-testbed, with shorter times for locks.
 _HURRIED = """
 import sys
@@ -139,6 +150,26 @@ def test_of_a_killed_import_another_takes_over(
     assert properties.unfinished_by(image) is None
 
 
+def test_projects_that_share_their_profiles_have_locks_too(
+    incus: Incus, machines: list[Host]
+) -> None:
+    """Their profiles are those of the project default."""
+    name = f"{incus.current_project()}-plain"
+    incus.run("project", "create", name, "--config=features.profiles=false")
+    try:
+        there = machines[0].python(_LOCK, name)
+        assert there.stdout
+        assert there.stdout.readline() == "held\n"
+        there.kill()
+        there.communicate()
+        (lock,) = shared_lock.owners(Incus(project=name))
+        assert shared_lock.owners(Incus(project="default")).keys() == {lock}
+        done = ended(machines[0].testbed(f"--project={name}", "gc"))
+        assert done == f"lock {lock}: removed\n"
+    finally:
+        incus.run("project", "delete", name, "--force", stdin=b"yes\n")
+
+
 def test_a_testbed_of_another_machine_stays_until_that_is_given_up(
     incus: Incus, machines: list[Host]
 ) -> None:
@@ -156,7 +187,8 @@ def test_a_testbed_of_another_machine_stays_until_that_is_given_up(
     status = ended(two.testbed("status"))
     assert re.search(rf"{name} .* on host {lost} ", status)
     assert re.search(rf"(?m)^{lost} +1 instance, 1 claim$", status)
-    assert re.search(rf"(?m)^This host +{two.id()}$", status)
+    (here,) = re.findall(r"(?m)^This host +([0-9a-f]+)$", status)
+    assert here != lost
     foreseen = ended(two.testbed("gc", "--dry-run"))
     assert foreseen == f"host {lost} owns 1 instance, 1 claim: stays\n"
 
@@ -165,21 +197,6 @@ def test_a_testbed_of_another_machine_stays_until_that_is_given_up(
     removed = re.findall(r"(?m)^(.*) \S+: removed$", done)
     assert removed == ["instance", "claim", "image"]
     assert name not in {record.name for record in incus.instances()}
-
-
-def test_the_machine_itself_knows_which_process_has_ended(
-    incus: Incus, machines: list[Host]
-) -> None:
-    one, _ = machines
-    named(incus, _ALIAS)
-    testbed = one.python(_RUN, _ALIAS)
-    assert testbed.stdout
-    name = testbed.stdout.readline().strip()
-
-    assert ended(one.testbed("gc")) == ""
-    testbed.kill()
-    testbed.communicate()
-    assert f"instance {name}: removed\n" in ended(one.testbed("gc"))
 
 
 def test_two_workers_download_an_artifact_once(

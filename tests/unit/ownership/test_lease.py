@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM, Image
 from incus_testbed.ownership import lease
@@ -198,6 +199,22 @@ def test_a_removal_that_takes_too_long(
         lease.take(incus, _ALIAS)
 
     assert _claims(incus) == [name]
+
+
+def test_a_removal_by_a_machine_that_is_gone(
+    incus: _Eventful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an admin can know that it is."""
+    _claim_for_removal(incus, owners.ON_ANOTHER_MACHINE, GRACE + 2)
+    monkeypatch.setattr(lease, "INSTANCE_LIMIT", 0.1)
+
+    with pytest.raises(errors.TimedOut) as caught:
+        lease.take(incus, _ALIAS)
+
+    lost = owners.ON_ANOTHER_MACHINE
+    assert f"gc --host={lost.host_id}" in caught.value.resolution
+    garbage.collect(incus, lost=lost.host)
+    assert lease.take(incus, _ALIAS)
 
 
 def test_an_interrupted_wait_leaves_no_claim(

@@ -63,9 +63,21 @@ def _settled(incus: Incus, alias: str) -> Image:
         if time.monotonic() > deadline:
             raise errors.TimedOut(
                 f"Another process has been removing {alias} for"
-                f" {INSTANCE_LIMIT:.0f} s"
+                f" {INSTANCE_LIMIT:.0f} s",
+                resolution=_remedy(image),
             )
         time.sleep(_POLL)
+
+
+def _remedy(image: Image) -> str:
+    """Say what to do about a process of another host that may be gone."""
+    for each in claim.on(image):
+        if each.kind == Kind.REMOVAL and each.owner.pid == 0:
+            host = each.owner.host_id
+            return (
+                f"If its host is gone for good: incus-testbed gc --host={host}"
+            )
+    return "Try again."
 
 
 def _named(incus: Incus, alias: str) -> Image:
