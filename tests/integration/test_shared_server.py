@@ -83,9 +83,11 @@ def machines(
 @pytest.fixture(autouse=True)
 def _clean(incus: Incus) -> Iterator[None]:
     before = {image.fingerprint for image in incus.images()}
+    testbeds = {record.name for record in incus.instances()}
     yield
     for record in incus.instances():
-        incus.delete(record.name)
+        if record.name not in testbeds:
+            incus.delete(record.name)
     for image in incus.images():
         if image.fingerprint not in before:
             incus.delete_image(image.fingerprint)
@@ -170,7 +172,7 @@ def test_projects_that_share_their_profiles_have_locks_too(
         incus.run("project", "delete", name, "--force", stdin=b"yes\n")
 
 
-def test_a_testbed_of_another_machine_stays_until_that_is_given_up(
+def test_what_a_machine_left_stays_until_it_is_given_up(
     incus: Incus, machines: list[Host]
 ) -> None:
     one, two = machines

@@ -18,6 +18,8 @@ class Runner:
 
 
 _DEBUSINE = "tests/e2e/test_debusine.py"
+_SHARED = "tests/integration/test_shared_server.py"
+_OURS = {"incus-testbed": "testbed"}
 
 TESTED = {
     "debusine-incus pull 42": Runner(
@@ -34,6 +36,14 @@ TESTED = {
         "tests/e2e/test_packages.py",
         "test_own_tests",
         {"../debusine-incus_*.changes": "changes", "IMAGE": "images"},
+    ),
+    "incus-testbed gc --dry-run": Runner(
+        _SHARED, "test_what_a_machine_left_stays_until_it_is_given_up", _OURS
+    ),
+    "incus-testbed gc --host 1a2b3c4d": Runner(
+        _SHARED,
+        "test_what_a_machine_left_stays_until_it_is_given_up",
+        {**_OURS, "1a2b3c4d": "lost"},
     ),
     "sqfs2tar rootfs.squashfs | incus-testbed import - --alias debian-13": (
         Runner(
