@@ -23,7 +23,7 @@ _ALIAS = "tiny/shared"
 _ARTIFACT = 4713
 _LIMIT = 120
 #: What a process says that waits.
-_WAITS = "a process of another machine works on"
+_WAITS = "another process, perhaps of another machine, works on"
 
 #: Keeps a testbed until it is told to end, or killed.
 _RUN = """

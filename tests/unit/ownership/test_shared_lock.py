@@ -110,14 +110,17 @@ def test_a_lock_that_changes_is_waited_for(
     name = _locked(incus, _HOLDER)
 
     with (
-        pytest.raises(errors.TimedOut, match="another machine"),
+        pytest.raises(
+            errors.TimedOut, match="of another machine, still works on x"
+        ),
         _held(incus, timeout=1, while_waiting=_alive(incus, name)),
     ):
         pass
 
     assert _owners(incus) == [Owner(host=_HOLDER.host)]
     assert caplog.messages == [
-        "a process of another machine works on x: waiting for it"
+        "another process, perhaps of another machine, works on x: waiting for"
+        " it"
     ]
 
 

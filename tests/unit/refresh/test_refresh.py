@@ -4,6 +4,7 @@
 import io
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,30 @@ def test_the_new_image_has_the_labels_of_the_old_one(incus: GuestIncus) -> None:
         *(f"apt-get {verb}" for verb in incus.verbs),
         "making the image",
     ]
+
+
+def test_a_refresh_of_all_machines_is_one(
+    incus: GuestIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(incus, _ALIAS)
+    incus.clustered = True
+    create = incus.create_profile
+    made: list[str] = []
+
+    def refreshed_elsewhere(name: str, **facts: Any) -> None:
+        """Have another machine hold the lock until its refresh is done."""
+        made.append(name)
+        if len(made) == 1:
+            incus.delete_image(incus.image(_ALIAS).fingerprint)
+            named(incus, _ALIAS, source="1" * 64)
+            raise errors.AlreadyExists("The profile is there")
+        create(name, **facts)
+
+    monkeypatch.setattr(incus, "create_profile", refreshed_elsewhere)
+
+    assert not refresh(incus, _ALIAS)
+    assert len(made) == 1
+    assert incus.ran == []
 
 
 @pytest.mark.parametrize(

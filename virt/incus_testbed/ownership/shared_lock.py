@@ -106,7 +106,8 @@ class _Lock:
         if self._make():
             return True
         log.warning(
-            "a process of another machine works on %s: waiting for it",
+            "another process, perhaps of another machine, works on %s: waiting"
+            " for it",
             self.name,
         )
         while not self._outlast():
@@ -168,7 +169,8 @@ class _Lock:
                 return True
             if time.monotonic() > self.deadline:
                 raise errors.TimedOut(
-                    f"A process of another machine still works on {self.name}",
+                    "Another process, perhaps of another machine, still works"
+                    f" on {self.name}",
                     resolution="'incus-testbed status' says which machines hold"
                     " locks.",
                 )

@@ -31,8 +31,8 @@ def refresh(
 ) -> bool:
     """Bring an image up to date that is older than ``max_age``.
 
-    Returns whether that was needed.  If another process of this user refreshes
-    it meanwhile, this one waits, and has no need to do so.  ``on_step`` is
+    Returns whether that was needed.  If another process of this user, or of
+    another machine, refreshes it meanwhile, this one waits, and need not do so.  ``on_step`` is
     called with a line for each step, and now and then while nothing changes;
     an exception that it raises ends the refresh.
 
