@@ -144,9 +144,9 @@ class Store:
         """Replace an image, if it is due, by one that is made of it.
 
         Returns whether it was due; perhaps it no longer is after another
-        process has worked on it, which ``timeout`` seconds are
-        for.  ``successor`` opens the system of the new image, a tarball.  The
-        image's labels stay; but what an artifact was is no artifact any more.
+        process has worked on it, which ``timeout`` seconds are for.
+        ``successor`` opens the system of the new image, a tarball.  The image's
+        labels stay; but what an artifact was is no artifact any more.
 
         :raises errors.NotFound: there is no such image
         :raises errors.Denied: this software did not import it

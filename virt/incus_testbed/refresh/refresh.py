@@ -32,9 +32,9 @@ def refresh(
     """Bring an image up to date that is older than ``max_age``.
 
     Returns whether that was needed.  If another process of this user, or of
-    another machine, refreshes it meanwhile, this one waits, and need not do so.  ``on_step`` is
-    called with a line for each step, and now and then while nothing changes;
-    an exception that it raises ends the refresh.
+    another machine, refreshes it meanwhile, this one waits, and need not do
+    so.  ``on_step`` is called with a line for each step, and now and then while
+    nothing changes; an exception that it raises ends the refresh.
 
     :raises errors.TestbedError: it can't be refreshed, and has not changed
     """
