@@ -64,9 +64,13 @@ def clean_up_after(task: type[Any]) -> None:
 
 
 def clean_up() -> None:
-    """Remove everything in Incus that this or an ended process owns."""
+    """Remove everything in Incus that this or an ended process owns.
+
+    Locks of others are left to gc: they disturb nobody for long, and to ask
+    for them would cost a question after each work request.
+    """
     _attempt(garbage.relinquish)
-    clean_up_after_others()
+    _attempt(functools.partial(garbage.collect, with_locks=False))
 
 
 def clean_up_after_others() -> None:

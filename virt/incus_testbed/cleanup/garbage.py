@@ -114,16 +114,18 @@ def _elsewhere(
     return hosts
 
 
-def collect(incus: Incus, *, lost: str = "") -> Garbage:
+def collect(
+    incus: Incus, *, lost: str = "", with_locks: bool = True
+) -> Garbage:
     """Remove everything whose owner has ended, and return what it was.
 
-    ``lost`` is as for find().  Running owners and other collections can go on
-    meanwhile: if something disappears in between, it counts as removed.
+    The arguments are those of find().  Running owners and other collections can
+    go on meanwhile: if something disappears in between, it counts as removed.
 
     :raises errors.TestbedError: something can't be removed; the rest has been
         removed
     """
-    garbage = find(incus, lost=lost)
+    garbage = find(incus, lost=lost, with_locks=with_locks)
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
