@@ -83,5 +83,5 @@ def _configuration() -> Path:
 
 
 def _shown(choice: location.Choice) -> str:
-    where = choice.socket or choice.remote
+    where = choice.address or choice.remote
     return f"the project {choice.project} of {where}"

@@ -93,6 +93,7 @@ def _names(incus: Incus) -> set[str]:
 
 def test_it_is_on_this_machine(incus: Incus) -> None:
     assert incus.is_local()
+    assert incus.is_direct()
 
 
 def test_an_import_keeps_what_the_files_say(

@@ -302,7 +302,7 @@ def test_busy_is_what_is_removed_but_not_what_runs_a_command(
     local: bool,
 ) -> None:
     if not local:
-        choice = dataclasses.replace(incus.choice(), socket=None)
+        choice = dataclasses.replace(incus.choice(), address=None)
         monkeypatch.setattr(location, "choose", lambda *_, **_names: choice)
     with Instance.launch(incus, bookworm, purpose="test") as instance:
         instance.wait_ready()

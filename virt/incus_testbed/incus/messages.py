@@ -53,6 +53,55 @@ DOWN = _Phrase(
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
 )
+DOWN_THERE = _Phrase(
+    r"Unable to connect to: [^\n]*dial tcp|dial tcp: lookup|no such host",
+    errors.DaemonDown,
+    "See its address: incus remote list. On that machine, start Incus and have"
+    " it listen: incus config set core.https_address :8443",
+    brief="No Incus server answers at the remote's address",
+)
+GONE_THERE = _Phrase(
+    r"(?!)",  # what incus says of it, it says of its socket too
+    errors.DaemonDown,
+    "Look why, on that machine: journalctl --unit=incus",
+    brief="The Incus server of the remote has gone away",
+)
+LATE = _Phrase(
+    r"(?!)",
+    errors.TimedOut,
+    "It is overloaded, or hangs. Look why: journalctl --unit=incus",
+    brief="The Incus daemon does not answer",
+)
+LATE_THERE = _Phrase(
+    r"(?!)",
+    errors.TimedOut,
+    "It is overloaded, or hangs, or the network loses what is sent. Look why,"
+    " on that machine: journalctl --unit=incus",
+    brief="The Incus server of the remote does not answer",
+)
+IMPOSTOR = _Phrase(
+    r"x509: |failed to verify certificate",
+    errors.Denied,
+    "If its admin has given it a new one, add the remote again: incus remote"
+    " remove NAME; incus remote add NAME TOKEN. Otherwise something else"
+    " answers there: don't.",
+    brief="The remote's certificate is not the expected one",
+)
+STRANGER = _Phrase(
+    r"tls: [^\n]*certificate required|remote error: tls",
+    errors.Denied,
+    "On that machine: incus config trust add NAME. Here, with the token that it"
+    " prints: incus remote remove REMOTE; incus remote add REMOTE TOKEN",
+    brief="The remote's server does not trust this client",
+)
+NO_CERTIFICATE = _Phrase(
+    r"Missing TLS client certificate and key",
+    errors.Denied,
+    "Give yourself a certificate: incus remote generate-certificate. If its key"
+    " has a password, have incus keep the connection open: set the remote's"
+    " keepalive in config.yml.",
+    brief="A certificate for the remote can't be used",
+)
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
@@ -97,6 +146,10 @@ _PHRASES = (
         "Remove it and import it again: incus-testbed remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
+    NO_CERTIFICATE,
+    IMPOSTOR,
+    STRANGER,
+    DOWN_THERE,
     DOWN,
     GONE,
     RESTRICTED,

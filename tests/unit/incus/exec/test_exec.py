@@ -24,8 +24,10 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.exec import api, response, streams, websocket
 from incus_testbed.incus.exec import command as session_command
+from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.exec.connection import Connection
 from incus_testbed.incus.location import Choice
-from incus_testbed.incus.transport import Socket
+from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
 from tests.support import fake_incusd
 from tests.support.fake_incusd import (
@@ -155,7 +157,7 @@ class Run:
         return server
 
     def argv(self, *command: str, **options: Any) -> list[str]:
-        choice = Choice("local", "some project", str(self.path))
+        choice = Choice("local", "some project", UnixAddress(str(self.path)))
         return choice.exec_argv("box", command, **options)
 
     def __call__(
@@ -175,7 +177,7 @@ class Run:
 
     def error(self, limit: float = _LIMIT) -> errors.TestbedError:
         """Return what is raised where only the answer is wanted."""
-        server = Socket(str(self.path), "some project", limit)
+        server = Direct(UnixAddress(str(self.path)), "some project", limit)
         with pytest.raises(errors.TestbedError) as raised:
             server.execute("box", ["true"], timeout=_LIMIT)
         return raised.value
@@ -251,9 +253,9 @@ def test_peer_that_is_gone_is_no_signal_to_this_process(
         signal.SIGPIPE, lambda number, _: heard.append(number)
     )
     try:
-        done = Socket(str(run.path), "some project", _LIMIT).execute(
-            "box", ["true"], timeout=_LIMIT
-        )
+        done = Direct(
+            UnixAddress(str(run.path)), "some project", _LIMIT
+        ).execute("box", ["true"], timeout=_LIMIT)
     finally:
         signal.signal(signal.SIGPIPE, before)
     assert (done.status, done.stdout, heard) == (0, b"hello\n", [])
@@ -386,10 +388,12 @@ def test_quiet_command_has_no_time_limit(run: Run) -> None:
 _ASK = """
 import sys
 from incus_testbed import errors
-from incus_testbed.incus.transport import Socket
+from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.transport import Direct
 
+daemon = Direct(UnixAddress(sys.argv[1]), "some project", 60)
 try:
-    Socket(sys.argv[1], "some project", 60).execute("box", ["true"], timeout=60)
+    daemon.execute("box", ["true"], timeout=60)
 except errors.TestbedError as error:
     sys.exit(f"class {type(error).__name__}")
 """
@@ -515,7 +519,7 @@ def test_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with here, there:
         feeder.start()
         with pytest.raises(api.Failure, match="larger than 1048576"):
-            api.read(here, _LIMIT)
+            api.read(Connection(here), _LIMIT)
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 
@@ -527,7 +531,7 @@ def test_answer_that_comes_in_crumbs_has_one_time_limit(start: bytes) -> None:
     with here, there:
         feeder.start()
         with pytest.raises(TimeoutError):
-            api.read(here, 0.5)
+            api.read(Connection(here), 0.5)
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 
