@@ -175,8 +175,8 @@ def test_commands_go_through_the_socket_where_there_is_one(
         "a",
         "b",
     ]
-    expected = ["incus", "exec", "far:i", "-T", "--", "a"]
-    assert Incus(remote="far").exec_argv("i", ["a"]) == expected
+    expected = ["incus", "exec", "both:i", "-T", "--", "a"]
+    assert Incus(remote="both").exec_argv("i", ["a"]) == expected
     argv = Incus().exec_argv("i", ["a"], interactive=True)
     assert argv == ["incus", "exec", "i", "--force-interactive", "--", "a"]
 

@@ -64,7 +64,7 @@ def _obstacle(
     where: SplitResult | None,
     environment: Mapping[str, str],
 ) -> str:
-    """Return why only the incus command can use a remote; empty: we can, too."""
+    """Return why only incus can use a remote; empty if we can, too."""
     if where is None:
         return "its address is not one of https alone"
     if known.get("public") or known.get("protocol", "incus") != "incus":
@@ -82,14 +82,15 @@ def _split(url: str) -> SplitResult | None:
     """Return the parts of an address of https; None if it is something else."""
     try:
         parts = urlsplit(url)
-        plain = parts.path in {"", "/"} and not parts.query
-        if parts.scheme == "https" and parts.hostname and plain:
-            return (
-                parts if (parts.port or _PORT) and not parts.username else None
-            )
+        port = parts.port
     except ValueError:  # no number of a port, or no IPv6 address
-        pass
-    return None
+        return None
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    plain = shown if port is None else f"{shown}:{port}"
+    if not host or parts.scheme != "https" or parts.netloc.lower() != plain:
+        return None
+    return None if parts.path not in {"", "/"} or parts.query else parts
 
 
 def _is_there(path: Path) -> bool:

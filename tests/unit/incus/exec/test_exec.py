@@ -26,7 +26,7 @@ from incus_testbed.incus.exec import api, response, streams, websocket
 from incus_testbed.incus.exec import command as session_command
 from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.exec.connection import Connection
-from incus_testbed.incus.location import Choice
+from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
 from tests.support import fake_incusd
@@ -157,8 +157,8 @@ class Run:
         return server
 
     def argv(self, *command: str, **options: Any) -> list[str]:
-        choice = Choice("local", "some project", UnixAddress(str(self.path)))
-        return choice.exec_argv("box", command, **options)
+        address = UnixAddress(str(self.path))
+        return session_argv(address, "some project", "box", command, **options)
 
     def __call__(
         self, *command: str, program: Sequence[str] = (), **options: Any
@@ -253,9 +253,8 @@ def test_peer_that_is_gone_is_no_signal_to_this_process(
         signal.SIGPIPE, lambda number, _: heard.append(number)
     )
     try:
-        done = Direct(
-            UnixAddress(str(run.path)), "some project", _LIMIT
-        ).execute("box", ["true"], timeout=_LIMIT)
+        daemon = Direct(UnixAddress(str(run.path)), "some project", _LIMIT)
+        done = daemon.execute("box", ["true"], timeout=_LIMIT)
     finally:
         signal.signal(signal.SIGPIPE, before)
     assert (done.status, done.stdout, heard) == (0, b"hello\n", [])

@@ -98,7 +98,7 @@ class UnixAddress(Address):
 
 
 class TlsAddress(Address):
-    """A port of another machine, and the files that the two prove themselves by.
+    """A port of a machine, and the files by which each side proves itself.
 
     ``certificate`` and ``key`` are the client's.  The server proves itself by
     the certificate in the file ``pinned``, or, if that is empty, by its name

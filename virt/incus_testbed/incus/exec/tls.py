@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections to an Incus daemon on another machine: TLS 1.3, both sides proven.
+"""Connections to an Incus daemon on another machine, by TLS 1.3.
 
 What Incus' own client does was read in shared/tls/tls.go, client/util.go and
 shared/tcp/ of Incus 6.0 to 7.0.  Different here: where a certificate is pinned,
@@ -33,7 +33,6 @@ _SILENCE, _LOOK = 30, 3
 _CHUNK = 1 << 17
 #: X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which ssl has no name for.
 _NO_CHECK_TIME = 0x200000
-_PEM_START, _PEM_END = ssl.PEM_HEADER, ssl.PEM_FOOTER
 
 
 class Client:
@@ -206,12 +205,10 @@ def _pinned(path: str) -> bytes:
     """
     with _readable(path), open(path, encoding="latin-1") as file:  # noqa: PTH123
         text = file.read(_CHUNK)
-    start = text.find(_PEM_START)
-    end = text.find(_PEM_END, start)
+    start = max(0, text.find(ssl.PEM_HEADER))
+    end = text.find(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
     try:
-        if start < 0 or end < 0:
-            raise ValueError
-        return ssl.PEM_cert_to_DER_cert(text[start : end + len(_PEM_END)])
+        return ssl.PEM_cert_to_DER_cert(text[start:end])
     except ValueError:
         raise NoCertificate(f"{path} holds no certificate") from None
 
