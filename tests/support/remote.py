@@ -18,30 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support import daemon
+from tests.support.tls_front import certificate
 
 NAME = "far"
 #: Generous: it only keeps a hanging test from hanging the run.
 _LIMIT = 60
-
-
-def certificate(folder: Path, name: str = "client") -> Path:
-    """Make a certificate that has signed itself; return its path.
-
-    The key is beside it, with the suffix .key.
-    """
-    path = folder / f"{name}.crt"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
-            *("-pkeyopt", "ec_paramgen_curve:P-384", "-subj", f"/CN={name}"),
-            *("-keyout", str(path.with_suffix(".key")), "-out", str(path)),
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_LIMIT,
-        check=True,
-    )
-    return path
 
 
 @contextlib.contextmanager
@@ -52,7 +33,7 @@ def configured(admin: dict[str, str]) -> Iterator[dict[str, str]]:
     """
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
         folder = Path(name)
-        own = certificate(folder)
+        own = certificate(folder, "client")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]}"

@@ -159,6 +159,8 @@ def _context(address: "TlsAddress", pinned: bytes | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies all
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # A connection that was cut is not one that has ended.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     with _readable(f"{address.certificate} or {address.key}"):
         context.load_cert_chain(
             address.certificate, address.key, password=_no_password
@@ -293,8 +295,13 @@ class Encrypted(Connection):
     def sendall(self, data: bytes) -> None:
         """Send all of it."""
         left = memoryview(data)
-        while left:
-            left = left[self.send(left) :]
+        try:
+            while left:
+                left = left[self.send(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.recv(_CHUNK)  # the server may have said why
+            raise
 
     def recv(self, size: int) -> bytes:
         """Return all that has come, so that nothing waits here unseen."""
