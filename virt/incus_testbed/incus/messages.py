@@ -23,6 +23,9 @@ _ERROR = "Error: "
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
 
+#: What the error is about where a remote does not answer at all.
+_GREETING = r'Get "https://[^"\s]*/1\.0": '
+
 _DOCTOR = "'incus-testbed doctor' says what this machine lacks."
 _SETUP = "Make what is missing: incus-testbed setup"
 
@@ -54,7 +57,7 @@ DOWN = _Phrase(
     brief="No Incus daemon answers",
 )
 DOWN_THERE = _Phrase(
-    r"Unable to connect to: [^\n]*dial tcp|dial tcp: lookup|no such host",
+    rf"{_GREETING}(Unable to connect|lookup )",
     errors.DaemonDown,
     "See its address: incus remote list. On that machine, start Incus and have"
     " it listen: incus config set core.https_address :8443",
@@ -80,7 +83,7 @@ LATE_THERE = _Phrase(
     brief="The Incus server of the remote does not answer",
 )
 IMPOSTOR = _Phrase(
-    r"x509: |failed to verify certificate",
+    rf"{_GREETING}[^\n]*x509: ",
     errors.Denied,
     "If its admin has given it a new one, add the remote again: incus remote"
     " remove NAME; incus remote add NAME TOKEN. Otherwise something else"
@@ -88,7 +91,7 @@ IMPOSTOR = _Phrase(
     brief="The remote's certificate is not the expected one",
 )
 STRANGER = _Phrase(
-    r"tls: [^\n]*certificate required|remote error: tls",
+    rf"^not authorized$|{_GREETING}remote error: tls",
     errors.Denied,
     "On that machine: incus config trust add NAME. Here, with the token that it"
     " prints: incus remote remove REMOTE; incus remote add REMOTE TOKEN",

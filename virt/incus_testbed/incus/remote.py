@@ -67,9 +67,9 @@ def _obstacle(
     """Return why only incus can use a remote; empty if we can, too."""
     if where is None:
         return "its address is not one of https alone"
-    if known.get("public") or known.get("protocol", "incus") != "incus":
+    if known.get("public") or (known.get("protocol") or "incus") != "incus":
         return "it is not an Incus server that has instances"
-    if known.get("auth_type", "tls") != "tls":
+    if (known.get("auth_type") or "tls") != "tls":
         return "incus logs in there in another way than by a certificate"
     if known.get("keepalive"):
         return "incus keeps a connection to it open, in a process of its own"

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from incus_testbed import errors
+from incus_testbed.incus import messages
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 
@@ -13,8 +14,13 @@ class Server(Connection):
     """What a server has beside images and instances."""
 
     def server(self) -> dict[str, Any]:
-        """Return the server's own description: GET /1.0."""
+        """Return the server's own description: GET /1.0.
+
+        :raises errors.Denied: it does not trust this client
+        """
         server: dict[str, Any] = self.get("")
+        if server.get("auth") == "untrusted":  # it says little then
+            raise messages.STRANGER.error("auth: untrusted", "GET /1.0")
         return server
 
     def resources(self) -> dict[str, Any]:
