@@ -8,9 +8,12 @@ exits with its status.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -29,42 +32,57 @@ _LIMIT = 60
 def configured(admin: dict[str, str]) -> Iterator[dict[str, str]]:
     """Have an Incus listen, and trust a client; give the client's environment.
 
-    ``admin`` is the environment that reaches it by its socket.
+    ``admin`` is the environment that reaches the Incus by its socket.
     """
+    before = json.loads(_incus(admin, "query", "local:/1.0"))
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
         folder = Path(name)
-        own = certificate(folder, "client")
+        client = certificate(folder, f"client-{os.getpid()}")
+        for suffix in (".crt", ".key"):
+            client.with_suffix(suffix).rename(folder / f"client{suffix}")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]}"
-        _incus(admin, "config", "set", f"core.https_address={where}")
-        _incus(admin, "config", "trust", "add-certificate", str(own))
         pinned = folder / f"servercerts/{NAME}.crt"
         pinned.parent.mkdir()
-        pinned.write_bytes(Path(admin["INCUS_DIR"], "server.crt").read_bytes())
+        pinned.write_text(before["environment"]["certificate"])
         (folder / "config.yml").write_text(
             f"default-remote: {NAME}\n"
             "remotes:\n"
             f"  {NAME}: {{addr: 'https://{where}', protocol: incus,"
             " auth_type: tls}\n"
         )
+        _listen(admin, where)
+        own = str(folder / "client.crt")
+        _incus(admin, "config", "trust", "add-certificate", "local:", own)
         try:
             # Nothing may go another way.
             nowhere = str(folder / "no-socket")
             yield {"INCUS_CONF": name, "INCUS_SOCKET": nowhere}
         finally:
-            _incus(admin, "config", "unset", "core.https_address")
+            _incus(admin, "config", "trust", "remove", _fingerprint(own))
+            _listen(admin, before["config"].get("core.https_address", ""))
 
 
-def _incus(environment: dict[str, str], *words: str) -> None:
-    subprocess.run(
+def _listen(admin: dict[str, str], where: str) -> None:
+    _incus(admin, "config", "set", "local:", f"core.https_address={where}")
+
+
+def _fingerprint(certificate: str) -> str:
+    encoded = ssl.PEM_cert_to_DER_cert(Path(certificate).read_text())
+    return f"local:{hashlib.sha256(encoded).hexdigest()}"
+
+
+def _incus(environment: dict[str, str], *words: str) -> str:
+    return subprocess.run(
         ["incus", *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env={**os.environ, **environment},
         timeout=_LIMIT,
         check=True,
-    )
+        text=True,
+    ).stdout
 
 
 def main() -> int:

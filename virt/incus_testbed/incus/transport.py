@@ -126,7 +126,9 @@ class Query:
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers, as Transport has it."""
         target = _target(path, self.project, recursion)
-        return json.loads(self.run("query", f"{self.remote}:{target}"))
+        # It prints nothing where the server's answer is null.
+        said = self.run("query", f"{self.remote}:{target}").strip()
+        return json.loads(said or b"null")
 
 
 def _target(path: str, project: str, recursion: int) -> str:
