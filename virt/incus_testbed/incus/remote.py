@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -37,7 +38,7 @@ def address(
     where = _split(str(known.get("addr", "")))
     why = _obstacle(known, where, environment)
     if why or not where:
-        log.debug("the remote %s is left to incus: %s", name, why)
+        _tell(name, why)
         return None
     own, servers = folders
     certificate, key, authorities = (
@@ -57,6 +58,12 @@ def address(
         pinned=str(pinned) if _is_there(pinned) else "",
         authorities=str(authorities) if _is_there(authorities) else "",
     )
+
+
+@cache
+def _tell(name: str, why: str) -> None:
+    """Say it once."""
+    log.info("The remote %s is left to incus: %s", name, why)
 
 
 def _obstacle(

@@ -40,8 +40,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certificate(folder, "other")
     certificate(folder, "here", _HERE)
     certificate(folder, "elsewhere", _ELSEWHERE)
-    past = ("faketime", "2001-01-01")
-    certificate(folder, "expired", "-days=1", program=past)
     return folder
 
 
@@ -122,10 +120,22 @@ def _refused(
 # -- who the server is
 
 
-@pytest.mark.parametrize("server", ["server", "elsewhere", "expired"])
-def test_pinned_certificate_needs_no_name_and_no_date(
-    place: Place, server: str
-) -> None:
+@pytest.fixture(scope="module")
+def expired(files: Path) -> None:
+    """Add a certificate that was valid for a day of 2001."""
+    past = ("faketime", "2001-01-01")
+    certificate(files, "expired", "-days=1", program=past)
+
+
+@pytest.mark.usefixtures("expired")
+def test_pinned_certificate_that_has_expired(place: Place) -> None:
+    assert _run(place.address(place.front("expired"), pinned="expired")).stdout
+    where = place.address(place.front("expired"), authorities="expired")
+    assert isinstance(_refused_later(where), errors.Denied)
+
+
+@pytest.mark.parametrize("server", ["server", "elsewhere"])
+def test_pinned_certificate_needs_no_name(place: Place, server: str) -> None:
     done = _run(place.address(place.front(server), pinned=server))
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out", b"")
 
