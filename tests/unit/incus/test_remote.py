@@ -139,6 +139,19 @@ def test_certificates(configure: Configure, folder: Path) -> None:
     assert address.pinned == str(folder / "servercerts/far.crt")
 
 
+def test_paths_are_right_in_every_directory(
+    configure: Configure,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = configure("addr: 'https://far'")
+    monkeypatch.chdir(tmp_path)
+    address = _address({**environment, "INCUS_CONF": folder.name})
+    assert address
+    assert address.key == str(folder / "client.key")
+
+
 def test_certificate_for_one_remote(configure: Configure, folder: Path) -> None:
     environment = configure("addr: 'https://far'")
     own = folder / "clientcerts"

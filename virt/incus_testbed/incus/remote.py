@@ -40,7 +40,8 @@ def address(
     if why or not where:
         _tell(name, why)
         return None
-    own, servers = folders
+    # A session may be started in another directory.
+    own, servers = (folder.absolute() for folder in folders)
     certificate, key, authorities = (
         own / f"client.{kind}" for kind in ("crt", "key", "ca")
     )

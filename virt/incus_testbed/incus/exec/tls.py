@@ -77,7 +77,7 @@ class Client:
         except ssl.SSLCertVerificationError as error:
             raise self._impostor(error.verify_message) from None
         except ssl.SSLError as error:
-            raise Lost(
+            raise Unreachable(
                 f"{where} does not speak TLS 1.3: {error.reason or error}"
             ) from None
         except TimeoutError:
