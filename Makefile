@@ -15,6 +15,7 @@ help:
 	@echo 'make unit    run the fast tests: they need no root, Incus or network'
 	@echo 'make test    run the tests only'
 	@echo 'make check-restricted  run the contract tests as a user without rights'
+	@echo 'make check-remote  run the contract tests against a remote, over TLS'
 	@echo 'make check-images  import images in the shapes of other people, and use them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
@@ -74,6 +75,14 @@ check-restricted: packages
 	$(PYTHON) -m tests.support.images bookworm
 	$(PYTHON) -m tests.support.restricted /usr/bin/python3 -m pytest \
 		-p no:cacheprovider -k "not ($(FOR_ADMINS))" $(RESTRICTED)
+
+# All clients reach a private Incus as a remote, over TLS.
+REMOTE = tests/contract/instance tests/contract/virt_server \
+	tests/integration/test_exec.py tests/integration/test_executor.py \
+	tests/integration/test_login.py tests/integration/test_secrets.py
+check-remote: packages
+	SHORT_COMMANDS=1000 $(PYTHON) -m tests.support.remote \
+		/usr/bin/python3 -m pytest --durations=10 $(REMOTE)
 
 # make test takes two of these shapes.
 check-images: packages

@@ -17,7 +17,7 @@ run='incus dnsmasq-base nftables iproute2 uidmap btrfs-progs xz-utils zstd bzip2
 bubblewrap qemu-utils autopkgtest mmdebstrap debian-archive-keyring dosfstools
 e2fsprogs fdisk libarchive-tools mtools python3
 python3-argcomplete python3-debian python3-rich python3-sh python3-yaml'
-test='dpkg-dev faketime fish git make ovmf
+test='dpkg-dev faketime fish git make openssl ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest
 python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck
 squashfs-tools-ng zsh'

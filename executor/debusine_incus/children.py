@@ -18,6 +18,7 @@ from typing import Any
 from debusine.worker.config import ConfigHandler
 
 from incus_testbed.incus import location
+from incus_testbed.incus.exec.address import TlsAddress
 
 log = logging.getLogger(__name__)
 
@@ -83,5 +84,6 @@ def _configuration() -> Path:
 
 
 def _shown(choice: location.Choice) -> str:
-    where = choice.socket or choice.remote
-    return f"the project {choice.project} of {where}"
+    where = choice.address or choice.remote
+    key = f" by {where.key}" if isinstance(where, TlsAddress) else ""
+    return f"the project {choice.project} of {where}{key}"

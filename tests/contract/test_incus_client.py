@@ -130,6 +130,7 @@ def test_a_profile_is_made_once_changed_and_removed(incus: Incus) -> None:
 
 def test_it_is_on_this_machine(incus: Incus) -> None:
     assert incus.is_local()
+    assert incus.is_direct()
     assert incus.is_only_here()
 
 

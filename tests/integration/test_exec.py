@@ -89,9 +89,10 @@ def _busy_machine() -> Iterator[None]:
 
 
 def test_short_commands_lose_nothing_on_a_busy_machine(guest: Guest) -> None:
-    deadline = time.monotonic() + 60
+    count = int(os.environ.get("SHORT_COMMANDS", "200"))
+    deadline = time.monotonic() + 0.3 * count
     with _busy_machine():
-        for _ in range(200):
+        for _ in range(count):
             done = guest.run("echo", "hello")
             assert (done.returncode, done.stdout) == (0, b"hello\n")
             assert done.stderr == b""

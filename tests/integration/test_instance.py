@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Instances on a real Incus: made, used, removed whatever happens."""
 
-import dataclasses
+import contextlib
 import os
 import re
 import signal
@@ -15,9 +15,9 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
-from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+from tests.support.indirect import by_command
 
 from .conftest import Cli
 
@@ -293,18 +293,17 @@ def test_guest_that_dies_says_so(incus: Incus, bookworm: str) -> None:
         instance.wait_ready()
 
 
-@pytest.mark.parametrize("local", [True, False], ids=["local", "command"])
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "command"])
 def test_busy_is_what_is_removed_but_not_what_runs_a_command(
     incus: Incus,
     bookworm: str,
-    monkeypatch: pytest.MonkeyPatch,
     *,
-    local: bool,
+    direct: bool,
 ) -> None:
-    if not local:
-        choice = dataclasses.replace(incus.choice(), socket=None)
-        monkeypatch.setattr(location, "choose", lambda *_, **_names: choice)
-    with Instance.launch(incus, bookworm, purpose="test") as instance:
+    with (
+        contextlib.nullcontext() if direct else by_command(),
+        Instance.launch(incus, bookworm, purpose="test") as instance,
+    ):
         instance.wait_ready()
         sleep = incus.exec_argv(instance.name, ["sh", "-c", "echo; sleep 60"])
         with subprocess.Popen(sleep, stdout=subprocess.PIPE) as running:

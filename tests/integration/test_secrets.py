@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
+from tests.support.indirect import by_command
 
 #: What every process of the guest was started with, and is told.
 _LOOK = """
@@ -36,16 +36,15 @@ def guest(incus: Incus, bookworm: str) -> Iterator[Guest]:
         yield launched.guest
 
 
-@pytest.fixture(params=["here", "elsewhere"])
-def server(
-    request: pytest.FixtureRequest,
-    incus: Incus,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Have the server on this machine, or where incus exec has to be used."""
-    if request.param == "elsewhere":
-        monkeypatch.setattr(location, "_socket", lambda *_: (None, "default"))
-        assert "exec" in incus.exec_argv("i", ["a"])
+@pytest.fixture(params=["direct", "command"])
+def server(request: pytest.FixtureRequest, incus: Incus) -> Iterator[None]:
+    """Have a server that is reached directly, or by incus exec."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "command":
+            stack.enter_context(by_command())
+        assert incus.is_direct() == (request.param == "direct")
+        assert ("exec" in incus.exec_argv("i", ["a"])) != incus.is_direct()
+        yield
 
 
 @contextlib.contextmanager

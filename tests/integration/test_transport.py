@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemon's socket and the incus command give the same answers."""
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +10,9 @@ from typing import Any, NoReturn
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+from tests.support.indirect import by_command
 
 _LIMIT = 120
 
@@ -25,15 +24,7 @@ def box(incus: Incus, bookworm: str) -> Iterator[Instance]:
         yield launched
 
 
-@contextlib.contextmanager
-def _elsewhere() -> Iterator[None]:
-    """Have the client take the server for one that is on another machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(location, "_socket", lambda *_: (None, "default"))
-        yield
-
-
-_QUESTIONS: dict[str, Callable[[Incus, str, str], Any]] = {
+QUESTIONS: dict[str, Callable[[Incus, str, str], Any]] = {
     "server": lambda incus, *_: incus.server()["environment"]["project"],
     "resources": lambda incus, *_: incus.resources()["cpu"]["total"],
     "projects": lambda incus, *_: incus.projects(),
@@ -63,13 +54,13 @@ _QUESTIONS: dict[str, Callable[[Incus, str, str], Any]] = {
 }
 
 
-@pytest.mark.parametrize("question", _QUESTIONS)
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_same_answer(
     incus: Incus, bookworm: str, box: Instance, question: str
 ) -> None:
-    ask = _QUESTIONS[question]
+    ask = QUESTIONS[question]
     here = ask(incus, bookworm, box.name)
-    with _elsewhere():
+    with by_command():
         assert ask(incus, bookworm, box.name) == here
 
 
@@ -89,7 +80,7 @@ def test_same_answer(
 def test_what_is_absent(incus: Incus, ask: Callable[[Incus], Any]) -> None:
     with pytest.raises(errors.NotFound):
         ask(incus)
-    with _elsewhere(), pytest.raises(errors.NotFound):
+    with by_command(), pytest.raises(errors.NotFound):
         ask(incus)
 
 

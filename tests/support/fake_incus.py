@@ -75,6 +75,10 @@ class FakeIncus(Incus):
         """Be on this machine."""
         return True
 
+    def is_direct(self) -> bool:
+        """Be reached without the incus command."""
+        return True
+
     def server(self) -> dict[str, Any]:
         """Return what a server says of itself."""
         return {

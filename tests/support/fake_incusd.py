@@ -117,7 +117,10 @@ class Incusd:
             "type": "sync",
             "metadata": {"metadata": {"return": status}, "err": ""},
         }
-        self._known = known or {"type": "error", "error": "Operation not found"}
+        self.known: dict[str, Any] | bytes = known or {
+            "type": "error",
+            "error": "Operation not found",
+        }
         self._proxied = proxied
         self._gone = threading.Event()
         self._controlled = threading.Event()
@@ -160,7 +163,11 @@ class Incusd:
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_LIMIT)
         reader = connection.makefile("rb")
-        method, target, _ = reader.readline().decode().split(" ")
+        request = reader.readline()
+        if not request:  # the client has changed its mind
+            connection.close()
+            return
+        method, target, _ = request.decode().split(" ")
         length = 0
         while (line := reader.readline()) != b"\r\n":
             name, _, value = line.decode().partition(":")
@@ -178,7 +185,7 @@ class Incusd:
         elif "/wait?" in target:
             self._say_how_it_ended(connection)
         else:
-            _answer(connection, self._known)
+            _answer(connection, self.known)
         if self._proxied:
             with contextlib.suppress(OSError):
                 # Until the client closes it; or writes to what is not there.

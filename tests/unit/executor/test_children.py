@@ -58,6 +58,22 @@ def test_what_only_the_worker_has(
     assert children.obstacle({variable: value}) is None
 
 
+def test_other_certificate_for_the_same_remote(
+    configure: Callable[..., None], tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("theirs", "ours")]
+    for folder in folders:
+        folder.mkdir()
+        text = "remotes: {far: {addr: 'https://far.example:8443'}}"
+        (folder / "config.yml").write_text(text)
+    theirs, ours = map(str, folders)
+    configure(INCUS_CONF=theirs, INCUS_REMOTE="far")
+    reason = children.obstacle({"INCUS_CONF": ours, "INCUS_REMOTE": "far"})
+    assert reason
+    assert f"far.example:8443 by {theirs}/client.key" in reason
+    assert f"far.example:8443 by {ours}/client.key" in reason
+
+
 def test_what_only_the_programs_have(configure: Callable[..., None]) -> None:
     configure(INCUS_PROJECT="elsewhere")
     assert children.obstacle({})

@@ -13,6 +13,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus import connection, location
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.exec.address import UnixAddress
 from tests.support import fake_incusd
 
 
@@ -21,7 +22,9 @@ def _found(
 ) -> tuple[str, str] | None:
     """Return the socket and the project; None for a server elsewhere."""
     choice = location.choose(environment, **aimed)
-    return (choice.socket, choice.project) if choice.socket else None
+    if isinstance(choice.address, UnixAddress):
+        return choice.address.path, choice.project
+    return None
 
 
 @pytest.fixture
@@ -172,8 +175,8 @@ def test_commands_go_through_the_socket_where_there_is_one(
         "a",
         "b",
     ]
-    expected = ["incus", "exec", "far:i", "-T", "--", "a"]
-    assert Incus(remote="far").exec_argv("i", ["a"]) == expected
+    expected = ["incus", "exec", "both:i", "-T", "--", "a"]
+    assert Incus(remote="both").exec_argv("i", ["a"]) == expected
     argv = Incus().exec_argv("i", ["a"], interactive=True)
     assert argv == ["incus", "exec", "i", "--force-interactive", "--", "a"]
 

@@ -32,6 +32,22 @@ _MESSAGES = [
         errors.Restricted,
     ),
     ("Error: not authorized", errors.Denied),
+    (
+        'Error: Get "https://127.0.0.1:60383/1.0": tls: failed to verify'
+        " certificate: x509: certificate signed by unknown authority",
+        errors.Denied,
+    ),
+    ("Error: Missing TLS client certificate and key", errors.Denied),
+    (
+        'Error: Get "https://127.0.0.1:1/1.0": Unable to connect to:'
+        " 127.0.0.1:1 ([dial tcp 127.0.0.1:1: connect: connection refused])",
+        errors.DaemonDown,
+    ),
+    (
+        'Error: Get "https://no-such-host.example:8443/1.0": lookup'
+        " no-such-host.example on 127.0.0.1:53: no such host",
+        errors.DaemonDown,
+    ),
     ('Launching x1\nError: Image "nosuch" not found', errors.NotFound),
     ("Error: Image not found", errors.NotFound),
     (
@@ -90,6 +106,23 @@ def test_progress_bars_are_left_out() -> None:
         stderr="Pushing a: 10%\rPushing a: 90%\rError: it broke\n",
     )
     assert "Pushing" not in str(messages.error(["incus"], completed))
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("not authorized", "incus config trust add"),
+        ('Get "https://a:1/1.0": x509: certificate is', "incus remote add"),
+        ('Get "https://a:1/1.0": Unable to connect', "core.https_address"),
+    ],
+)
+def test_remedy_is_that_of_a_remote(said: str, remedy: str) -> None:
+    completed = programs.Completed(
+        argv=(), status=1, stdout=b"", stderr=f"Error: {said}"
+    )
+    error = messages.error(["incus"], completed)
+    assert remedy in error.resolution
+    assert "systemctl start incus" not in error.resolution
 
 
 def test_missing_profile_names_the_command_that_makes_it() -> None:

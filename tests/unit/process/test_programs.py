@@ -53,6 +53,17 @@ def test_environment_is_small_and_english(
     assert "de_DE" not in said
 
 
+@pytest.mark.parametrize(
+    "name", ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"]
+)
+def test_incus_finds_its_proxy(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "found")
+    said = programs.run(["env"], timeout=60).stdout.decode()
+    assert f"{name}=found" in said.splitlines()
+
+
 @pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
 def test_children_look_for_locks_in_the_same_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

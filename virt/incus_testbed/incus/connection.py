@@ -4,7 +4,8 @@
 from typing import Any
 
 from incus_testbed.incus import location, messages
-from incus_testbed.incus.transport import Query, Socket, Transport
+from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.transport import Direct, Query, Transport
 from incus_testbed.process import programs
 
 #: Seconds that a request to the daemon may take where nothing is moved.
@@ -67,9 +68,9 @@ class Connection:
 
     def _transport(self) -> Transport:
         choice = self.choice()
-        if choice.socket is None:
+        if choice.address is None:
             return Query(self.run, choice.remote, choice.project)
-        return Socket(choice.socket, choice.project, REQUEST_LIMIT)
+        return Direct(choice.address, choice.project, REQUEST_LIMIT)
 
     def choice(self) -> location.Choice:
         """Return the remote and project that this is aimed at now.
@@ -87,4 +88,8 @@ class Connection:
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""
-        return self.choice().socket is not None
+        return isinstance(self.choice().address, UnixAddress)
+
+    def is_direct(self) -> bool:
+        """Tell whether the daemon is reached without the incus command."""
+        return self.choice().address is not None

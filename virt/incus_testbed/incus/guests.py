@@ -4,9 +4,9 @@
 import logging
 from collections.abc import Sequence
 
-from incus_testbed.incus import messages
+from incus_testbed.incus import location, messages
 from incus_testbed.incus.connection import IMAGE_LIMIT, Connection
-from incus_testbed.incus.transport import Socket
+from incus_testbed.incus.transport import Direct
 from incus_testbed.process import programs
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,25 @@ class Guests(Connection):
 
         The caller runs it, and gets the command's standard streams and exit
         status.  The command starts as root, in /root.  If it could not be run,
-        the status is OWN_FAILURE.  Interactive commands, and those on another
-        machine's server, are run by incus exec: its status is then 1, and it
-        may lose the output of a short command.
+        the status is OWN_FAILURE.  Interactive commands, and those on a server
+        that is not reached directly, are run by incus exec: its status is then
+        1, and it may lose the output of a short command.
 
         ``program`` is the program that runs the command: it gets the words of
         a session, or all of incus exec.  ``first`` is a descriptor that the
-        process inherits and reads before its input; only if is_local().
+        process inherits and reads before its input; only if is_direct().
         """
         terminal = "--force-interactive" if interactive else "-T"
         choice = self.choice()
-        if choice.socket and not interactive:
-            return choice.exec_argv(name, command, program=program, first=first)
+        if choice.address and not interactive:
+            return location.session_argv(
+                choice.address,
+                choice.project,
+                name,
+                command,
+                program=program,
+                first=first,
+            )
         return [
             *program,
             *self.argv("exec", self.target(name), terminal, "--", *command),
@@ -58,7 +65,7 @@ class Guests(Connection):
         :raises errors.TestbedError: it could not be run
         :raises errors.TimedOut: it took more than ``timeout`` seconds
         """
-        if isinstance(where := self._transport(), Socket):
+        if isinstance(where := self._transport(), Direct):
             log.debug("in %s: %s", name, programs.shown(command))
             return where.execute(name, command, stdin=stdin, timeout=timeout)
         argv = self.exec_argv(name, command)

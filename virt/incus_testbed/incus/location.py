@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from incus_testbed.incus import remote as remotes
+from incus_testbed.incus.exec.address import Address, UnixAddress
+
 #: Folders of the daemon's socket: the first that has one, otherwise the last.
 DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
+
+#: The folder of the configuration of all users.
+_GLOBAL = "/etc/incus"
 
 _LOCAL = "local"
 _DEFAULT_PROJECT = "default"
@@ -39,30 +45,33 @@ _SESSION = (
 class Choice:
     """The remote and the project that the incus command would use.
 
-    ``socket`` is the server's; None if the server is not on this machine.
+    ``address`` is where the server's daemon listens; None if only the incus
+    command can reach it.
     """
 
     remote: str
     project: str
-    socket: str | None
+    address: Address | None
 
-    def exec_argv(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        program: Sequence[str] = (),
-        first: int | None = None,
-    ) -> list[str]:
-        """Return the command line that runs a command through the socket."""
-        return [
-            *(program or _SESSION),
-            f"--socket={self.socket}",
-            f"--project={self.project}",
-            *([] if first is None else [f"--first={first}"]),
-            name,
-            *command,
-        ]
+
+def session_argv(
+    address: Address,
+    project: str,
+    name: str,
+    command: Sequence[str],
+    *,
+    program: Sequence[str] = (),
+    first: int | None = None,
+) -> list[str]:
+    """Return the command line of a session, which runs a command."""
+    return [
+        *(program or _SESSION),
+        *address.options(),
+        f"--project={project}",
+        *([] if first is None else [f"--first={first}"]),
+        name,
+        *command,
+    ]
 
 
 def choose(
@@ -76,20 +85,26 @@ def choose(
     Without ``remote`` or ``project``, the user has chosen them in the
     environment or in the configuration of the incus command.
     """
-    configuration = _configuration(environment)
+    folder, configuration = _configuration(environment)
     name = (
         remote
         or environment.get("INCUS_REMOTE")
         or configuration.get("default-remote")
         or _LOCAL
     )
-    known = _remote(configuration, name)
+    known, servers = _remote(configuration, name), folder
+    if not known and name != _LOCAL:
+        servers = Path(environment.get("INCUS_GLOBAL_CONF") or _GLOBAL)
+        known = _remote(_read(servers) or {}, name)
     # A user can't change the address of the local one.
-    address = "unix://" if name == _LOCAL else str(known.get("addr", ""))
-    scheme, _, path = address.partition(":")
-    socket, usual_project = None, _DEFAULT_PROJECT
+    url = "unix://" if name == _LOCAL else str(known.get("addr", ""))
+    scheme, _, path = url.partition(":")
+    address: Address | None
     if scheme == "unix" and "," not in path:
-        socket, usual_project = _socket(environment, path.removeprefix("//"))
+        address, usual_project = _socket(environment, path.removeprefix("//"))
+    else:
+        address = remotes.address(name, known, (folder, servers), environment)
+        usual_project = _DEFAULT_PROJECT
     configured = known.get("project")
     if configured == _DEFAULT_PROJECT:  # the client ignores it too
         configured = None
@@ -99,7 +114,7 @@ def choose(
         or environment.get("INCUS_PROJECT")
         or configured
         or usual_project,
-        socket=socket,
+        address=address,
     )
 
 
@@ -108,22 +123,27 @@ def user_socket(environment: Mapping[str, str]) -> Path:
     return _directory(environment) / _USER_NAME
 
 
-def is_users(socket: str) -> bool:
+def is_users(address: Address) -> bool:
     """Tell whether a socket is incus-user's, and not the daemon's own."""
-    return Path(socket).name == _USER_NAME
+    return (
+        isinstance(address, UnixAddress)
+        and Path(address.path).name == _USER_NAME
+    )
 
 
-def _socket(environment: Mapping[str, str], path: str) -> tuple[str, str]:
+def _socket(
+    environment: Mapping[str, str], path: str
+) -> tuple[Address | None, str]:
     """Return the daemon's socket, and the project to expect there."""
     path = path or environment.get("INCUS_SOCKET", "")
     if path:
-        return path, _DEFAULT_PROJECT
+        return UnixAddress(path), _DEFAULT_PROJECT
     directory = _directory(environment)
     socket, restricted = directory / _NAME, directory / _USER_NAME
     if not os.access(socket, os.W_OK) and os.access(restricted, os.W_OK):
         # incus-user gives each user a project of their own.
-        return str(restricted), f"user-{os.geteuid()}"
-    return str(socket), _DEFAULT_PROJECT
+        return UnixAddress(str(restricted)), f"user-{os.geteuid()}"
+    return UnixAddress(str(socket)), _DEFAULT_PROJECT
 
 
 def _directory(environment: Mapping[str, str]) -> Path:
@@ -135,21 +155,34 @@ def _directory(environment: Mapping[str, str]) -> Path:
     return DIRECTORIES[-1]
 
 
-def _configuration(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the client's configuration; empty if there is none to read."""
-    for directory in _configuration_directories(environment):
-        try:
-            text = (directory / "config.yml").read_bytes()
-        except OSError:
-            continue
-        # Imported here: it is slow, and most users have no such file.
-        import yaml  # noqa: PLC0415
+def _configuration(
+    environment: Mapping[str, str],
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the client's configuration, and what is in it.
 
-        with contextlib.suppress(yaml.YAMLError):
-            document = yaml.safe_load(text)
-            if isinstance(document, dict):
-                return document
-    return {}
+    It is empty if there is none to read.
+    """
+    folders = _configuration_directories(environment)
+    for folder in folders:
+        if (document := _read(folder)) is not None:
+            return folder, document
+    return folders[-1], {}
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration in a folder; None if there is none to read."""
+    try:
+        text = (folder / "config.yml").read_bytes()
+    except OSError:
+        return None
+    # Imported here: it is slow, and most users have no such file.
+    import yaml  # noqa: PLC0415
+
+    with contextlib.suppress(yaml.YAMLError):
+        document = yaml.safe_load(text)
+        if isinstance(document, dict):
+            return document
+    return None
 
 
 def _configuration_directories(environment: Mapping[str, str]) -> list[Path]:

@@ -23,6 +23,9 @@ _ERROR = "Error: "
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
 
+#: What the error is about where a remote does not answer at all.
+_GREETING = r'Get "https://[^"\s]*/1\.0": '
+
 _DOCTOR = "'incus-testbed doctor' says what this machine lacks."
 _SETUP = "Make what is missing: incus-testbed setup"
 
@@ -52,6 +55,55 @@ DOWN = _Phrase(
     errors.DaemonDown,
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
+)
+DOWN_THERE = _Phrase(
+    rf"{_GREETING}(Unable to connect|lookup )",
+    errors.DaemonDown,
+    "See its address: incus remote list. On that machine, start Incus and have"
+    " it listen: incus config set core.https_address :8443",
+    brief="No Incus server answers at the remote's address",
+)
+GONE_THERE = _Phrase(
+    r"(?!)",  # what incus says of it, it says of its socket too
+    errors.DaemonDown,
+    "Look why, on that machine: journalctl --unit=incus",
+    brief="The Incus server of the remote has gone away",
+)
+LATE = _Phrase(
+    r"(?!)",
+    errors.TimedOut,
+    "It is overloaded, or hangs. Look why: journalctl --unit=incus",
+    brief="The Incus daemon does not answer",
+)
+LATE_THERE = _Phrase(
+    r"(?!)",
+    errors.TimedOut,
+    "It is overloaded, or hangs, or the network loses what is sent. Look why,"
+    " on that machine: journalctl --unit=incus",
+    brief="The Incus server of the remote does not answer",
+)
+IMPOSTOR = _Phrase(
+    rf"{_GREETING}[^\n]*x509: ",
+    errors.Denied,
+    "If its admin has given it a new one, add the remote again: incus remote"
+    " remove NAME; incus remote add NAME TOKEN. Otherwise something else"
+    " answers there: don't.",
+    brief="The remote's certificate is not the expected one",
+)
+STRANGER = _Phrase(
+    rf"^not authorized$|{_GREETING}remote error: tls",
+    errors.Denied,
+    "On that machine: incus config trust add NAME. Here, with the token that it"
+    " prints: incus remote remove REMOTE; incus remote add REMOTE TOKEN",
+    brief="The remote's server does not trust this client",
+)
+NO_CERTIFICATE = _Phrase(
+    r"Missing TLS client certificate and key",
+    errors.Denied,
+    "Give yourself a certificate: incus remote generate-certificate. If its key"
+    " has a password, have incus keep the connection open: set the remote's"
+    " keepalive in config.yml.",
+    brief="A certificate for the remote can't be used",
 )
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
@@ -97,6 +149,10 @@ _PHRASES = (
         "Remove it and import it again: incus-testbed remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
+    NO_CERTIFICATE,
+    IMPOSTOR,
+    STRANGER,
+    DOWN_THERE,
     DOWN,
     GONE,
     RESTRICTED,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.incus import records
+from incus_testbed.incus import messages, records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 
@@ -22,8 +22,13 @@ class Server(Connection):
         self._environments: dict[object, dict[str, Any]] = {}
 
     def server(self) -> dict[str, Any]:
-        """Return the server's own description: GET /1.0."""
+        """Return the server's own description: GET /1.0.
+
+        :raises errors.Denied: it does not trust this client
+        """
         server: dict[str, Any] = self.get("")
+        if server.get("auth") == "untrusted":  # it says little then
+            raise messages.STRANGER.error("auth: untrusted", "GET /1.0")
         return server
 
     def environment(self) -> dict[str, Any]:
@@ -33,7 +38,7 @@ class Server(Connection):
         not change while that goes on running.
         """
         choice = self.choice()
-        where = (choice.remote, choice.socket)
+        where = (choice.remote, choice.address)
         if where not in self._environments:
             self._environments[where] = self.server()["environment"]
         return self._environments[where]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions to the Incus server: by the daemon's socket, or by incus query.
+"""Questions to the Incus server: to the daemon itself, or by incus query.
 
-The socket answers in a tenth of the time that the incus command takes.
+The daemon answers in a tenth of the time that the incus command takes.
 """
 
 import json
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from incus_testbed import errors
 from incus_testbed.incus import location, messages
 from incus_testbed.incus.exec import api, command
+from incus_testbed.incus.exec.address import Address, UnixAddress
 from incus_testbed.process.programs import Completed, shown
 
 
@@ -30,10 +31,10 @@ class Transport(Protocol):
 
 
 @dataclass(frozen=True)
-class Socket:
-    """The daemon's socket on this machine; ``limit``: seconds to answer."""
+class Direct:
+    """The daemon at an address; ``limit``: seconds to answer."""
 
-    path: str
+    address: Address
     project: str
     limit: float
 
@@ -41,14 +42,9 @@ class Socket:
         """Return what the server answers, as Transport has it."""
         target = _target(path, self.project, recursion)
         try:
-            return api.get(self.path, target, self.limit)
+            return api.get(self.address, target, self.limit)
         except api.Failure as failure:
-            asked = f"GET {target}"
-            if isinstance(failure, api.Lost) and location.is_users(self.path):
-                error = messages.TURNED_AWAY.error(str(failure), asked)
-            else:
-                error = _error(failure, asked)
-            raise error from failure
+            raise self._error(failure, f"GET {target}") from failure
 
     def execute(
         self,
@@ -66,7 +62,7 @@ class Socket:
         """
         try:
             status, stdout, stderr = command.run(
-                self.path,
+                self.address,
                 instance,
                 self.project,
                 command.request(words),
@@ -75,7 +71,7 @@ class Socket:
                 deadline=time.monotonic() + timeout,
             )
         except api.Failure as failure:
-            raise _error(failure, f"incus exec {instance}") from failure
+            raise self._error(failure, f"incus exec {instance}") from failure
         except command.Expired:
             raise errors.TimedOut(
                 f"'{shown(words)}' did not end in {instance} within"
@@ -87,6 +83,33 @@ class Socket:
             stdout=stdout,
             stderr=stderr.decode(errors="replace"),
         )
+
+    def _error(self, failure: api.Failure, asked: str) -> errors.TestbedError:
+        """Return the error that a failure is for a user."""
+        said = str(failure)
+        here = isinstance(self.address, UnixAddress)
+        match failure:
+            case api.Refused():
+                return messages.of_message(said, asked)
+            case api.Unreachable():
+                phrase = messages.DOWN if here else messages.DOWN_THERE
+            case api.Lost() if location.is_users(self.address):
+                phrase = messages.TURNED_AWAY
+            case api.Lost():
+                phrase = messages.GONE if here else messages.GONE_THERE
+            case api.Denied():
+                phrase = messages.DENIED
+            case api.Impostor():
+                phrase = messages.IMPOSTOR
+            case api.Stranger():
+                phrase = messages.STRANGER
+            case api.NoCertificate():
+                phrase = messages.NO_CERTIFICATE
+            case api.Late():
+                phrase = messages.LATE if here else messages.LATE_THERE
+            case _:
+                return errors.CommandFailed(f"'{asked}' failed", details=said)
+        return phrase.error(said, asked)
 
 
 @dataclass(frozen=True)
@@ -103,7 +126,9 @@ class Query:
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers, as Transport has it."""
         target = _target(path, self.project, recursion)
-        return json.loads(self.run("query", f"{self.remote}:{target}"))
+        # It prints nothing where the server's answer is null.
+        said = self.run("query", f"{self.remote}:{target}").strip()
+        return json.loads(said or b"null")
 
 
 def _target(path: str, project: str, recursion: int) -> str:
@@ -111,25 +136,3 @@ def _target(path: str, project: str, recursion: int) -> str:
         f"/1.0/{path}".rstrip("/")
         + f"?project={quote(project, safe='')}&recursion={recursion}"
     )
-
-
-def _error(failure: api.Failure, asked: str) -> errors.TestbedError:
-    """Return the error that a failure is for a user."""
-    said = str(failure)
-    match failure:
-        case api.Refused():
-            return messages.of_message(said, asked)
-        case api.Unreachable():
-            return messages.DOWN.error(said, asked)
-        case api.Lost():
-            return messages.GONE.error(said, asked)
-        case api.Denied():
-            return messages.DENIED.error(said, asked)
-        case api.Late():
-            return errors.TimedOut(
-                "The Incus daemon does not answer",
-                details=f"{said}\n(from '{asked}')",
-                resolution="It is overloaded, or hangs. Look why:"
-                " journalctl --unit=incus",
-            )
-    return errors.CommandFailed(f"'{asked}' failed", details=said)

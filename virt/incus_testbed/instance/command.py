@@ -134,7 +134,7 @@ class GuestCommand:
         """
         if not settings:
             yield None
-        elif not self.guest.incus.is_local():
+        elif not self.guest.incus.is_direct():
             self.guest.leave_settings(key, settings)
             yield None
         else:

@@ -56,11 +56,11 @@ class Guest:
     ) -> dict[str, str]:
         """Run a script of the overlay; return its answers and status.
 
-        ``then`` is a second script to run directly after it.  On a remote
-        server the scripts may run several times: there only incus exec works,
-        and it loses the output of up to 10 % of short commands, with status 0.
-        With the socket of a local server, the first answer is complete, or an
-        error is raised.
+        ``then`` is a second script to run directly after it.  On a server that
+        is not reached directly, the scripts may run several times: there only
+        incus exec works, and it loses the output of up to 10 % of short
+        commands, with status 0.  On all others the first answer is complete, or
+        an error is raised.
 
         :raises errors.NotRunning: the instance is not running
         :raises errors.TimedOut: it took more than ``limit`` seconds

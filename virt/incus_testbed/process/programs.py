@@ -31,13 +31,18 @@ logging.getLogger("sh").setLevel(logging.WARNING)
 
 #: With these, a user chooses the Incus server, and programs find their files.
 #: A child of ours must look for locks where this process does (lock.py).
+#: incus reaches a remote through a proxy.
 _KEPT = (
     "HOME",
+    "HTTPS_PROXY",
+    "NO_PROXY",
     "PATH",
     "TMPDIR",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
+    "https_proxy",
+    "no_proxy",
 )
 _KEPT_PREFIX = "INCUS_"
 #: The longest word that a shown command line has whole.

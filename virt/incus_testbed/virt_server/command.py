@@ -3,8 +3,8 @@
 
 For autopkgtest, status 255 says that the testbed has failed.  Only this module
 knows that: where a command ends with 255 this program ends with 253, and with
-255 where a command could not be run.  The exception is a server that is not on
-this machine: incus exec has the status 1 for commands that it can't run.
+255 where a command could not be run.  The exception is a server that is not
+reached directly: incus exec has the status 1 for commands that it can't run.
 
 It imports little, for the reason that the package exec has.
 """

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.exec import api, response, streams, websocket
 from incus_testbed.incus.exec import command as session_command
-from incus_testbed.incus.location import Choice
-from incus_testbed.incus.transport import Socket
+from incus_testbed.incus.exec.address import Address, UnixAddress
+from incus_testbed.incus.exec.connection import Connection
+from incus_testbed.incus.location import session_argv
+from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
-from tests.support import fake_incusd
+from tests.support import fake_incusd, tls_front
 from tests.support.fake_incusd import (
     BINARY,
     CLOSE,
@@ -145,8 +147,9 @@ def test_quoted_words_hold_nothing_special(word: str) -> None:
 class Run:
     """The program, run on a daemon of the test's own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, address: Address) -> None:
         self.path = path
+        self.address = address
         self.servers: list[Incusd] = []
 
     def server(self, **behaviour: Any) -> Incusd:
@@ -155,8 +158,9 @@ class Run:
         return server
 
     def argv(self, *command: str, **options: Any) -> list[str]:
-        choice = Choice("local", "some project", str(self.path))
-        return choice.exec_argv("box", command, **options)
+        return session_argv(
+            self.address, "some project", "box", command, **options
+        )
 
     def __call__(
         self, *command: str, program: Sequence[str] = (), **options: Any
@@ -175,7 +179,7 @@ class Run:
 
     def error(self, limit: float = _LIMIT) -> errors.TestbedError:
         """Return what is raised where only the answer is wanted."""
-        server = Socket(str(self.path), "some project", limit)
+        server = Direct(self.address, "some project", limit)
         with pytest.raises(errors.TestbedError) as raised:
             server.execute("box", ["true"], timeout=_LIMIT)
         return raised.value
@@ -192,12 +196,34 @@ class Run:
         )
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    running = Run(tmp_path / "socket")
-    yield running
-    for server in running.servers:
-        server.close()
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the certificates of a server and a client."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("server", "client"):
+        tls_front.certificate(folder, name)
+    return folder
+
+
+@pytest.fixture(params=["unix", "tls"])
+def run(
+    request: pytest.FixtureRequest, tmp_path: Path, certificates: Path
+) -> Iterator[Run]:
+    path = tmp_path / "socket"
+    with contextlib.ExitStack() as stack:
+        address: Address = UnixAddress(str(path))
+        if request.param == "tls":
+            server, client = (
+                certificates / f"{name}.crt" for name in ("server", "client")
+            )
+            context = tls_front.server_context(server, client)
+            front = tls_front.Front(path, context)
+            stack.callback(front.close)
+            address = front.address(client, pinned=str(server))
+        running = Run(path, address)
+        yield running
+        for daemon in running.servers:
+            daemon.close()
 
 
 def _said(*parts: bytes) -> Stream:
@@ -251,9 +277,8 @@ def test_peer_that_is_gone_is_no_signal_to_this_process(
         signal.SIGPIPE, lambda number, _: heard.append(number)
     )
     try:
-        done = Socket(str(run.path), "some project", _LIMIT).execute(
-            "box", ["true"], timeout=_LIMIT
-        )
+        daemon = Direct(run.address, "some project", _LIMIT)
+        done = daemon.execute("box", ["true"], timeout=_LIMIT)
     finally:
         signal.signal(signal.SIGPIPE, before)
     assert (done.status, done.stdout, heard) == (0, b"hello\n", [])
@@ -386,15 +411,18 @@ def test_quiet_command_has_no_time_limit(run: Run) -> None:
 _ASK = """
 import sys
 from incus_testbed import errors
-from incus_testbed.incus.transport import Socket
+from incus_testbed.incus.exec.address import Address, UnixAddress
+from incus_testbed.incus.transport import Direct
 
+daemon = Direct(UnixAddress(sys.argv[1]), "some project", 60)
 try:
-    Socket(sys.argv[1], "some project", 60).execute("box", ["true"], timeout=60)
+    daemon.execute("box", ["true"], timeout=60)
 except errors.TestbedError as error:
     sys.exit(f"class {type(error).__name__}")
 """
 
 
+@pytest.mark.parametrize("run", ["unix"], indirect=True)
 def test_no_permission(run: Run) -> None:
     run.server()
     run.path.chmod(0)
@@ -515,7 +543,7 @@ def test_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with here, there:
         feeder.start()
         with pytest.raises(api.Failure, match="larger than 1048576"):
-            api.read(here, _LIMIT)
+            api.read(Connection(here), _LIMIT)
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 
@@ -527,7 +555,7 @@ def test_answer_that_comes_in_crumbs_has_one_time_limit(start: bytes) -> None:
     with here, there:
         feeder.start()
         with pytest.raises(TimeoutError):
-            api.read(here, 0.5)
+            api.read(Connection(here), 0.5)
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run one command in an instance, over the Incus daemon's unix socket.
+"""Run one command in an instance, over the Incus daemon's socket, or over TLS.
 
 A program of its own, started for every command, in place of ``incus exec``,
 which loses a short command's whole output when the machine is busy: incusd
@@ -10,6 +10,9 @@ cannot be sent never stops what can be read, and output that the daemon did
 not mark as complete is a failure.
 
     exec --socket=PATH --project=NAME [--first=FD]
+        INSTANCE COMMAND...
+    exec --server=HOST:PORT --certificate=FILE --key=FILE
+        [--pinned=FILE | --authorities=FILE] --project=NAME [--first=FD]
         INSTANCE COMMAND...
 
 Standard input, output and error are the command's, and so is the exit status:
@@ -28,7 +31,9 @@ Its modules import little, and nothing of incus_testbed: starting is a good part
 of what a short command costs.  An empty Python takes 6.5 ms on the machine
 where this was measured, this program 17.8 ms until its modules are loaded; 7.7
 of them are socket, json and signal (with the private modules behind those it
-took 10.1 ms).  typing is not imported for the same reason.
+took 10.1 ms).  typing is not imported for the same reason.  With --server, ssl
+takes 10 ms more, and the first of six connections 7 ms; the others resume its
+TLS session in 2.5 ms each.
 
 Protocol, all read in Incus' source: cmd/incusd/instance_exec.go, shared/ws/,
 client/incus_instances.go; websockets are RFC 6455.

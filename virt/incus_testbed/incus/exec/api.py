@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests to the Incus daemon, over its unix socket."""
+"""Requests to the Incus daemon."""
 
 import json
 import os
-import socket
 import time
 
 from .response import Malformed, Response
@@ -12,15 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .address import Address
+    from .connection import Connection
+
 #: Bytes that are moved at a time.
 CHUNK = 1 << 17
 #: Seconds for the daemon to go on with a request.  A command's own streams, and
 #: the wait for its end, have no limit: nothing blocks there.
 LIMIT = 60.0
-#: Seconds between two tries to connect where too many others wait for that.
-_PAUSE = 0.05
-#: Of a send(): SIGPIPE is for output that nobody reads, not for a daemon's end.
-NO_SIGNAL = socket.MSG_NOSIGNAL
 
 #: What needs no quoting in a URL (RFC 3986, 2.3).
 _URL_SAFE = frozenset(
@@ -60,6 +58,18 @@ class Denied(Failure):
     """The daemon is not there for this user."""
 
 
+class Impostor(Failure):
+    """What answers has not proven to be the daemon of this address."""
+
+
+class Stranger(Failure):
+    """The daemon does not accept this client's certificate."""
+
+
+class NoCertificate(Failure):
+    """A file by which this client or the daemon proves itself is of no use."""
+
+
 class Late(Failure):
     """The daemon did not answer in time."""
 
@@ -86,57 +96,17 @@ def quoted(word: str) -> str:
     )
 
 
-def connect(path: str, limit: float) -> socket.socket:
-    """Return a connection to the daemon, within ``limit`` seconds.
-
-    So many seconds are then the limit of each read and write.
-
-    :raises Failure: nobody answers there, or not to us, or not in time
-    """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(limit)
-    deadline = time.monotonic() + limit
-    while not _connected(connection, path):
-        if time.monotonic() > deadline:
-            raise Late(f"no connection within {limit:g} s")
-        time.sleep(_PAUSE)
-    return connection
-
-
-def _connected(connection: socket.socket, path: str) -> bool:
-    """Connect; return False where the daemon's queue is full.
-
-    The kernel has no time limit for that wait: connect(2) either waits for
-    ever or fails at once with EAGAIN (unix(7)).
-    """
-    try:
-        connection.connect(path)
-    except BlockingIOError:
-        return False
-    except PermissionError:
-        raise Denied(
-            "You don't have the needed permissions to talk to the Incus daemon"
-            f" (socket path: {path})"
-        ) from None
-    except OSError as error:
-        raise Unreachable(
-            "The Incus daemon doesn't appear to be started"
-            f" (socket path: {path}): {error}"
-        ) from None
-    return True
-
-
 def ask(
-    path: str, target: str, limit: float, body: str | None = None
-) -> socket.socket:
+    address: "Address", target: str, limit: float, body: str | None = None
+) -> "Connection":
     """Send a request; return the connection that the answer comes on.
 
     The server may leave it open after the answer: incus-user does.
 
-    :raises Failure: as connect()
+    :raises Failure: as Address.connect()
     :raises OSError: it is lost, or does not take the request in time
     """
-    connection = connect(path, limit)
+    connection = address.connect(limit)
     content = (body or "").encode()
     head = (
         f"{'GET' if body is None else 'POST'} {target} HTTP/1.1\r\n"
@@ -145,17 +115,19 @@ def ask(
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
-    connection.sendall(head.encode() + content, NO_SIGNAL)
+    connection.sendall(head.encode() + content)
     return connection
 
 
-def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
+def get(
+    address: "Address", target: str, limit: float, body: str | None = None
+) -> "Any":
     """Return what the daemon's answer to a request is about.
 
     :raises Failure: there is none, or it is an error
     """
     try:
-        connection = ask(path, target, limit, body)
+        connection = ask(address, target, limit, body)
         try:
             return metadata(read(connection, limit))
         finally:
@@ -166,7 +138,7 @@ def get(path: str, target: str, limit: float, body: str | None = None) -> "Any":
         raise Lost(f"lost the Incus daemon: {error}") from None
 
 
-def read(connection: socket.socket, limit: float) -> bytearray:
+def read(connection: "Connection", limit: float) -> bytearray:
     """Return the content of an answer, which has ``limit`` seconds to come.
 
     :raises Lost: it does not come, or not whole, or it is too large
@@ -179,7 +151,7 @@ def read(connection: socket.socket, limit: float) -> bytearray:
     return response.content
 
 
-def receive(connection: socket.socket, deadline: float) -> bytes:
+def receive(connection: "Connection", deadline: float) -> bytes:
     """Return what has come by a deadline; nothing where that is the end.
 
     :raises OSError: the daemon is lost, or has sent nothing by then

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from .address import Address
+
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
 
@@ -73,7 +75,7 @@ def request(
 
 
 def run(
-    path: str,
+    address: "Address",
     instance: str,
     project: str,
     body: str,
@@ -100,7 +102,7 @@ def run(
         session = None
         try:
             session = Session(
-                path,
+                address,
                 f"/1.0/instances/{quoted(instance)}/exec{query}",
                 query,
                 body,
@@ -150,7 +152,7 @@ class Session:
 
     def __init__(
         self,
-        path: str,
+        address: "Address",
         target: str,
         query: str,
         body: str,
@@ -166,9 +168,9 @@ class Session:
         :raises Failure: it does not
         :raises OSError: it is lost, or does not answer in time
         """
-        operation, secrets = _started(get(path, target, limit, body))
+        operation, secrets = _started(get(address, target, limit, body))
         # Asked at once: it is forgotten some seconds after its end.
-        self._operation = Operation(path, operation, query, limit)
+        self._operation = Operation(address, operation, query, limit)
         self._handshakes: list[Handshake] = []
         self._websockets: list[Websocket] = []
         try:
@@ -177,7 +179,7 @@ class Session:
             for group in (secrets[:1], secrets[1:]):
                 asked = [
                     Handshake(
-                        path,
+                        address,
                         f"{operation}/websocket{query}&secret={secret}",
                         limit,
                     )

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .address import Address
     from .streams import Interests
 
 #: The largest exit status.
@@ -21,13 +22,14 @@ class Operation:
     """The wait for the daemon to say how a command has ended."""
 
     def __init__(
-        self, path: str, target: str, query: str, limit: float
+        self, address: "Address", target: str, query: str, limit: float
     ) -> None:
         """Ask when it ends."""
-        self._path = path
+        self._address = address
         self._target = f"{target}{query}"
         self._limit = limit
-        self._connection = ask(path, f"{target}/wait{query}", limit)
+        self._connection = ask(address, f"{target}/wait{query}", limit)
+        self._connection.settimeout(0)
         self._response = Response()
         self._outcome: Any = None
         self._ended = False
@@ -45,6 +47,8 @@ class Operation:
     def _receive(self) -> None:
         try:
             data = self._connection.recv(CHUNK)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         try:
@@ -64,7 +68,7 @@ class Operation:
         still knows better.
         """
         try:
-            return get(self._path, self._target, self._limit)
+            return get(self._address, self._target, self._limit)
         except Failure:
             return problem
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+from . import address
 from .api import Failure
 from .command import request, run
 from .streams import complain
@@ -61,7 +62,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
     environment = {} if terminal is None else {"TERM": terminal}
     try:
         return run(
-            options["socket"],
+            address.of(options),
             instance,
             options["project"],
             request(command, environment),

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Websockets (RFC 6455), the client's side of them, without blocking."""
 
-import socket
 import time
 
-from .api import CHUNK, NO_SIGNAL, Failure, Lost, connect, receive
+from .api import CHUNK, Failure, Lost, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .address import Address
+    from .connection import Connection
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 #: The longest a control frame may be (RFC 6455, 5.5).
@@ -99,9 +101,9 @@ def frame(opcode: int, payload: bytes) -> bytes:
 class Websocket:
     """One of a session's websockets; nothing here blocks."""
 
-    def __init__(self, connection: socket.socket, received: bytes) -> None:
+    def __init__(self, connection: "Connection", received: bytes) -> None:
         """Take over a connection after the handshake, and what came with it."""
-        connection.setblocking(False)
+        connection.settimeout(0)
         self._connection = connection
         self._frames = FrameReader()
         self._received = received
@@ -112,7 +114,7 @@ class Websocket:
     @property
     def idle(self) -> bool:
         """Whether all that was to be sent is on its way."""
-        return not self._unsent
+        return not self._unsent and self._connection.idle
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Send a message, as much as goes; flush() goes on with the rest."""
@@ -134,8 +136,8 @@ class Websocket:
         is still there to be read.
         """
         try:
-            while self._unsent:
-                sent = self._connection.send(self._unsent, NO_SIGNAL)
+            while not self.idle:
+                sent = self._connection.send(self._unsent)
                 self._unsent = self._unsent[sent:]
         except BlockingIOError:
             pass
@@ -176,22 +178,21 @@ class Websocket:
 class Handshake:
     """A websocket that the daemon was asked for."""
 
-    def __init__(self, path: str, target: str, limit: float) -> None:
+    def __init__(self, address: "Address", target: str, limit: float) -> None:
         """Ask for it; the answer has ``limit`` seconds.
 
         :raises Failure: nobody answers there
         :raises OSError: the daemon is lost, or does not take the request
         """
         self._deadline = time.monotonic() + limit
-        self._connection = connect(path, limit)
+        self._connection = address.connect(limit)
         self._connection.sendall(
             f"GET {target} HTTP/1.1\r\n"
             "Host: incus\r\n"
             "Connection: Upgrade\r\n"
             "Upgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode(),
-            NO_SIGNAL,
+            "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode()
         )
 
     def websocket(self) -> Websocket:
