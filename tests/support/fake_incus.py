@@ -8,9 +8,10 @@ real Incus (test_host.py, test_incus_client.py).
 
 import copy
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from incus_testbed import errors
 from incus_testbed.image import profiles
@@ -108,8 +109,8 @@ class FakeIncus(Incus):
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Answer with the objects of a kind, or the one that is named."""
-        del recursion
-        kind, _, rest = path.partition("/")
+        place, _, query = path.partition("?filter=")
+        kind, _, rest = place.partition("/")
         name = unquote(rest)
         answers: dict[str, Callable[[], Any]] = {
             "images": lambda: self._images.get(name),
@@ -121,7 +122,12 @@ class FakeIncus(Incus):
             "storage-pools": lambda: [*self.objects["storage"].values()],
             "profiles": lambda: self._profile(name),
         }
-        return copy.deepcopy(answers[kind]())
+        answer = copy.deepcopy(answers[kind]())
+        if query:
+            answer = _filtered(answer, unquote(query))
+        if not recursion and isinstance(answer, list):
+            return [_url(place, each) for each in answer]
+        return answer
 
     def _network(self, path: str) -> Any:
         """Return all networks, or the state of one: its address."""
@@ -267,6 +273,24 @@ class FakeIncus(Incus):
         if name in devices:
             raise errors.AlreadyExists("The device already exists")
         devices[name] = device
+
+
+def _filtered(
+    records: list[dict[str, Any]], condition: str
+) -> list[dict[str, Any]]:
+    """Return the records that a condition on config or properties leaves."""
+    field, _, pattern = condition.partition(" eq ")
+    part, _, key = field.partition(".")
+    return [
+        record
+        for record in records
+        if re.fullmatch(pattern, record[part].get(key, ""))
+    ]
+
+
+def _url(place: str, record: dict[str, Any]) -> str:
+    name = record.get("fingerprint") or record["name"]
+    return f"/1.0/{place}/{quote(name, safe='')}"
 
 
 def _object(name: str, **facts: object) -> dict[str, Any]:

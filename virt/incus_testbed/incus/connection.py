@@ -3,7 +3,8 @@
 
 from typing import Any
 
-from incus_testbed.incus import location, messages
+from incus_testbed.incus import location, messages, records
+from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.transport import Query, Socket, Transport
 from incus_testbed.process import programs
 
@@ -61,9 +62,23 @@ class Connection:
         """
         return self._transport().get(path, recursion=recursion)
 
-    def _list(self, path: str) -> list[dict[str, Any]]:
+    def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
+        """Return what is in a list, or what a filter of Incus leaves of it.
+
+        Incus reads all of the list in either case: 0.25 ms for each instance
+        of the project, 1 ms for each image.  So no way of a testbed should
+        come by here.
+        """
+        condition = f"?filter={quoted(wanted)}" if wanted else ""
         # Incus returns null for some empty lists.
-        return self.get(path, recursion=1) or []
+        return self.get(path + condition, recursion=1) or []
+
+    def _names(self, path: str) -> list[str]:
+        """Return the names in a list, which Incus knows without reading it.
+
+        Of images it does not.
+        """
+        return records.names(path, self.get(path) or ())
 
     def _transport(self) -> Transport:
         choice = self.choice()

@@ -18,9 +18,23 @@ from incus_testbed.incus.records import InstanceRecord
 class Instances(Connection):
     """A method for each verb."""
 
-    def instances(self) -> list[InstanceRecord]:
-        """Return all instances of the project."""
-        return [records.instance(record) for record in self._list("instances")]
+    def instances(
+        self, *, having: str = "", value: str = ""
+    ) -> list[InstanceRecord]:
+        """Return all instances of the project, or those that have a key.
+
+        Without ``value``, which letters, digits and hyphens make up, they may
+        have any.  Incus takes 0.25 ms for each instance of the project.
+        """
+        wanted = f"config.{having} eq {value or '.+'}" if having else ""
+        return [
+            records.instance(record)
+            for record in self._list("instances", wanted)
+        ]
+
+    def instance_names(self) -> list[str]:
+        """Return the names of all instances of the project."""
+        return self._names("instances")
 
     def instance(self, name: str) -> InstanceRecord:
         """Return one instance.
