@@ -129,14 +129,20 @@ def test_what_the_user_imports_is_kept_from_then_on(
     second: bool,
     evictable: bool,
 ) -> None:
-    before = named(incus, _ALIAS, source=_SHA256, evictable=first)
+    alias = "tarball/a"
+    before = named(incus, alias, source=_SHA256, evictable=first)
 
-    store.add(io.BytesIO(_FILE), _ALIAS, label=Labels(evictable=second))
+    store.add(io.BytesIO(_FILE), alias, label=Labels(evictable=second))
 
-    image = _found(store)
+    image = _found(store, alias)
     assert properties.is_evictable(image) is evictable
     assert properties.source(image) == _SHA256
     assert image.fingerprint == before.fingerprint
+
+
+def test_what_nothing_can_make_again_is_not_evictable(store: Store) -> None:
+    with pytest.raises(ValueError, match=_ALIAS):
+        store.add(_Unreadable(), _ALIAS, label=Labels(evictable=True))
 
 
 @pytest.mark.parametrize("source", [_SHA256, "1" * 64])

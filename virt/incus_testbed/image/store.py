@@ -28,8 +28,8 @@ class Store:
     def find(self, alias: str) -> Image | None:
         """Return the image of an alias, no matter who imported it."""
         with contextlib.suppress(errors.NotFound):
-            image = self._incus.image(alias)
-            if alias in image.aliases:  # it could be a fingerprint
+            image = self._incus.named(alias)
+            if alias in image.aliases:  # it could be a claim
                 return image
         return None
 
@@ -109,9 +109,12 @@ class Store:
         :raises errors.AlreadyExists: the alias names another image
         :raises errors.Denied: this software did not import what is to be
             replaced
+        :raises ValueError: it is to be evictable, and its alias can't be
         """
         names.check(alias)
         label = label or Labels()
+        if label.evictable and not names.is_of_file(alias):
+            raise ValueError(f"{alias} does not tell what can make it again")
         with self._alone(alias, IMAGE_LIMIT, progress):
             present = self.find(alias)
             if present and replace:
