@@ -12,7 +12,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from debusine.tasks import BaseExternalTask
@@ -54,24 +54,45 @@ def clean_up_after(task: type[Any]) -> None:
 
     @functools.wraps(execute)
     def execute_and_clean_up(self: Any) -> Any:
+        before = _instances()
         try:
             with current_task.running(self):
                 return execute(self)
         finally:
-            clean_up()
+            clean_up(before)
 
     task.execute_logging_exceptions = execute_and_clean_up
 
 
-def clean_up() -> None:
-    """Remove everything in Incus that this or an ended process owns."""
+def clean_up(before: Collection[str] | None = None) -> None:
+    """Remove everything in Incus that this process or an ended one owns.
+
+    With ``before``, of the instances of ended processes only those are looked
+    at that were not there before: what a request's children left is new.
+    """
     _attempt(garbage.relinquish)
-    clean_up_after_others()
+    if before is None:
+        clean_up_after_others()
+    else:
+        _attempt(functools.partial(_clean_up_since, before))
+
+
+def _clean_up_since(before: Collection[str], incus: Incus) -> None:
+    new = {*incus.instance_names()} - {*before}
+    garbage.remove(incus, garbage.orphans(incus, new))
 
 
 def clean_up_after_others() -> None:
     """Remove everything in Incus that ended processes own."""
     _attempt(garbage.collect)
+
+
+def _instances() -> list[str] | None:
+    """Return the names of all instances; None if they are not known."""
+    try:
+        return Incus().instance_names()
+    except errors.TestbedError:
+        return None
 
 
 def _attempt(removal: Callable[[Incus], object]) -> None:

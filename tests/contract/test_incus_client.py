@@ -188,23 +188,6 @@ def test_the_names_of_images_are_listed_alone(
     assert len(names) == len(set(names))
 
 
-def test_images_are_chosen_by_a_property(
-    incus: Incus, tmp_path: Path
-) -> None:
-    for name, properties in (
-        ("one", {"a.b-c": "true"}),
-        ("other", {"a.b-d": "true"}),
-        ("empty", {"a.b-c": ""}),
-    ):
-        files = tiny_guest.write(tmp_path, name, properties=properties)
-        incus.import_image(*files)
-
-    (found,) = incus.images(having="a.b-c")
-
-    assert found == incus.image(found.fingerprint)
-    assert found.properties["description"] == "one"
-
-
 @pytest.mark.parametrize("word", ["contract/absent", _ABSENT])
 def test_an_image_that_is_not_there(incus: Incus, word: str) -> None:
     with pytest.raises(errors.NotFound, match="not found"):

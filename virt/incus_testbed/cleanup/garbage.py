@@ -4,7 +4,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from incus_testbed import errors
@@ -13,7 +13,8 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
-from incus_testbed.ownership import claim
+from incus_testbed.ownership import claim, holdings
+from incus_testbed.ownership.holdings import Kind
 from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,21 @@ class Garbage:
 
 def find(incus: Incus) -> Garbage:
     """Return everything whose owner has ended, without removing it."""
-    images, local = incus.images(), incus.is_local()
+    return among(incus, incus.images(), incus.instances(having=OWNER_KEY))
+
+
+def among(
+    incus: Incus, images: Iterable[Image], instances: Iterable[InstanceRecord]
+) -> Garbage:
+    """Return what is garbage of some images and instances."""
+    local = incus.is_local()
 
     def is_gone(owner: Owner | None) -> bool:
         return owner is not None and owner.is_gone(local=local)
 
     return Garbage(
         instances=tuple(
-            record for record in incus.instances() if is_gone(_owner(record))
+            record for record in instances if is_gone(_owner(record))
         ),
         images=tuple(
             image
@@ -67,8 +75,32 @@ def find(incus: Incus) -> Garbage:
     )
 
 
+def orphans(incus: Incus, names: Iterable[str]) -> Garbage:
+    """Return what is garbage of the instances of these names.
+
+    Each is asked for alone, so that others cost nothing.
+    """
+    return among(incus, (), _instances(incus, names))
+
+
+def _instances(incus: Incus, names: Iterable[str]) -> Iterator[InstanceRecord]:
+    for name in names:
+        with contextlib.suppress(errors.NotFound):
+            yield incus.instance(name)
+
+
 def collect(incus: Incus) -> Garbage:
     """Remove everything whose owner has ended, and return what it was.
+
+    :raises errors.TestbedError: as remove()
+    """
+    garbage = find(incus)
+    remove(incus, garbage)
+    return garbage
+
+
+def remove(incus: Incus, garbage: Garbage) -> None:
+    """Remove what was found.
 
     Running owners and other collections can go on meanwhile: if something
     disappears in between, it counts as removed.
@@ -76,20 +108,18 @@ def collect(incus: Incus) -> Garbage:
     :raises errors.TestbedError: something can't be removed; the rest has been
         removed
     """
-    garbage = find(incus)
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
     failure = None
-    for remove in _removals(incus, garbage):
+    for removal in _removals(incus, garbage):
         try:
-            remove()
+            removal()
         except errors.TestbedError as error:
             log.warning("%s", error.brief)
             failure = failure or error
     if failure:
         raise failure
-    return garbage
 
 
 def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
@@ -104,19 +134,23 @@ def relinquish(incus: Incus) -> None:
     """Give up what this process owns: instances, and leases on images.
 
     A process that goes on calls this when a part of its work is over.  Images
-    that it has not finished importing are removed too.
+    that it has not finished importing are removed too; they are searched for
+    if an import has failed.
     """
     mine = Owner.current()
-    for record in incus.instances():
+    for record in _instances(incus, holdings.names(Kind.INSTANCE)):
+        # Perhaps the user keeps it, or it is another one of the same name.
         if _owner(record) == mine:
             log.info("removing instance %s", record.name)
             Instance(incus, record.name).delete()
-    for image in incus.images():
-        for each in claim.on(image):
-            if each.owner == mine:
-                claim.drop(incus, each.name)
+    for name in holdings.names(Kind.CLAIM):
+        claim.drop(incus, name)
+    failed = holdings.names(Kind.IMPORT)
+    for image in incus.images() if failed else ():
         if properties.unfinished_by(image) == mine:
             _remove(incus, image)
+    for alias in failed:
+        holdings.forget(Kind.IMPORT, alias)
 
 
 def _remove(incus: Incus, image: Image) -> None:

@@ -8,8 +8,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
-from incus_testbed.image import properties
-from incus_testbed.image.store import Store
+from incus_testbed.image import properties, store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
@@ -84,16 +83,16 @@ class Status:
             "drivers": sorted(environment["driver"].split(" | ")),
         }
         self._pool = _pool(incus)
-        self._images = Store(incus).images()
+        images, instances = incus.images(), incus.instances(having=CREATED_KEY)
+        self._images = store.finished(images)
         local = incus.is_local()
         self._testbeds = [
             _testbed(record, local=local)
-            for record in incus.instances()
-            if CREATED_KEY in record.config
+            for record in instances
         ]
         self._garbage = [
             {"kind": kind, "name": name}
-            for kind, name in garbage.find(incus).pieces()
+            for kind, name in garbage.among(incus, images, instances).pieces()
         ]
 
     def facts(self) -> Facts:

@@ -2,7 +2,7 @@
 """Import, list and remove images in Incus by alias."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -48,14 +48,7 @@ class Store:
 
     def images(self) -> list[Image]:
         """Return the images that this software imported, by first alias."""
-        return sorted(
-            (
-                image
-                for image in self._incus.images()
-                if properties.is_ours(image) and image.aliases
-            ),
-            key=lambda image: image.aliases,
-        )
+        return finished(self._incus.images())
 
     def remove(self, alias: str) -> None:
         """Remove the image of an alias.
@@ -208,6 +201,16 @@ class Store:
             self._incus.unset_image_property(
                 present.fingerprint, properties.EVICTABLE
             )
+
+
+def finished(images: Iterable[Image]) -> list[Image]:
+    """Return those that this software imported, by first alias."""
+    ours = (each for each in images if properties.is_ours(each))
+    return sorted(filter(_aliases, ours), key=_aliases)
+
+
+def _aliases(image: Image) -> tuple[str, ...]:
+    return image.aliases
 
 
 def content_alias(source: BinaryIO) -> str:
