@@ -314,7 +314,9 @@ def test_image_is_never_removed_while_leased(
     for number in range(2):
         # Locks are kept by user: this is what makes them different ones.
         folder = f"{tmp_path}/{number if users == 'several users' else ''}"
-        takers.append(python(_USER, "tarball/race", "12", XDG_CACHE_HOME=folder))
+        takers.append(
+            python(_USER, "tarball/race", "12", XDG_CACHE_HOME=folder)
+        )
     evictors = [python(_EVICTOR) for _ in range(2)]
     killed = 0
     try:

@@ -113,7 +113,7 @@ def test_of_many_testbeds_a_few_are_looked_at(
 
     suspected = background.suspects(incus, "testbed-0")
 
-    assert suspected == set(asked)
+    assert suspected == frozenset(asked)
     assert len(asked) == 10
     assert all(name.startswith("testbed-") for name in asked)
     assert "testbed-0" not in asked

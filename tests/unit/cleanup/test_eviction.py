@@ -69,7 +69,9 @@ def test_a_launch_makes_an_image_one_of_the_latest(incus: FakeIncus) -> None:
 def test_the_oldest_go_until_the_others_fit(
     incus: FakeIncus, room: int, left: int
 ) -> None:
-    images = [named(incus, f"tarball/{name}", unpacked=1 << 30) for name in "abc"]
+    images = [
+        named(incus, f"tarball/{name}", unpacked=1 << 30) for name in "abc"
+    ]
     two = sum(image.size + (1 << 30) for image in images[1:])
 
     eviction.evict(incus, max_bytes=two + room)

@@ -86,10 +86,7 @@ class Status:
         images, instances = incus.images(), incus.instances(having=CREATED_KEY)
         self._images = store.finished(images)
         local = incus.is_local()
-        self._testbeds = [
-            _testbed(record, local=local)
-            for record in instances
-        ]
+        self._testbeds = [_testbed(record, local=local) for record in instances]
         self._garbage = [
             {"kind": kind, "name": name}
             for kind, name in garbage.among(incus, images, instances).pieces()

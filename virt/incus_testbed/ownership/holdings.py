@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remember what this process owns in Incus, so that it need not be searched for.
+"""Remember what this process owns in Incus: nobody has to search for it.
 
 A forked process has an Owner of its own, and starts with nothing.  After exec()
 a process has forgotten what it owned; gc removes that when it has ended.
