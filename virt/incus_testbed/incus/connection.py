@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a project of a server is reached: by command lines, and by questions."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from incus_testbed.incus import location, messages, records
@@ -25,6 +27,20 @@ class Connection:
         """Aim at a project and remote; None means the user's choice."""
         self.project = project
         self.remote = remote.rstrip(":") if remote else None
+        self._answers: dict[tuple[str, int], Any] | None = None
+
+    @contextlib.contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """Ask each question once meanwhile: for what changes nothing.
+
+        With a profile, pool or network, Incus also lists all that use it.  If
+        those are 2,000 instances, each question takes about 0.2 s.
+        """
+        self._answers = {}
+        try:
+            yield
+        finally:
+            self._answers = None
 
     def target(self, name: str = "") -> str:
         """Return how the command line names an object of this server."""
@@ -60,7 +76,12 @@ class Connection:
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
-        return self._transport().get(path, recursion=recursion)
+        if self._answers is None:
+            return self._transport().get(path, recursion=recursion)
+        if (path, recursion) not in self._answers:
+            answer = self._transport().get(path, recursion=recursion)
+            self._answers[path, recursion] = answer
+        return self._answers[path, recursion]
 
     def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
         """Return what is in a list, or what a filter of Incus leaves of it.
