@@ -51,30 +51,32 @@ def clean_up_after(task: type[Any]) -> None:
     afterwards was left by this request.
     """
     execute = task.execute_logging_exceptions
+    is_clean = True
 
     @functools.wraps(execute)
     def execute_and_clean_up(self: Any) -> Any:
-        before = _instances()
+        nonlocal is_clean
+        before = _instances() if is_clean else None
         try:
             with current_task.running(self):
                 return execute(self)
         finally:
-            clean_up(before)
+            is_clean = clean_up(before)
 
     task.execute_logging_exceptions = execute_and_clean_up
 
 
-def clean_up(before: Collection[str] | None = None) -> None:
+def clean_up(before: Collection[str] | None = None) -> bool:
     """Remove everything in Incus that this process or an ended one owns.
 
     With ``before``, of the instances of ended processes only those are looked
     at that were not there before: what a request's children left is new.
+    Returns whether all of it worked.
     """
-    _attempt(garbage.relinquish)
+    done = _attempt(garbage.relinquish)
     if before is None:
-        clean_up_after_others()
-    else:
-        _attempt(functools.partial(_clean_up_since, before))
+        return clean_up_after_others() and done
+    return _attempt(functools.partial(_clean_up_since, before)) and done
 
 
 def _clean_up_since(before: Collection[str], incus: Incus) -> None:
@@ -82,9 +84,9 @@ def _clean_up_since(before: Collection[str], incus: Incus) -> None:
     garbage.remove(incus, garbage.orphans(incus, new))
 
 
-def clean_up_after_others() -> None:
-    """Remove everything in Incus that ended processes own."""
-    _attempt(garbage.collect)
+def clean_up_after_others() -> bool:
+    """Remove everything in Incus that ended processes own, as clean_up()."""
+    return _attempt(garbage.collect)
 
 
 def _instances() -> list[str] | None:
@@ -95,7 +97,7 @@ def _instances() -> list[str] | None:
         return None
 
 
-def _attempt(removal: Callable[[Incus], object]) -> None:
+def _attempt(removal: Callable[[Incus], object]) -> bool:
     """Run a removal; if it fails, a later one removes the same."""
     try:
         removal(Incus())
@@ -103,6 +105,8 @@ def _attempt(removal: Callable[[Incus], object]) -> None:
         log.debug("there is no Incus to clean up")
     except errors.TestbedError as error:
         log.warning("Incus could not be cleaned up: %s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":
