@@ -390,17 +390,18 @@ def test_instances_are_chosen_by_a_key(
     ):
         incus.run("init", alias, name, f"--config={key}")
 
-    def names(having: str, value: str = "") -> set[str]:
-        found = incus.instances(having=having, value=value)
+    def names(*having: str, value: str = ".+") -> set[str]:
+        found = incus.instances(*having, value=value)
         assert found == [incus.instance(record.name) for record in found]
         return {record.name for record in found}
 
     base = "volatile.base_image"
     assert names("user.a-b.c") == {"contract-1", "contract-3"}
+    assert names("user.a-b.absent", "user.a-b.d") == {"contract-2"}
     assert names("user.a-b.absent") == set()
-    assert names(base, image.fingerprint) == {"contract-1", "contract-2"}
-    assert names(base, other.fingerprint) == {"contract-3"}
-    assert names(base, _ABSENT) == set()
+    assert names(base, value=image.fingerprint) == {"contract-1", "contract-2"}
+    assert names(base, value=other.fingerprint) == {"contract-3"}
+    assert names(base, value=_ABSENT) == set()
 
 
 @pytest.mark.parametrize("verb", ["launch", "init"])

@@ -279,12 +279,17 @@ def _filtered(
     records: list[dict[str, Any]], condition: str
 ) -> list[dict[str, Any]]:
     """Return the records that a condition on config or properties leaves."""
-    field, _, pattern = condition.partition(" eq ")
-    part, _, key = field.partition(".")
+
+    def fits(record: dict[str, Any], clause: str) -> bool:
+        field, _, pattern = clause.partition(" eq ")
+        part, _, key = field.partition(".")
+        return bool(re.fullmatch(pattern, record[part].get(key, "")))
+
+    clauses = condition.split(" or ")
     return [
         record
         for record in records
-        if re.fullmatch(pattern, record[part].get(key, ""))
+        if any(fits(record, clause) for clause in clauses)
     ]
 
 

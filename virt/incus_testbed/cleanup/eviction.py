@@ -99,7 +99,7 @@ def _is_unused(
     :raises errors.NotFound: it is gone
     """
     return _is_free(incus, image, may_go) and not incus.instances(
-        having=_BASE_IMAGE, value=image.fingerprint
+        _BASE_IMAGE, value=image.fingerprint
     )
 
 

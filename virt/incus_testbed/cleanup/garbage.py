@@ -43,7 +43,7 @@ class Garbage:
 
 def find(incus: Incus) -> Garbage:
     """Return everything whose owner has ended, without removing it."""
-    return among(incus, incus.images(), incus.instances(having=OWNER_KEY))
+    return among(incus, incus.images(), incus.instances(OWNER_KEY))
 
 
 def among(

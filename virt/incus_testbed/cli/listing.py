@@ -83,10 +83,15 @@ class Status:
             "drivers": sorted(environment["driver"].split(" | ")),
         }
         self._pool = _pool(incus)
-        images, instances = incus.images(), incus.instances(having=CREATED_KEY)
+        images = incus.images()
+        instances = incus.instances(CREATED_KEY, OWNER_KEY)
         self._images = store.finished(images)
         local = incus.is_local()
-        self._testbeds = [_testbed(record, local=local) for record in instances]
+        self._testbeds = [
+            _testbed(record, local=local)
+            for record in instances
+            if CREATED_KEY in record.config
+        ]
         self._garbage = [
             {"kind": kind, "name": name}
             for kind, name in garbage.among(incus, images, instances).pieces()

@@ -19,14 +19,14 @@ class Instances(Connection):
     """A method for each verb."""
 
     def instances(
-        self, *, having: str = "", value: str = ""
+        self, *having: str, value: str = ".+"
     ) -> list[InstanceRecord]:
-        """Return all instances of the project, or those that have a key.
+        """Return all instances of the project, or those with one of some keys.
 
-        Without ``value``, which letters, digits and hyphens make up, they may
-        have any.  Incus takes 0.25 ms for each instance of the project.
+        ``value`` is a regular expression of Incus; by default a key may have
+        any.  Incus takes 0.25 ms for each instance of the project.
         """
-        wanted = f"config.{having} eq {value or '.+'}" if having else ""
+        wanted = " or ".join(f"config.{key} eq {value}" for key in having)
         return [
             records.instance(record)
             for record in self._list("instances", wanted)
