@@ -15,7 +15,7 @@ from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
-from tests.support import owners, tiny_system
+from tests.support import tiny_system
 from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named, unnamed
 
@@ -306,22 +306,6 @@ def test_a_name_that_is_no_alias(
         store.add(_Unreadable(), alias)
 
     assert incus.images() == []
-
-
-def test_an_import_clears_up_after_earlier_ones_of_its_alias(
-    incus: FakeIncus, store: Store
-) -> None:
-    unnamed(incus, _ALIAS)
-    unnamed(incus, _ALIAS, source="1" * 64, owner=owners.GONE)
-    stay = [
-        unnamed(incus, _ALIAS, owner=owners.ON_ANOTHER_MACHINE),
-        unnamed(incus, "t/other", owner=owners.GONE),
-    ]
-
-    assert store.add(io.BytesIO(_FILE), _ALIAS)
-
-    left = {image.fingerprint for image in incus.images()}
-    assert left == {image.fingerprint for image in (*stay, _found(store))}
 
 
 # -- finding and listing
