@@ -6,6 +6,7 @@ as of others.
 """
 
 import contextlib
+import functools
 import http.client
 import io
 import json
@@ -71,7 +72,8 @@ class Crowd:
             "name": name,
             "source": {"type": "none"},
             "profiles": ["debusine"],
-            "config": dict(self.keys),
+            # Each with user ids of its own would take more than there are.
+            "config": {"security.idmap.isolated": "false", **self.keys},
         }
         self._do("instances", json.dumps(wanted).encode())
 
@@ -108,12 +110,17 @@ def _each(act: Callable[[Any], None], things: Iterable[object]) -> None:
             done.result()
 
 
+@functools.cache
+def _architecture() -> str:
+    return subprocess.check_output(
+        ["dpkg", "--print-architecture"], text=True
+    ).strip()
+
+
 def _image(number: int) -> bytes:
     """Return an image in one file: its metadata, and an empty rootfs."""
     head = metadata.metadata_tar(
-        architecture=subprocess.check_output(
-            ["dpkg", "--print-architecture"], text=True
-        ).strip(),
+        architecture=_architecture(),
         creation_date=int(time.time()),
         profile="debusine",
         description=f"of others, {number}",
