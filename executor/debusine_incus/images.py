@@ -186,11 +186,7 @@ class ImageCache:
         too large must not cause the loss of the others.
         """
         lacking = max(error.lacking, wanted.size - scratch.room())
-        gain = sum(
-            properties.disk_use(image)
-            for image in self._incus.images()
-            if properties.is_evictable(image)
-        )
+        gain = sum(map(properties.disk_use, eviction.evictable(self._incus)))
         if lacking > gain:
             return False
         return bool(eviction.evict(self._incus, keep=0, max_bytes=0))

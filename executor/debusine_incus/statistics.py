@@ -10,7 +10,8 @@ import os
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 import psutil
@@ -71,6 +72,7 @@ class Monitor:
         self._kind = kind
         self._peaks: dict[str, Usage] = {}
         self._foreign: set[str] = set()
+        self._owners: Mapping[str, Owner | None] = {}
         self._asked = 0.0
         self._thread: threading.Thread | None = None
 
@@ -98,7 +100,7 @@ class Monitor:
         forgotten.
         """
         try:
-            alive = self._alive()
+            alive = _alive(self._owners_of(self._peaks))
         except (errors.TestbedError, psutil.Error) as error:
             log.debug("can't find out which instances have ended: %s", error)
             return
@@ -116,30 +118,45 @@ class Monitor:
             time.sleep(_INTERVAL)
 
     def _look(self) -> None:
-        alive = self._alive()
         known = _usages(self._incus.metrics())
-        for name, foreign in alive.items():
-            self._peaks[name] = _most(
-                self._peaks.get(name, {}), known.get(name, {})
-            )
+        self._owners = self._owners_of(known, self._owners)
+        for name, foreign in _alive(self._owners).items():
+            self._peaks[name] = _most(self._peaks.get(name, {}), known[name])
             if foreign:
                 self._foreign.add(name)
 
-    def _alive(self) -> dict[str, bool]:
-        """Return the instances, and for each whether a child launched it."""
-        children = {
-            child.pid for child in psutil.Process().children(recursive=True)
-        }
-        owners = {
-            record.name: Owner.parse(record.config.get(OWNER_KEY, ""))
-            for record in self._incus.instances()
-            if record.kind == self._kind
-        }
+    def _owners_of(
+        self,
+        names: Iterable[str],
+        known: Mapping[str, Owner | None] = MappingProxyType({}),
+    ) -> Mapping[str, Owner | None]:
+        """Return the owners of these instances; Incus is asked for new ones."""
         return {
-            name: owner.pid in children
-            for name, owner in owners.items()
-            if owner and owner.pid in children | {os.getpid()}
+            name: known[name] if name in known else self._owner(name)
+            for name in names
         }
+
+    def _owner(self, name: str) -> Owner | None:
+        """Return an instance's owner; None if it is not of our kind."""
+        try:
+            record = self._incus.instance(name)
+        except errors.NotFound:
+            return None
+        if record.kind != self._kind:
+            return None
+        return Owner.parse(record.config.get(OWNER_KEY, ""))
+
+
+def _alive(owners: Mapping[str, Owner | None]) -> dict[str, bool]:
+    """Return which instances are ours, and whether a child launched them."""
+    children = {
+        child.pid for child in psutil.Process().children(recursive=True)
+    }
+    return {
+        name: owner.pid in children
+        for name, owner in owners.items()
+        if owner and owner.pid in children | {os.getpid()}
+    }
 
 
 def _most(*usages: Usage) -> Usage:

@@ -12,7 +12,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from debusine.tasks import BaseExternalTask
@@ -51,34 +51,53 @@ def clean_up_after(task: type[Any]) -> None:
     afterwards was left by this request.
     """
     execute = task.execute_logging_exceptions
+    is_clean = True
 
     @functools.wraps(execute)
     def execute_and_clean_up(self: Any) -> Any:
+        nonlocal is_clean
+        before = _instances() if is_clean else None
         try:
             with current_task.running(self):
                 return execute(self)
         finally:
-            clean_up()
+            is_clean = clean_up(before)
 
     task.execute_logging_exceptions = execute_and_clean_up
 
 
-def clean_up() -> None:
-    """Remove everything in Incus that this or an ended process owns.
+def clean_up(before: Collection[str] | None = None) -> bool:
+    """Remove everything in Incus that this process or an ended one owns.
 
-    Locks of others are left to gc: they disturb nobody for long, and to ask
-    for them would cost a question after each work request.
+    With ``before``, of the instances of ended processes only those are looked
+    at that were not there before: what a request's children left is new.
+    Returns whether all of it worked.
     """
-    _attempt(garbage.relinquish)
-    _attempt(functools.partial(garbage.collect, with_locks=False))
+    done = _attempt(garbage.relinquish)
+    if before is None:
+        return clean_up_after_others() and done
+    return _attempt(functools.partial(_clean_up_since, before)) and done
 
 
-def clean_up_after_others() -> None:
-    """Remove everything in Incus that ended processes own."""
-    _attempt(garbage.collect)
+def _clean_up_since(before: Collection[str], incus: Incus) -> None:
+    new = {*incus.instance_names()} - {*before}
+    garbage.remove(incus, garbage.orphans(incus, new))
 
 
-def _attempt(removal: Callable[[Incus], object]) -> None:
+def clean_up_after_others() -> bool:
+    """Remove everything in Incus that ended processes own, as clean_up()."""
+    return _attempt(garbage.collect)
+
+
+def _instances() -> list[str] | None:
+    """Return the names of all instances; None if they are not known."""
+    try:
+        return Incus().instance_names()
+    except errors.TestbedError:
+        return None
+
+
+def _attempt(removal: Callable[[Incus], object]) -> bool:
     """Run a removal; if it fails, a later one removes the same."""
     try:
         removal(Incus())
@@ -86,6 +105,8 @@ def _attempt(removal: Callable[[Incus], object]) -> None:
         log.debug("there is no Incus to clean up")
     except errors.TestbedError as error:
         log.warning("Incus could not be cleaned up: %s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -212,6 +212,34 @@ def test_an_image_is_found_by_alias_and_by_fingerprint(
         assert incus.image(word) == image
 
 
+def test_an_alias_and_a_claim_name_an_image_and_a_fingerprint_does_not(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image, claim = add("contract/a b"), f"{CLAIM}use/1"
+    incus.create_alias(claim, image.fingerprint)
+
+    for alias in ("contract/a b", claim):
+        named = incus.named(alias)
+        assert named.fingerprint == image.fingerprint
+        assert named.claims == {claim: ""}
+    for word in (image.fingerprint, "contract/absent"):
+        with pytest.raises(errors.NotFound, match=word):
+            incus.named(word)
+
+
+def test_the_names_of_images_are_listed_alone(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    before = set(incus.alias_names())
+    image, claim = add("contract/a b"), f"{CLAIM}use/1"
+    incus.create_alias(claim, image.fingerprint)
+
+    names = incus.alias_names()
+
+    assert set(names) == before | {"contract/a b", claim}
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("word", ["contract/absent", _ABSENT])
 def test_an_image_that_is_not_there(incus: Incus, word: str) -> None:
     with pytest.raises(errors.NotFound, match="not found"):
@@ -390,6 +418,42 @@ def test_a_launch_adds_devices_to_those_of_the_profile(
     )
 
     assert incus.instance("contract-1").status == "Running"
+
+
+def test_the_names_of_instances_are_listed_alone(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    before = set(incus.instance_names())
+    add("contract/1")
+    incus.run("init", "contract/1", "contract-1")
+
+    assert set(incus.instance_names()) == before | {"contract-1"}
+
+
+def test_instances_are_chosen_by_a_key(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    image = add("contract/1")
+    other = add("contract/2")
+    for name, alias, key in (
+        ("contract-1", "contract/1", "user.a-b.c=1.2:3"),
+        ("contract-2", "contract/1", "user.a-b.d=1"),
+        ("contract-3", "contract/2", "user.a-b.c=4"),
+    ):
+        incus.run("init", alias, name, f"--config={key}")
+
+    def names(*having: str, value: str = ".+") -> set[str]:
+        found = incus.instances(*having, value=value)
+        assert found == [incus.instance(record.name) for record in found]
+        return {record.name for record in found}
+
+    base = "volatile.base_image"
+    assert names("user.a-b.c") == {"contract-1", "contract-3"}
+    assert names("user.a-b.absent", "user.a-b.d") == {"contract-2"}
+    assert names("user.a-b.absent") == set()
+    assert names(base, value=image.fingerprint) == {"contract-1", "contract-2"}
+    assert names(base, value=other.fingerprint) == {"contract-3"}
+    assert names(base, value=_ABSENT) == set()
 
 
 @pytest.mark.parametrize("verb", ["launch", "init"])

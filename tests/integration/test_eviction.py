@@ -86,7 +86,7 @@ def _clean(incus: Incus) -> Iterator[None]:
     yield
     garbage.relinquish(incus)
     for image in incus.images():
-        if any(name.startswith("tiny/") for name in image.aliases):
+        if any(name.startswith("tarball/") for name in image.aliases):
             incus.delete_image(image.fingerprint)
     garbage.collect(incus)
     assert not any(image.claims for image in incus.images())
@@ -109,7 +109,7 @@ def python(
 
 
 def add(incus: Incus, name: str, label: Labels = EVICTABLE) -> Image:
-    alias = f"tiny/{name}"
+    alias = f"tarball/{name}"
     source = io.BytesIO(tiny_system.tarball(name))
     Store(incus).add(source, alias, label=label)
     image = Store(incus).find(alias)
@@ -119,10 +119,10 @@ def add(incus: Incus, name: str, label: Labels = EVICTABLE) -> Image:
 
 def tiny(incus: Incus) -> set[str]:
     return {
-        alias.removeprefix("tiny/")
+        alias.removeprefix("tarball/")
         for image in incus.images()
         for alias in image.aliases
-        if alias.startswith("tiny/")
+        if alias.startswith("tarball/")
     }
 
 
@@ -130,7 +130,7 @@ def test_oldest_go_first_until_both_bounds_are_kept(incus: Incus) -> None:
     images = [add(incus, name) for name in "abcd"]
     assert not eviction.evict(incus, keep=4, max_bytes=1 << 30)
     gone = eviction.evict(incus, keep=3, max_bytes=1 << 30)
-    assert [image.aliases for image in gone] == [("tiny/a",)]
+    assert [image.aliases for image in gone] == [("tarball/a",)]
     most = sum(map(properties.disk_use, images[2:]))
     eviction.evict(incus, keep=4, max_bytes=most)
     assert tiny(incus) == {"c", "d"}
@@ -139,7 +139,7 @@ def test_oldest_go_first_until_both_bounds_are_kept(incus: Incus) -> None:
 def test_launch_counts_as_use(incus: Incus) -> None:
     for name in "ab":
         add(incus, name)
-    incus.run("init", "tiny/a", "made-from-a")
+    incus.run("init", "tarball/a", "made-from-a")
     incus.delete("made-from-a")
     eviction.evict(incus, keep=1, max_bytes=1 << 30)
     assert tiny(incus) == {"a"}
@@ -148,7 +148,7 @@ def test_launch_counts_as_use(incus: Incus) -> None:
 def test_what_the_user_wants_stays(incus: Incus) -> None:
     image = add(incus, "own", Labels())
     other = add(incus, "named")
-    incus.create_alias("tiny/mine", other.fingerprint)
+    incus.create_alias("tarball/mine", other.fingerprint)
     add(incus, "wanted-later")
     add(incus, "wanted-later", Labels())
     add(incus, "wanted-later")
@@ -159,7 +159,7 @@ def test_what_the_user_wants_stays(incus: Incus) -> None:
 
 def test_instance_keeps_its_image(incus: Incus) -> None:
     image = add(incus, "a")
-    incus.run("init", "tiny/a", "made-from-a")
+    incus.run("init", "tarball/a", "made-from-a")
     try:
         assert eviction.evict(incus, keep=0, max_bytes=0) == []
         assert tiny(incus) == {"a"}
@@ -171,13 +171,13 @@ def test_instance_keeps_its_image(incus: Incus) -> None:
 
 def test_lease_keeps_an_image_until_it_is_released(incus: Incus) -> None:
     add(incus, "a")
-    held = lease.take(incus, "tiny/a")
+    held = lease.take(incus, "tarball/a")
     assert eviction.evict(incus, keep=0, max_bytes=0) == []
     held.release()
     assert eviction.evict(incus, keep=0, max_bytes=0)
     held.release()
     with pytest.raises(errors.NotFound):
-        lease.take(incus, "tiny/a")
+        lease.take(incus, "tarball/a")
 
 
 def test_gc_keeps_images_within_bounds(cli: Cli, incus: Incus) -> None:
@@ -188,10 +188,10 @@ def test_gc_keeps_images_within_bounds(cli: Cli, incus: Incus) -> None:
         cli.output("gc", "--keep=1", "--dry-run", "--format=json")
     )
     assert tiny(incus) == {"a", "b", "c", "hand"}
-    assert [piece["name"] for piece in foreseen] == ["tiny/a", "tiny/b"]
+    assert [piece["name"] for piece in foreseen] == ["tarball/a", "tarball/b"]
     done = json.loads(cli.output("gc", "--keep=1", "--format=json"))
     assert done == foreseen
-    assert cli.output("gc", "--max-size=1kB") == "image tiny/c: removed\n"
+    assert cli.output("gc", "--max-size=1kB") == "image tarball/c: removed\n"
     assert cli.output("gc", "--keep=0", "--max-size=1GiB") == ""
     assert tiny(incus) == {"hand"}
     wrong = cli.run("gc", "--max-size=big")
@@ -201,7 +201,7 @@ def test_gc_keeps_images_within_bounds(cli: Cli, incus: Incus) -> None:
 
 def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:
     add(incus, "a")
-    holder = python(_HOLDER, "tiny/a")
+    holder = python(_HOLDER, "tarball/a")
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     assert cli.output("gc") == ""
@@ -216,7 +216,7 @@ def test_lease_ends_with_its_process(cli: Cli, incus: Incus) -> None:
 
 def test_lease_of_a_killed_process_holds_nobody_up(incus: Incus) -> None:
     add(incus, "a")
-    holder = python(_HOLDER, "tiny/a")
+    holder = python(_HOLDER, "tarball/a")
     assert holder.stdout
     holder.stdout.readline()
     holder.send_signal(signal.SIGKILL)
@@ -236,7 +236,7 @@ def test_claim_of_a_killed_evictor_holds_nobody_up(
     )
     python(script, image.fingerprint).communicate()
     assert not garbage.collect(incus).claims  # it may be under way yet
-    held = lease.take(incus, "tiny/a")
+    held = lease.take(incus, "tarball/a")
     assert held.image.fingerprint == image.fingerprint
     assert len(garbage.collect(incus).claims) == 1
 
@@ -287,10 +287,10 @@ def test_relinquish_removes_what_was_not_finished(
 
 def test_relinquish_spares_what_others_own(incus: Incus, bookworm: str) -> None:
     add(incus, "a")
-    holder = python(_HOLDER, "tiny/a")
+    holder = python(_HOLDER, "tarball/a")
     assert holder.stdout
     holder.stdout.readline()
-    lease.take(incus, "tiny/a")
+    lease.take(incus, "tarball/a")
     lease.take(incus, bookworm)
     mine = Instance.launch(incus, bookworm, purpose="test")
     incus.run("init", bookworm, "of-nobody")
@@ -314,7 +314,9 @@ def test_image_is_never_removed_while_leased(
     for number in range(2):
         # Locks are kept by user: this is what makes them different ones.
         folder = f"{tmp_path}/{number if users == 'several users' else ''}"
-        takers.append(python(_USER, "tiny/race", "12", XDG_CACHE_HOME=folder))
+        takers.append(
+            python(_USER, "tarball/race", "12", XDG_CACHE_HOME=folder)
+        )
     evictors = [python(_EVICTOR) for _ in range(2)]
     killed = 0
     try:

@@ -14,7 +14,12 @@ import pytest
 
 from debusine_incus import worker
 from debusine_incus.instance import IncusInstance
+from incus_testbed import errors
+from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance.creation import OWNER_KEY
+from incus_testbed.ownership.owner import Owner
+from tests.support import owners
 
 #: What a worker does, in place of Debusine's entry point: argv[1] is the
 #: image, argv[2] what happens while a task runs in a thread.
@@ -93,6 +98,52 @@ def test_what_a_failed_request_leaves_is_removed(
         task.execute_logging_exceptions()
     assert task.name
     assert task.name not in _names(incus)
+
+
+def test_what_a_child_of_a_request_leaves_is_removed(
+    incus: Incus, bookworm: str
+) -> None:
+    """A request's children are killed when it is aborted."""
+
+    def orphan(name: str, owner: Owner) -> None:
+        key = f"--config={OWNER_KEY}={owner}"
+        incus.run("init", bookworm, name, key, timeout=300)
+
+    class Aborted:
+        def execute_logging_exceptions(self) -> bool:
+            orphan("of-a-child", owners.GONE)
+            orphan("of-another", owners.IN_ANOTHER_CONTAINER)
+            return True
+
+    worker.clean_up_after(Aborted)
+    try:
+        assert Aborted().execute_logging_exceptions()
+        assert {"of-another"} == _names(incus) & {"of-a-child", "of-another"}
+    finally:
+        incus.delete("of-another")
+
+
+def test_what_could_not_be_removed_is_removed_after_the_next_request(
+    incus: Incus, bookworm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Task:
+        def execute_logging_exceptions(self) -> None:
+            if not left:
+                key = f"--config={OWNER_KEY}={owners.GONE}"
+                incus.run("init", bookworm, "left", key, timeout=300)
+                left.append("left")
+
+    def refuse(*_: object) -> None:
+        raise errors.DaemonDown("Incus is restarted")
+
+    left: list[str] = []
+    worker.clean_up_after(Task)
+    with monkeypatch.context() as patch:
+        patch.setattr(garbage, "orphans", refuse)
+        Task().execute_logging_exceptions()
+    assert "left" in _names(incus)
+    Task().execute_logging_exceptions()
+    assert "left" not in _names(incus)
 
 
 def test_a_worker_that_ends_takes_its_running_task_with_it(

@@ -45,6 +45,8 @@ class Images:
         if not path:
             # The order means nothing: it is not that of the imports.
             return [self._records[name] for name in sorted(self._records)]
+        if path == "aliases":
+            return [{"name": name} for name in sorted(self._aliases())]
         if not path.startswith("aliases/"):
             return self._of_fingerprint(path)
         alias = path.removeprefix("aliases/")

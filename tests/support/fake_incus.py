@@ -8,6 +8,7 @@ real Incus (test_host.py, test_incus_client.py).
 
 import copy
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 from urllib.parse import quote, unquote
@@ -117,7 +118,8 @@ class FakeIncus(Incus):
         if path == "profiles" and not recursion:
             names = self.objects["profile"]
             return [f"/1.0/profiles/{quote(name)}?project=p" for name in names]
-        kind, _, rest = path.partition("/")
+        place, _, query = path.partition("?filter=")
+        kind, _, rest = place.partition("/")
         name = unquote(rest)
         answers: dict[str, Callable[[], Any]] = {
             "images": lambda: self._images.get(name),
@@ -129,7 +131,12 @@ class FakeIncus(Incus):
             "storage-pools": lambda: [*self.objects["storage"].values()],
             "profiles": lambda: self._profile(name),
         }
-        return copy.deepcopy(answers[kind]())
+        answer = copy.deepcopy(answers[kind]())
+        if query:
+            answer = _filtered(answer, unquote(query))
+        if not recursion and isinstance(answer, list):
+            return [_url(place, each) for each in answer]
+        return answer
 
     def _network(self, path: str) -> Any:
         """Return all networks, or the state of one: its address."""
@@ -279,6 +286,29 @@ class FakeIncus(Incus):
         if name in devices:
             raise errors.AlreadyExists("The device already exists")
         devices[name] = device
+
+
+def _filtered(
+    records: list[dict[str, Any]], condition: str
+) -> list[dict[str, Any]]:
+    """Return the records that a condition on config or properties leaves."""
+
+    def fits(record: dict[str, Any], clause: str) -> bool:
+        field, _, pattern = clause.partition(" eq ")
+        part, _, key = field.partition(".")
+        return bool(re.fullmatch(pattern, record[part].get(key, "")))
+
+    clauses = condition.split(" or ")
+    return [
+        record
+        for record in records
+        if any(fits(record, clause) for clause in clauses)
+    ]
+
+
+def _url(place: str, record: dict[str, Any]) -> str:
+    name = record.get("fingerprint") or record["name"]
+    return f"/1.0/{place}/{quote(name, safe='')}"
 
 
 def _object(name: str, **facts: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
+from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.process import programs
 from tests.support import owners
@@ -26,7 +27,7 @@ def incus() -> FakeIncus:
 
 def _orphan(incus: FakeIncus) -> None:
     owner = f"--config={OWNER_KEY}={owners.GONE}"
-    incus.run("init", "t/image", "orphan", owner)
+    incus.run("init", "t/image", "testbed-orphan", owner)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def _is_quick(words: list[str]) -> bool:
 def test_without_garbage_it_is_quick(
     incus: FakeIncus, started: list[str]
 ) -> None:
-    suspected = background.suspects(incus)
+    suspected = background.suspects(incus, "mine")
 
     background.start(incus, "mine", suspected)
 
@@ -62,11 +63,11 @@ def test_garbage_that_stays_is_removed_too(
     incus: FakeIncus, started: list[str]
 ) -> None:
     _orphan(incus)
-    suspected = background.suspects(incus)
+    suspected = background.suspects(incus, "mine")
 
     background.start(incus, "mine", suspected)
 
-    assert suspected == frozenset({("instance", "orphan")})
+    assert suspected == frozenset({"testbed-orphan"})
     assert not _is_quick(started)
 
 
@@ -74,8 +75,8 @@ def test_what_has_gone_since_was_no_garbage(
     incus: FakeIncus, started: list[str]
 ) -> None:
     _orphan(incus)
-    suspected = background.suspects(incus)
-    incus.delete("orphan")
+    suspected = background.suspects(incus, "mine")
+    incus.delete("testbed-orphan")
 
     background.start(incus, "mine", suspected)
 
@@ -86,15 +87,39 @@ def test_what_incus_is_working_on_is_no_garbage(
     incus: FakeIncus, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _orphan(incus)
-    suspected = background.suspects(incus)
-    monkeypatch.setattr(incus, "busy_instances", lambda: {"orphan"})
+    suspected = background.suspects(incus, "mine")
+    monkeypatch.setattr(incus, "busy_instances", lambda: {"testbed-orphan"})
 
     background.start(incus, "mine", suspected)
 
     assert _is_quick(started)
 
 
-@pytest.mark.parametrize("question", ["instances", "busy_instances"])
+def test_of_many_testbeds_a_few_are_looked_at(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = f"--config={OWNER_KEY}={owners.GONE}"
+    for number in range(50):
+        incus.run("init", "t/image", f"testbed-{number}", owner)
+        incus.run("init", "t/image", f"other-{number}", owner)
+    asked = []
+    ask = incus.instance
+
+    def instance(name: str) -> InstanceRecord:
+        asked.append(name)
+        return ask(name)
+
+    monkeypatch.setattr(incus, "instance", instance)
+
+    suspected = background.suspects(incus, "testbed-0")
+
+    assert suspected == frozenset(asked)
+    assert len(asked) == 10
+    assert all(name.startswith("testbed-") for name in asked)
+    assert "testbed-0" not in asked
+
+
+@pytest.mark.parametrize("question", ["instance", "busy_instances"])
 def test_where_garbage_can_not_be_found_another_looks(
     incus: FakeIncus,
     started: list[str],
@@ -102,9 +127,9 @@ def test_where_garbage_can_not_be_found_another_looks(
     question: str,
 ) -> None:
     _orphan(incus)
-    suspected = background.suspects(incus)
+    suspected = background.suspects(incus, "mine")
 
-    def refuse() -> None:
+    def refuse(*_: str) -> None:
         raise errors.TimedOut("Incus does not answer")
 
     monkeypatch.setattr(incus, question, refuse)
@@ -121,8 +146,8 @@ def test_what_was_not_known_at_first_is_looked_for(
         raise errors.TimedOut("Incus does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(incus, "images", refuse)
-        suspected = background.suspects(incus)
+        patch.setattr(incus, "instance_names", refuse)
+        suspected = background.suspects(incus, "mine")
 
     background.start(incus, "mine", suspected)
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from incus_testbed.cleanup import background, garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM
 from incus_testbed.instance.creation import OWNER_KEY
-from incus_testbed.ownership import claim, shared_lock
+from incus_testbed.instance.instance import Instance
+from incus_testbed.ownership import claim, holdings, lease, shared_lock
 from incus_testbed.ownership.claim import GRACE, Kind
 from incus_testbed.ownership.owner import Owner
 from tests.support import owners
@@ -115,13 +117,13 @@ def test_an_instance_without_the_key_stays_whatever_its_name(
 def test_a_look_at_what_ends_does_not_ask_who_shares_the_server(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _init(incus, "orphan", owners.GONE)
-    _init(incus, "foreign", owners.ON_ANOTHER_MACHINE)
+    _init(incus, "testbed-orphaned", owners.GONE)
+    _init(incus, "testbed-foreign0", owners.ON_ANOTHER_MACHINE)
     _claim(incus, owners.MINE)
     monkeypatch.setattr(incus, "server", None)
 
-    suspected = background.suspects(incus)
-    assert suspected == frozenset({("instance", "orphan")})
+    suspected = background.suspects(incus, "testbed-abcdefgh")
+    assert suspected == frozenset({"testbed-orphaned"})
 
 
 @pytest.mark.parametrize("server", ["remote", "cluster"])
@@ -371,18 +373,104 @@ def test_what_another_removes_meanwhile_is_removed(
     assert garbage.collect(incus) == found
 
 
+def _launched(incus: Incus) -> Instance:
+    return Instance.launch(incus, "t/image", purpose="test")
+
+
+def _unfinished(incus: Incus, alias: str) -> str:
+    """Begin an import that fails, and is not undone; return the fingerprint."""
+    holdings.note(holdings.Kind.IMPORT, alias)
+    return unnamed(incus, alias).fingerprint
+
+
 def test_relinquishing_gives_up_what_is_mine_alone(incus: FakeIncus) -> None:
-    _init(incus, "mine", owners.MINE)
+    _launched(incus)
     _init(incus, "orphan", owners.GONE)
     _init(incus, "nobodys", "")
-    mine = unnamed(incus, "t/mine")
+    mine = _unfinished(incus, "t/mine")
     other = unnamed(incus, "t/other", owner=owners.IN_ANOTHER_CONTAINER)
-    _claim(incus, owners.MINE)
+    lease.take(incus, "t/image")
     claimed = _claim(incus, owners.ON_ANOTHER_MACHINE)
 
     garbage.relinquish(incus)
 
     assert _instances(incus) == {"orphan", "nobodys"}
-    assert mine.fingerprint not in _fingerprints(incus)
+    assert mine not in _fingerprints(incus)
     assert other.fingerprint in _fingerprints(incus)
     assert _claims(incus) == {claimed}
+
+
+def test_relinquishing_spares_what_is_not_mine_any_more(
+    incus: FakeIncus,
+) -> None:
+    kept, replaced = _launched(incus), _launched(incus)
+    kept.keep()
+    incus.delete(replaced.name)
+    _init(incus, replaced.name, owners.ON_ANOTHER_MACHINE)
+
+    garbage.relinquish(incus)
+
+    assert _instances(incus) == {kept.name, replaced.name}
+
+
+def test_a_child_gives_up_nothing_of_its_parents(incus: FakeIncus) -> None:
+    instance, held = _launched(incus), lease.take(incus, "t/image")
+    child = dataclasses.replace(owners.MINE, pid=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Owner, "current", lambda: child)
+        own = lease.take(incus, "t/image")
+
+        garbage.relinquish(incus)
+
+    assert _instances(incus) == {instance.name}
+    assert _claims(incus) == {held.name}
+    assert own.name != held.name
+
+
+def test_what_could_not_be_given_up_is_tried_again(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _launched(incus)
+    lease.take(incus, "t/image")
+    _unfinished(incus, "t/mine")
+
+    def refuse(*_: str) -> None:
+        raise errors.DaemonDown("Incus is restarted")
+
+    for verb in ("instance", "delete_alias", "delete_image"):
+        with monkeypatch.context() as patch:
+            patch.setattr(incus, verb, refuse)
+            with pytest.raises(errors.DaemonDown):
+                garbage.relinquish(incus)
+
+    garbage.relinquish(incus)
+
+    assert not _instances(incus)
+    assert not _claims(incus)
+    assert all(image.aliases for image in incus.images())
+
+
+def test_a_launch_that_seems_to_fail_may_have_made_something(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Incus is restarted in the middle of a launch."""
+    launch = incus.launch
+
+    def late(*words: str, **settings: Any) -> None:
+        launch(*words, **settings)
+        monkeypatch.setattr(incus, "instance", down)
+        raise errors.DaemonDown("Incus is restarted")
+
+    def down(_: str) -> None:
+        raise errors.DaemonDown("Incus is restarted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(incus, "launch", late)
+        with pytest.raises(errors.DaemonDown):
+            _launched(incus)
+    monkeypatch.undo()
+    assert _instances(incus)
+
+    garbage.relinquish(incus)
+
+    assert not _instances(incus)

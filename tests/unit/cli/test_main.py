@@ -279,25 +279,25 @@ def test_gc_keeps_images_within_bounds(
     incus: FakeIncus, command: _Command
 ) -> None:
     for name in "abc":
-        named(incus, f"t/{name}", unpacked=2000)
-    named(incus, "t/hand", evictable=False)
-    size = incus.image("t/c").size
+        named(incus, f"tarball/{name}", unpacked=2000)
+    named(incus, "tarball/hand", evictable=False)
+    size = incus.image("tarball/c").size
 
     foreseen = command("gc", "--keep=1", "--dry-run", "--format=json")
 
     assert len(incus.images()) == 4
     assert json.loads(foreseen) == [
         {"project": None, "kind": "image", "name": name}
-        for name in ("t/a", "t/b")
+        for name in ("tarball/a", "tarball/b")
     ]
     assert command("gc", "--keep=1", "--format=json") == foreseen
-    assert _aliases(incus) == ["t/c", "t/hand"]
+    assert _aliases(incus) == ["tarball/c", "tarball/hand"]
     assert command("gc", f"--max-size={size + 2000}") == ""
     assert command("gc", f"--max-size={size + 1999}") == (
-        "image t/c: removed\n"
+        "image tarball/c: removed\n"
     )
     assert command("gc", "--keep=0", "--max-size=1GiB") == ""
-    assert _aliases(incus) == ["t/hand"]
+    assert _aliases(incus) == ["tarball/hand"]
 
 
 def test_gc_in_one_project_or_in_all(

@@ -118,6 +118,18 @@ def test_documents_say_the_same(status: _Command) -> None:
     assert image["unpacked_size"] == 2_000_000_000
 
 
+def test_what_has_an_owner_alone_is_garbage_too(
+    incus: FakeIncus, status: _Command
+) -> None:
+    named(incus, "t/a")
+    incus.run("init", "t/a", "bare", f"--config={OWNER_KEY}={owners.GONE}")
+
+    facts = json.loads(status("--format=json"))
+
+    assert facts["testbeds"] == []
+    assert facts["garbage"] == [{"kind": "instance", "name": "bare"}]
+
+
 @pytest.mark.usefixtures("full")
 def test_csv_has_a_row_for_each_fact(status: _Command) -> None:
     head, *rows = csv.reader(io.StringIO(status("--format=csv")))

@@ -49,6 +49,7 @@ class _Server(Incus):
         self.kinds = {"a": "container"}
         self.text = _METRICS
         self.looks = 0
+        self.asked: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
 
@@ -57,18 +58,18 @@ class _Server(Incus):
         self.looks += 1
         return self.text
 
-    def instances(self) -> list[InstanceRecord]:
-        return [
-            InstanceRecord(
-                name=name,
-                kind=kind,
-                status="Running",
-                config={OWNER_KEY: str(self.owner)},
-                ephemeral=True,
-                created=datetime.now(UTC),
-            )
-            for name, kind in self.kinds.items()
-        ]
+    def instance(self, name: str) -> InstanceRecord:
+        self.asked.append(name)
+        if name not in self.kinds:
+            raise errors.NotFound(f"There is no instance {name}")
+        return InstanceRecord(
+            name=name,
+            kind=self.kinds[name],
+            status="Running",
+            config={OWNER_KEY: str(self.owner)},
+            ephemeral=True,
+            created=datetime.now(UTC),
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +146,10 @@ def test_nothing_is_forgotten_where_it_is_not_known_what_has_ended() -> None:
     monitor = _monitor(server)
     assert _watched(monitor, server, "a")["memory"] == 300
 
-    def instances() -> list[InstanceRecord]:
-        raise errors.DaemonDown("down")
+    def instance(name: str) -> InstanceRecord:
+        raise errors.DaemonDown(f"{name}?")
 
-    server.instances = instances  # type: ignore[method-assign]
+    server.instance = instance  # type: ignore[method-assign]
     monitor.forget_ended()
     assert monitor.peak("a")["memory"] == 300
 
@@ -175,6 +176,12 @@ def test_instances_of_others_do_not_count() -> None:
     server = _Server(dataclasses.replace(Owner.current(), pid=1))
     assert _watched(_monitor(server), server, None) == {}
     assert _watched(_monitor(server), server, "a") == {}
+
+
+def test_an_instance_is_asked_for_its_owner_once() -> None:
+    server = _Server(Owner.current())
+    _watched(_monitor(server), server, "a")
+    assert sorted(server.asked) == ["a", "b"]
 
 
 def test_asking_never_waits_for_incus() -> None:

@@ -130,11 +130,12 @@ def test_what_the_user_imports_is_kept_from_then_on(
     second: bool,
     evictable: bool,
 ) -> None:
-    before = named(incus, _ALIAS, source=_SHA256, evictable=first)
+    alias = "tarball/a"
+    before = named(incus, alias, source=_SHA256, evictable=first)
 
-    store.add(io.BytesIO(_FILE), _ALIAS, label=Labels(evictable=second))
+    store.add(io.BytesIO(_FILE), alias, label=Labels(evictable=second))
 
-    image = _found(store)
+    image = _found(store, alias)
     assert properties.is_evictable(image) is evictable
     assert properties.source(image) == _SHA256
     assert image.fingerprint == before.fingerprint
@@ -200,6 +201,11 @@ def test_on_a_server_of_this_machine_there_is_no_lock_in_it(
     monkeypatch.setattr(incus, "server", said.pop)
 
     assert store.add(io.BytesIO(_FILE), _ALIAS)
+
+
+def test_what_nothing_can_make_again_is_not_evictable(store: Store) -> None:
+    with pytest.raises(ValueError, match=_ALIAS):
+        store.add(_Unreadable(), _ALIAS, label=Labels(evictable=True))
 
 
 @pytest.mark.parametrize("source", [_SHA256, "1" * 64])
@@ -363,22 +369,6 @@ def test_a_name_that_is_no_alias(
         store.add(_Unreadable(), alias)
 
     assert incus.images() == []
-
-
-def test_an_import_clears_up_after_earlier_ones_of_its_alias(
-    incus: FakeIncus, store: Store
-) -> None:
-    unnamed(incus, _ALIAS)
-    unnamed(incus, _ALIAS, source="1" * 64, owner=owners.GONE)
-    stay = [
-        unnamed(incus, _ALIAS, owner=owners.ON_ANOTHER_MACHINE),
-        unnamed(incus, "t/other", owner=owners.GONE),
-    ]
-
-    assert store.add(io.BytesIO(_FILE), _ALIAS)
-
-    left = {image.fingerprint for image in incus.images()}
-    assert left == {image.fingerprint for image in (*stay, _found(store))}
 
 
 # -- finding and listing

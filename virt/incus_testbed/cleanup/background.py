@@ -7,8 +7,10 @@ remove too, Python takes over.  If Python also fails, the instance becomes
 garbage as soon as its owner has ended, and a later process finds it.
 """
 
+import random
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,12 +18,15 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import INSTANCE_LIMIT
+from incus_testbed.instance.creation import may_be_ours
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 
-#: What looked like garbage: the kind, in words, and the name of each piece.
-#: None if that is not known.
-Suspects: TypeAlias = frozenset[tuple[str, str]] | None
+#: Names of instances that looked like garbage.  None if that is not known.
+Suspects: TypeAlias = frozenset[str] | None
+
+#: So many testbeds are looked at.
+_FEW = 10
 
 #: After an upgrade, an older version that still runs calls the newer main():
 #: so the name and the arguments of main() must not change.
@@ -31,8 +36,12 @@ _PROGRAM = (
 )
 
 
-def suspects(incus: Incus) -> Suspects:
+def suspects(incus: Incus, mine: str) -> Suspects:
     """Return what looks like garbage now; None if that is not known.
+
+    It is looked for among a few testbeds that are chosen by chance, without
+    ``mine``, so that this takes no longer where there are many.  Where there
+    are many, other processes look at others.
 
     Some of it may just be in removal: if several owners end at the same time,
     each would take the instances of the others for garbage.  It is garbage if
@@ -44,7 +53,9 @@ def suspects(incus: Incus) -> Suspects:
     up to an hour; in a checkout, until somebody calls gc.
     """
     try:
-        return frozenset(garbage.find(incus, with_locks=False).pieces())
+        names = set(filter(may_be_ours, incus.instance_names())) - {mine}
+        few = random.sample(sorted(names), min(len(names), _FEW))  # no secret
+        return _orphans(incus, few)
     except errors.TestbedError:
         return None
 
@@ -72,16 +83,18 @@ def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
     """Tell whether there is garbage; true if that is not known."""
     if not suspected:
         return suspected is None
-    now = suspects(incus)
-    if now is None:
-        return True
-    left = {name for _, name in suspected & now}
     try:
+        left = _orphans(incus, suspected)
         # When many testbeds close together, deleting one can outlast another's
         # whole life.
         return not left <= incus.busy_instances()
     except errors.TestbedError:
         return True
+
+
+def _orphans(incus: Incus, names: Iterable[str]) -> frozenset[str]:
+    found = garbage.orphans(incus, names).instances
+    return frozenset(record.name for record in found)
 
 
 def main() -> None:

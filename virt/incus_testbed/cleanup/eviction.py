@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make room: remove unused images that can be made again."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable
 from datetime import datetime
 
 from incus_testbed import errors
+from incus_testbed.image import alias as names
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
@@ -37,9 +39,7 @@ def evict(
     if keep == max_bytes == math.inf:
         return []
     remove = _may_be_removed if dry_run else remove_unused
-    kept = sorted(
-        filter(properties.is_evictable, incus.images()), key=_last_use
-    )
+    kept = sorted(evictable(incus), key=_last_use)
     removed = []
     for image in kept.copy():
         size = sum(properties.disk_use(each) for each in kept)
@@ -49,6 +49,19 @@ def evict(
             kept.remove(image)
             removed.append(image)
     return removed
+
+
+def evictable(incus: Incus) -> list[Image]:
+    """Return the images that may be removed for space.
+
+    Their aliases are made of what they can be made again from.  So of all
+    other images only the names are looked at.
+    """
+    found = []
+    for name in filter(names.is_of_file, incus.alias_names()):
+        with contextlib.suppress(errors.NotFound):
+            found.append(incus.named(name))
+    return list(filter(properties.is_evictable, found))
 
 
 def remove_unused(
@@ -66,7 +79,9 @@ def remove_unused(
             return False
         name = claim.stake(incus, fingerprint, Kind.REMOVAL)
         try:
-            free = _is_unused(incus, image, may_go)
+            # Only a lease can have seen the claim: a launch without one does
+            # not look, so another look at the instances would tell nothing.
+            free = _is_free(incus, image, may_go)
             if free:
                 log.info("removing %s to make room", " ".join(image.aliases))
                 incus.delete_image(fingerprint)
@@ -90,22 +105,26 @@ def _may_be_removed(
 def _is_unused(
     incus: Incus, image: Image, may_go: Callable[[Image], bool]
 ) -> bool:
-    """Tell whether an image, in its current state, may go and is unused.
+    """Tell whether an image may go, has no lease, and no instance.
 
     :raises errors.NotFound: it is gone
     """
-    fingerprint = image.fingerprint
-    for found in incus.images():
-        if found.fingerprint == fingerprint:
-            return (
-                may_go(found)
-                and not claim.stands(found, Kind.USE, judge(incus.is_only_here))
-                and not any(
-                    record.config.get(_BASE_IMAGE) == fingerprint
-                    for record in incus.instances()
-                )
-            )
-    raise errors.NotFound(f"There is no image {fingerprint[:12]}")
+    return _is_free(incus, image, may_go) and not incus.instances(
+        _BASE_IMAGE, value=image.fingerprint
+    )
+
+
+def _is_free(
+    incus: Incus, image: Image, may_go: Callable[[Image], bool]
+) -> bool:
+    """Tell whether an image, in its current state, may go and has no lease.
+
+    :raises errors.NotFound: it is gone
+    """
+    now = incus.image(image.fingerprint)
+    return may_go(now) and not claim.stands(
+        now, Kind.USE, judge(incus.is_only_here)
+    )
 
 
 def _last_use(image: Image) -> datetime:

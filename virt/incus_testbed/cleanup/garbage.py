@@ -14,7 +14,8 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
-from incus_testbed.ownership import claim, shared_lock
+from incus_testbed.ownership import claim, holdings, shared_lock
+from incus_testbed.ownership.holdings import Kind
 from incus_testbed.ownership.owner import Judge, Owner, judge
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,31 @@ class Garbage:
             yield _LOCK, name
 
 
-def find(incus: Incus, *, lost: str = "", with_locks: bool = True) -> Garbage:
+def find(incus: Incus, *, lost: str = "") -> Garbage:
     """Return everything whose owner has ended, without removing it.
 
-    ``lost`` is a host that an admin has given up (see Owner.is_gone).  Without
-    locks, the server is not asked whether others share it.
+    ``lost`` is a host that an admin has given up (see Owner.is_gone).
     """
-    images, instances = incus.images(), incus.instances()
+    return among(
+        incus,
+        incus.images(),
+        incus.instances(OWNER_KEY),
+        shared_lock.owners(incus),
+        lost=lost,
+    )
+
+
+def among(
+    incus: Incus,
+    images: Iterable[Image] = (),
+    instances: Iterable[InstanceRecord] = (),
+    locks: Mapping[str, Owner] | None = None,
+    *,
+    lost: str = "",
+) -> Garbage:
+    """Return what is garbage of some images, instances and locks, as find()."""
+    images, instances, locks = tuple(images), tuple(instances), locks or {}
     is_gone = judge(incus.is_only_here, lost=lost)
-    # A server of this machine alone has none.
-    has_locks = with_locks and not incus.is_only_here()
-    locks = shared_lock.owners(incus) if has_locks else {}
     return Garbage(
         instances=tuple(
             record
@@ -114,31 +129,53 @@ def _elsewhere(
     return hosts
 
 
-def collect(
-    incus: Incus, *, lost: str = "", with_locks: bool = True
-) -> Garbage:
+def orphans(incus: Incus, names: Iterable[str]) -> Garbage:
+    """Return what is garbage of the instances of these names.
+
+    Each is asked for alone, so that others cost nothing.
+    """
+    return among(incus, instances=_instances(incus, names))
+
+
+def _instances(incus: Incus, names: Iterable[str]) -> Iterator[InstanceRecord]:
+    for name in names:
+        with contextlib.suppress(errors.NotFound):
+            yield incus.instance(name)
+
+
+def collect(incus: Incus, *, lost: str = "") -> Garbage:
     """Remove everything whose owner has ended, and return what it was.
 
-    The arguments are those of find().  Running owners and other collections can
-    go on meanwhile: if something disappears in between, it counts as removed.
+    The arguments are those of find().
+
+    :raises errors.TestbedError: as remove()
+    """
+    garbage = find(incus, lost=lost)
+    remove(incus, garbage)
+    return garbage
+
+
+def remove(incus: Incus, garbage: Garbage) -> None:
+    """Remove what was found.
+
+    Running owners and other collections can go on meanwhile: if something
+    disappears in between, it counts as removed.
 
     :raises errors.TestbedError: something can't be removed; the rest has been
         removed
     """
-    garbage = find(incus, lost=lost, with_locks=with_locks)
     for name in garbage.claims:
         log.info("removing %s", name)
         claim.drop(incus, name)
     failure = None
-    for remove in _removals(incus, garbage):
+    for removal in _removals(incus, garbage):
         try:
-            remove()
+            removal()
         except errors.TestbedError as error:
             log.warning("%s", error.brief)
             failure = failure or error
     if failure:
         raise failure
-    return garbage
 
 
 def _removals(incus: Incus, garbage: Garbage) -> Iterator[Callable[[], None]]:
@@ -156,19 +193,23 @@ def relinquish(incus: Incus) -> None:
     """Give up what this process owns: instances, and leases on images.
 
     A process that goes on calls this when a part of its work is over.  Images
-    that it has not finished importing are removed too.
+    that it has not finished importing are removed too; they are searched for
+    if an import has failed.
     """
     mine = Owner.current()
-    for record in incus.instances():
+    for record in _instances(incus, holdings.names(Kind.INSTANCE)):
+        # Perhaps the user keeps it, or it is another one of the same name.
         if _owner(record) == mine:
             log.info("removing instance %s", record.name)
             Instance(incus, record.name).delete()
-    for image in incus.images():
-        for each in claim.on(image):
-            if each.owner == mine:
-                claim.drop(incus, each.name)
+    for name in holdings.names(Kind.CLAIM):
+        claim.drop(incus, name)
+    failed = holdings.names(Kind.IMPORT)
+    for image in incus.images() if failed else ():
         if properties.unfinished_by(image) == mine:
             _remove(incus, image)
+    for alias in failed:
+        holdings.forget(Kind.IMPORT, alias)
 
 
 def _remove(incus: Incus, image: Image) -> None:

@@ -5,8 +5,8 @@ import argparse
 import os
 
 from incus_testbed import errors
-from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import CLAIM
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
 
 
 def add_alias(command: argparse.ArgumentParser) -> None:
-    """Add the alias of an imported image, which shells can complete."""
+    """Add the alias of an image, which shells can complete."""
     argument = command.add_argument(
         "alias", metavar="ALIAS", help="name of the image: see 'images'"
     )
@@ -31,7 +31,7 @@ def add_alias(command: argparse.ArgumentParser) -> None:
 def _aliases(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     incus = Incus(project=parsed_args.project, remote=parsed_args.remote)
     try:
-        images = Store(incus).images()
+        names = incus.alias_names()
     except errors.TestbedError:
         return []  # a completion can't show a message
-    return [alias for image in images for alias in image.aliases]
+    return [name for name in names if not name.startswith(CLAIM)]

@@ -8,11 +8,11 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage, hosts
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
-from incus_testbed.image import properties
-from incus_testbed.image.store import Store
+from incus_testbed.image import properties, store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
+from incus_testbed.ownership import shared_lock
 from incus_testbed.ownership.owner import (
     HOST_ID_LENGTH,
     Judge,
@@ -90,14 +90,17 @@ class Status:
             "drivers": sorted(environment["driver"].split(" | ")),
         }
         self._pool = _pool(incus)
-        self._images = Store(incus).images()
+        images = incus.images()
+        instances = incus.instances(CREATED_KEY, OWNER_KEY)
+        self._images = store.finished(images)
         is_gone = judge(incus.is_only_here)
         self._testbeds = [
             _testbed(record, is_gone)
-            for record in incus.instances()
+            for record in instances
             if CREATED_KEY in record.config
         ]
-        found = garbage.find(incus)
+        locks = shared_lock.owners(incus)
+        found = garbage.among(incus, images, instances, locks)
         self._garbage = [
             {"kind": kind, "name": name} for kind, name in found.pieces()
         ]

@@ -96,10 +96,11 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     If no server answers, requirements that only a server can check are
     UNKNOWN.  Without ``names``, those in use are checked.
     """
-    needs = _requirements(incus, names)
-    if _is_local(incus):
-        needs += service.requirements()
-    return list(_reports(incus, needs))
+    with incus.asking_once():
+        needs = _requirements(incus, names)
+        if _is_local(incus):
+            needs += service.requirements()
+        return list(_reports(incus, needs))
 
 
 def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
@@ -138,12 +139,19 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
     ``driver`` is Incus's name: lxc for containers, qemu for virtual machines.
     Only the requirements of that driver are checked, as the current user.
     """
-    needs = [need for need in _requirements(incus) if driver in need.drivers]
-    lines = [
-        f"{report.requirement}: {report.finding.detail}"
-        for report in _reports(incus, needs)
-        if report.is_obstacle(driver)
-    ]
+    with incus.asking_once():
+        lines = [
+            f"{report.requirement}: {report.finding.detail}"
+            for report in _reports(
+                incus,
+                [
+                    need
+                    for need in _requirements(incus)
+                    if driver in need.drivers
+                ],
+            )
+            if report.is_obstacle(driver)
+        ]
     if not lines and driver not in server.drivers(incus):
         if driver != MACHINES:
             return [f"Incus server: its driver {driver} does not work"]

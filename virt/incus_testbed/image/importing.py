@@ -23,8 +23,8 @@ from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.limits.budget import Budget
-from incus_testbed.ownership import claim
-from incus_testbed.ownership.owner import Owner, judge
+from incus_testbed.ownership import claim, holdings
+from incus_testbed.ownership.owner import judge
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,6 @@ class Import:
         :raises errors.BadImage: it can't become an image, or its SHA-256 is
             not ``sha256``
         """
-        self._remove_unfinished()
         given = Source(source)
         with (
             scratch.file() as rootfs,
@@ -94,6 +93,7 @@ class Import:
             with scratch.file() as text:
                 text.write(self._metadata(result))
                 text.flush()
+                holdings.note(holdings.Kind.IMPORT, self._alias)
                 fingerprint = self._incus.import_image(
                     scratch.path(text), scratch.path(file or rootfs)
                 )
@@ -102,26 +102,8 @@ class Import:
             other = self._register(fingerprint)
             if not other:
                 undo.pop_all()
+        holdings.forget(holdings.Kind.IMPORT, self._alias)
         return result.sha256, other
-
-    def _remove_unfinished(self) -> None:
-        """Remove images that a killed process imported but did not name.
-
-        An image whose owner still runs is kept, and one with a lease.
-        """
-        for image in self._incus.images():
-            owner = image_properties.unfinished_by(image)
-            if (
-                owner
-                and image_properties.alias(image) == self._alias
-                and (
-                    owner == Owner.current()
-                    or owner.is_gone(only_here=self._incus.is_only_here)
-                )
-                and not self._is_leased(image)
-            ):
-                with contextlib.suppress(errors.NotFound):
-                    self._incus.delete_image(image.fingerprint)
 
     def _order(self, size: int) -> Order:
         return Order(

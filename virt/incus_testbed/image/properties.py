@@ -29,7 +29,8 @@ class Labels:
 
     ``architecture`` is Debian's name.  Labels only name and describe: the
     content of an image decides what it needs.  ``evictable``: the image can be
-    made again, so it may be removed for space.
+    made again of what its alias tells (alias.is_of_file()), so it may be
+    removed for space.
     """
 
     artifact_id: str | None = None

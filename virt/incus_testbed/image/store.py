@@ -3,7 +3,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -29,8 +29,8 @@ class Store:
     def find(self, alias: str) -> Image | None:
         """Return the image of an alias, no matter who imported it."""
         with contextlib.suppress(errors.NotFound):
-            image = self._incus.image(alias)
-            if alias in image.aliases:  # it could be a fingerprint
+            image = self._incus.named(alias)
+            if alias in image.aliases:  # it could be a claim
                 return image
         return None
 
@@ -49,14 +49,7 @@ class Store:
 
     def images(self) -> list[Image]:
         """Return the images that this software imported, by first alias."""
-        return sorted(
-            (
-                image
-                for image in self._incus.images()
-                if properties.is_ours(image) and image.aliases
-            ),
-            key=lambda image: image.aliases,
-        )
+        return finished(self._incus.images())
 
     def remove(self, alias: str) -> None:
         """Remove the image of an alias.
@@ -110,9 +103,12 @@ class Store:
         :raises errors.AlreadyExists: the alias names another image
         :raises errors.Denied: this software did not import what is to be
             replaced
+        :raises ValueError: it is to be evictable, and its alias can't be
         """
         names.check(alias)
         label = label or Labels()
+        if label.evictable and not names.is_of_file(alias):
+            raise ValueError(f"{alias} does not tell what can make it again")
         with self._alone(
             alias,
             lambda present: replace or present is None,
@@ -237,6 +233,16 @@ class Store:
             self._incus.unset_image_property(
                 present.fingerprint, properties.EVICTABLE
             )
+
+
+def finished(images: Iterable[Image]) -> list[Image]:
+    """Return those that this software imported, by first alias."""
+    ours = (each for each in images if properties.is_ours(each))
+    return sorted(filter(_aliases, ours), key=_aliases)
+
+
+def _aliases(image: Image) -> tuple[str, ...]:
+    return image.aliases
 
 
 def content_alias(source: BinaryIO) -> str:

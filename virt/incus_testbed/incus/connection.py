@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a project of a server is reached: by command lines, and by questions."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from incus_testbed.incus import location, messages
+from incus_testbed.incus import location, messages, records
 from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.transport import Direct, Query, Transport
 from incus_testbed.process import programs
 
@@ -25,6 +28,20 @@ class Connection:
         """Aim at a project and remote; None means the user's choice."""
         self.project = project
         self.remote = remote.rstrip(":") if remote else None
+        self._answers: dict[tuple[str, int], Any] | None = None
+
+    @contextlib.contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """Ask each question once meanwhile: for what changes nothing.
+
+        With a profile, pool or network, Incus also lists all that use it.  If
+        those are 2,000 instances, each question takes about 0.2 s.
+        """
+        self._answers = {}
+        try:
+            yield
+        finally:
+            self._answers = None
 
     def target(self, name: str = "") -> str:
         """Return how the command line names an object of this server."""
@@ -60,11 +77,30 @@ class Connection:
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
-        return self._transport().get(path, recursion=recursion)
+        if self._answers is None:
+            return self._transport().get(path, recursion=recursion)
+        if (path, recursion) not in self._answers:
+            answer = self._transport().get(path, recursion=recursion)
+            self._answers[path, recursion] = answer
+        return self._answers[path, recursion]
 
-    def _list(self, path: str) -> list[dict[str, Any]]:
+    def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
+        """Return what is in a list, or what a filter of Incus leaves of it.
+
+        Incus reads all of the list in either case: 0.25 ms for each instance
+        of the project, 1 ms for each image.  So no way of a testbed should
+        come by here.
+        """
+        condition = f"?filter={quoted(wanted)}" if wanted else ""
         # Incus returns null for some empty lists.
-        return self.get(path, recursion=1) or []
+        return self.get(path + condition, recursion=1) or []
+
+    def _names(self, path: str) -> list[str]:
+        """Return the names in a list, which Incus knows without reading it.
+
+        Of images it does not.
+        """
+        return records.names(path, self.get(path) or ())
 
     def _transport(self) -> Transport:
         choice = self.choice()

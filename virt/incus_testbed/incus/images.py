@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The images of a project, and their aliases."""
 
+import contextlib
 import json
 import logging
 import re
@@ -18,13 +19,44 @@ from incus_testbed.incus.records import Image
 
 log = logging.getLogger(__name__)
 
+#: Attempts to read an image while its alias moves.
+_TRIES = 10
+
 
 class Images(Connection):
     """A method for each verb."""
 
     def images(self) -> list[Image]:
-        """Return all images of the project."""
+        """Return all images of the project.
+
+        Incus takes a millisecond for each, and as long for their names alone.
+        """
         return [records.image(record) for record in self._list("images")]
+
+    def alias_names(self) -> list[str]:
+        """Return the aliases of all images, and claims on them."""
+        return self._names("images/aliases")
+
+    def named(self, alias: str) -> Image:
+        """Return the image that an alias names.
+
+        Incus is asked for the alias, then for its image.  It reads an image
+        and all aliases of it at one moment, so that the record shows whether
+        the alias has moved to another image meanwhile.  Then it is asked again.
+
+        :raises errors.NotFound: there is no such alias
+        :raises errors.Busy: it named another image at each attempt
+        """
+        for _ in range(_TRIES):
+            try:
+                target = self.get(f"images/aliases/{quoted(alias)}")["target"]
+            except errors.NotFound:
+                raise errors.NotFound(f"There is no image {alias}") from None
+            with contextlib.suppress(errors.NotFound):
+                image = records.image(self.get(f"images/{quoted(target)}"))
+                if alias in {*image.aliases, *image.claims}:
+                    return image
+        raise errors.Busy(f"The image {alias} is replaced again and again")
 
     def image(self, name: str) -> Image:
         """Return the image that an alias or a fingerprint stands for.

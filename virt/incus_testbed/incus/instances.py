@@ -18,9 +18,23 @@ from incus_testbed.incus.records import InstanceRecord
 class Instances(Connection):
     """A method for each verb."""
 
-    def instances(self) -> list[InstanceRecord]:
-        """Return all instances of the project."""
-        return [records.instance(record) for record in self._list("instances")]
+    def instances(
+        self, *having: str, value: str = ".+"
+    ) -> list[InstanceRecord]:
+        """Return all instances of the project, or those with one of some keys.
+
+        ``value`` is a regular expression of Incus; by default a key may have
+        any.  Incus takes 0.25 ms for each instance of the project.
+        """
+        wanted = " or ".join(f"config.{key} eq {value}" for key in having)
+        return [
+            records.instance(record)
+            for record in self._list("instances", wanted)
+        ]
+
+    def instance_names(self) -> list[str]:
+        """Return the names of all instances of the project."""
+        return self._names("instances")
 
     def instance(self, name: str) -> InstanceRecord:
         """Return one instance.

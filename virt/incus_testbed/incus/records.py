@@ -128,6 +128,19 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
 
 
 @_understood()
+def names(path: str, urls: Iterable[str]) -> list[str]:
+    """Return the names of objects that the API lists by URL, below /1.0/path.
+
+    :raises errors.CommandFailed: they have not the API's form
+    """
+    place = f"/1.0/{path}/"
+    found = [unquote(urlsplit(url).path) for url in urls]
+    if not all(each.startswith(place) for each in found):
+        raise ValueError(f"not below {place}")
+    return [each.removeprefix(place) for each in found]
+
+
+@_understood()
 def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     """Return the names of the instances that Incus is working on.
 

@@ -132,7 +132,9 @@ class Query:
 
 
 def _target(path: str, project: str, recursion: int) -> str:
+    place, _, query = path.partition("?")
     return (
-        f"/1.0/{path}".rstrip("/")
+        f"/1.0/{place}".rstrip("/")
         + f"?project={quote(project, safe='')}&recursion={recursion}"
+        + (f"&{query}" if query else "")
     )

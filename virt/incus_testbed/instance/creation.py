@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import removal
+from incus_testbed.ownership import holdings
 from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ PURPOSE_KEY = "user.incus-testbed.purpose"
 #: Identifies one creation, also among those of this process.
 _LAUNCH_KEY = "user.incus-testbed.launch"
 
+#: What the name of an instance begins with, unless the caller gave it one.
+_PREFIX = "testbed-"
 _NAME_TRIES = 10
 #: Attempts, 0.1 s apart, to find the instance of a killed client.
 _LATE_TRIES = 5
@@ -51,6 +54,7 @@ class Creation:
         """
         for _ in range(_NAME_TRIES):
             tried = name or _random_name()
+            holdings.note(holdings.Kind.INSTANCE, tried)
             try:
                 create(tried)
             except errors.TestbedError as error:
@@ -84,7 +88,7 @@ class Creation:
                 time.sleep(0.1 if attempt else 0)
                 record = self._incus.instance(name)
                 if record.config.get(_LAUNCH_KEY) != self.keys[_LAUNCH_KEY]:
-                    return False
+                    break
                 if error:
                     self._add_start_log(name, error)
                 removal.delete(self._incus, name)
@@ -102,6 +106,7 @@ class Creation:
                     problem.brief,
                 )
             return True
+        holdings.forget(holdings.Kind.INSTANCE, name)
         return False
 
     def _add_start_log(self, name: str, error: errors.TestbedError) -> None:
@@ -114,6 +119,11 @@ class Creation:
         error.details = "\n".join([error.details, *reasons[:5]]).strip()
 
 
+def may_be_ours(name: str) -> bool:
+    """Tell whether an instance's name looks as if this software made it up."""
+    return name.startswith(_PREFIX)
+
+
 def _random_name() -> str:
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return "testbed-" + "".join(secrets.choice(alphabet) for _ in range(8))
+    return _PREFIX + "".join(secrets.choice(alphabet) for _ in range(8))

@@ -11,6 +11,7 @@ from incus_testbed.instance import readiness, removal
 from incus_testbed.instance.creation import OWNER_KEY, Creation
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
+from incus_testbed.ownership import holdings
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class Instance:
         Garbage collection leaves it alone then.
         """
         self._incus.unset_instance_key(self.name, OWNER_KEY)
+        holdings.forget(holdings.Kind.INSTANCE, self.name)
 
     def wait_ready(self, timeout: float | None = None) -> readiness.Readiness:
         """Wait, inside the guest, until it has booted and has a network.

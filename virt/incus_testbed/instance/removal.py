@@ -6,6 +6,7 @@ import time
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
+from incus_testbed.ownership import holdings
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,11 @@ _LIMIT = 30.0
 
 def delete(incus: Incus, name: str) -> None:
     """Delete an instance; it is not an error if it is gone."""
+    _delete(incus, name)
+    holdings.forget(holdings.Kind.INSTANCE, name)
+
+
+def _delete(incus: Incus, name: str) -> None:
     deadline = time.monotonic() + _LIMIT
     while True:
         try:

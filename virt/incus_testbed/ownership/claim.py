@@ -25,6 +25,7 @@ from enum import StrEnum
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM, Image
+from incus_testbed.ownership import holdings
 from incus_testbed.ownership.owner import Judge, Owner
 
 #: For this many seconds Incus may still carry out a killed process's request.
@@ -64,9 +65,13 @@ def stake(incus: Incus, fingerprint: str, kind: Kind) -> str:
     :raises errors.NotFound: there is no such image
     """
     name = f"{CLAIM}{kind}/{secrets.token_hex(8)}"
-    incus.create_alias(
-        name, fingerprint, description=f"{Owner.current()} {time.time():.0f}"
-    )
+    holdings.note(holdings.Kind.CLAIM, name)
+    text = f"{Owner.current()} {time.time():.0f}"
+    try:
+        incus.create_alias(name, fingerprint, description=text)
+    except errors.NotFound:
+        holdings.forget(holdings.Kind.CLAIM, name)
+        raise
     return name
 
 
@@ -74,6 +79,7 @@ def drop(incus: Incus, name: str) -> None:
     """Remove a claim; no error if it was removed together with its image."""
     with contextlib.suppress(errors.NotFound):
         incus.delete_alias(name)
+    holdings.forget(holdings.Kind.CLAIM, name)
 
 
 def on(image: Image) -> Iterator[Claim]:

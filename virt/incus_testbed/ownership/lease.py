@@ -32,11 +32,17 @@ class Lease:
 def take(incus: Incus, alias: str) -> Lease:
     """Keep the image that an alias names now.
 
+    The claim is made on the image that the alias named before.  Then the alias
+    is looked up again: Incus.named() returns an image, its aliases and all
+    claims on it as they were at one moment.  If our claim is among them, the
+    alias named the claimed image at that moment, and no process that claims to
+    remove it can have missed our claim.  If it is not, the alias has moved.
+
     :raises errors.NotFound: it names none
     :raises errors.Busy: it named another image at each attempt
     """
     for _ in range(_TRIES):
-        image = _named(incus, alias)
+        image = incus.named(alias)
         try:
             name = claim.stake(incus, image.fingerprint, Kind.USE)
         except errors.NotFound:
@@ -57,7 +63,7 @@ def _settled(incus: Incus, alias: str) -> Image:
     deadline = time.monotonic() + INSTANCE_LIMIT
     is_gone = judge(incus.is_only_here)
     while True:
-        image = _named(incus, alias)
+        image = incus.named(alias)
         if not claim.stands(image, Kind.REMOVAL, is_gone):
             return image
         if time.monotonic() > deadline:
@@ -78,12 +84,3 @@ def _remedy(image: Image) -> str:
                 f"If its host is gone for good: incus-testbed gc --host={host}"
             )
     return "Try again."
-
-
-def _named(incus: Incus, alias: str) -> Image:
-    # This reads one list of all images: between two separate requests, the
-    # alias could move to another image.
-    for image in incus.images():
-        if alias in image.aliases:
-            return image
-    raise errors.NotFound(f"There is no image {alias}")

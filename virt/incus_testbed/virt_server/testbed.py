@@ -92,7 +92,9 @@ class Testbed:
             )
             try:
                 # The guest boots meanwhile, so this question costs no time.
-                self._suspects = background.suspects(self._incus)
+                self._suspects = background.suspects(
+                    self._incus, self._instance.name
+                )
                 ready = self._instance.wait_ready()
             except BaseException:
                 self.remove()
