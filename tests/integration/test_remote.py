@@ -228,7 +228,7 @@ def test_client_that_the_server_does_not_trust(
         far.server,
         far.instances,
         lambda: far.execute("box", ["true"], timeout=_LIMIT),
-        lambda: far.run("list", far.target()),
+        lambda: far.run("query", "/1.0/instances"),
     ):
         with pytest.raises(errors.Denied) as raised:
             ask()

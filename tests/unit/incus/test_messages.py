@@ -112,15 +112,16 @@ def test_progress_bars_are_left_out() -> None:
     ("said", "remedy"),
     [
         ("not authorized", "incus config trust add"),
-        ('Get "https://a:1/1.0": x509: certificate is', "incus remote add"),
-        ('Get "https://a:1/1.0": Unable to connect', "core.https_address"),
+        ("tls: failed to verify certificate: x509: y", "incus remote add"),
+        ("Unable to connect to: a:1 (refused)", "core.https_address"),
+        ('Get "https://a:1/1.0": EOF', "on that machine"),
     ],
 )
 def test_remedy_is_that_of_a_remote(said: str, remedy: str) -> None:
     completed = programs.Completed(
         argv=(), status=1, stdout=b"", stderr=f"Error: {said}"
     )
-    error = messages.error(["incus"], completed)
+    error = messages.error(["incus"], completed, here=False)
     assert remedy in error.resolution
     assert "systemctl start incus" not in error.resolution
 

@@ -69,7 +69,9 @@ class Connection:
         argv = self.argv(*words)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
-            raise messages.error(["incus", *words], completed)
+            raise messages.error(
+                ["incus", *words], completed, here=self.is_local()
+            )
         return completed.stdout
 
     def get(self, path: str, *, recursion: int = 0) -> Any:

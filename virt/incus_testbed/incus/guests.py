@@ -71,7 +71,9 @@ class Guests(Connection):
         argv = self.exec_argv(name, command)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if messages.is_own_failure(completed):
-            raise messages.error(["incus", "exec", name], completed)
+            raise messages.error(
+                ["incus", "exec", name], completed, here=self.is_local()
+            )
         return completed
 
     def push(
@@ -119,4 +121,6 @@ class Guests(Connection):
         limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]
         completed = programs.run(limited, timeout=IMAGE_LIMIT)
         if completed.status != 0:
-            raise messages.error(["incus", *words], completed)
+            raise messages.error(
+                ["incus", *words], completed, here=self.is_local()
+            )

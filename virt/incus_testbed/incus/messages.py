@@ -23,8 +23,8 @@ _ERROR = "Error: "
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
 
-#: What the error is about where a remote does not answer at all.
-_GREETING = r'Get "https://[^"\s]*/1\.0": '
+#: A pattern for what is known in another way.
+_NEVER = r"(?!)"
 
 _DOCTOR = "'incus-testbed doctor' says what this machine lacks."
 _SETUP = "Make what is missing: incus-testbed setup"
@@ -51,39 +51,40 @@ class _Phrase:
 
 DOWN = _Phrase(
     r"daemon doesn't appear to be started|connection refused"
-    r"|dial unix [^\n]*no such file|unable to connect to: ",
+    r"|dial unix [^\n]*no such file|unable to connect to: "
+    r"|: lookup [^\n]*: no such host",
     errors.DaemonDown,
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
 )
-DOWN_THERE = _Phrase(
-    rf"{_GREETING}(Unable to connect|lookup )",
+_DOWN_THERE = _Phrase(
+    _NEVER,
     errors.DaemonDown,
     "See its address: incus remote list. On that machine, start Incus and have"
     " it listen: incus config set core.https_address :8443",
     brief="No Incus server answers at the remote's address",
 )
-GONE_THERE = _Phrase(
-    r"(?!)",  # what incus says of it, it says of its socket too
+_GONE_THERE = _Phrase(
+    _NEVER,
     errors.DaemonDown,
     "Look why, on that machine: journalctl --unit=incus",
     brief="The Incus server of the remote has gone away",
 )
 LATE = _Phrase(
-    r"(?!)",
+    _NEVER,
     errors.TimedOut,
     "It is overloaded, or hangs. Look why: journalctl --unit=incus",
     brief="The Incus daemon does not answer",
 )
-LATE_THERE = _Phrase(
-    r"(?!)",
+_LATE_THERE = _Phrase(
+    _NEVER,
     errors.TimedOut,
     "It is overloaded, or hangs, or the network loses what is sent. Look why,"
     " on that machine: journalctl --unit=incus",
     brief="The Incus server of the remote does not answer",
 )
 IMPOSTOR = _Phrase(
-    rf"{_GREETING}[^\n]*x509: ",
+    r"tls: failed to verify certificate: x509: ",
     errors.Denied,
     "If its admin has given it a new one, add the remote again: incus remote"
     " remove NAME; incus remote add NAME TOKEN. Otherwise something else"
@@ -91,11 +92,12 @@ IMPOSTOR = _Phrase(
     brief="The remote's certificate is not the expected one",
 )
 STRANGER = _Phrase(
-    rf"^not authorized$|{_GREETING}remote error: tls",
+    _NEVER,
     errors.Denied,
-    "On that machine: incus config trust add NAME. Here, with the token that it"
-    " prints: incus remote remove REMOTE; incus remote add REMOTE TOKEN",
-    brief="The remote's server does not trust this client",
+    "If it does not know you: there, incus config trust add NAME; here, with"
+    " the token that it prints, incus remote remove REMOTE; incus remote add"
+    " REMOTE TOKEN. If it does, its admin has kept you from that.",
+    brief="The remote's server does not trust this client, or not with that",
 )
 NO_CERTIFICATE = _Phrase(
     r"Missing TLS client certificate and key",
@@ -112,7 +114,7 @@ GONE = _Phrase(
     brief="The Incus daemon has gone away",
 )
 TURNED_AWAY = _Phrase(
-    r"(?!)",  # incus-user closes the connection without a word
+    _NEVER,  # incus-user closes the connection without a word
     errors.Denied,
     "If Incus runs, have an admin give you a restricted project"
     " (incus-testbed setup --restricted USER). Or look why:"
@@ -151,8 +153,6 @@ _PHRASES = (
     ),
     NO_CERTIFICATE,
     IMPOSTOR,
-    STRANGER,
-    DOWN_THERE,
     DOWN,
     GONE,
     RESTRICTED,
@@ -219,9 +219,27 @@ _PHRASES = (
     ),
 )
 
+#: What the same means, and what to do, where the server is a remote.
+_THERE = {
+    DOWN: _DOWN_THERE,
+    GONE: _GONE_THERE,
+    LATE: _LATE_THERE,
+    DENIED: STRANGER,
+}
+
+
+def of(
+    phrase: _Phrase, said: str, asked: str, *, here: bool
+) -> errors.TestbedError:
+    """Return the error that a phrase stands for.
+
+    ``here``: the server is on this machine.
+    """
+    return (phrase if here else _THERE.get(phrase, phrase)).error(said, asked)
+
 
 def error(
-    argv: Sequence[str], completed: programs.Completed
+    argv: Sequence[str], completed: programs.Completed, *, here: bool = True
 ) -> errors.TestbedError:
     """Return the error that a failed incus command stands for.
 
@@ -233,16 +251,16 @@ def error(
         else f"failed with status {completed.status}"
     )
     command = " ".join(argv[:_SHOWN_WORDS])
-    return of_message(_message(completed.stderr), command, how)
+    return of_message(_message(completed.stderr), command, how, here=here)
 
 
 def of_message(
-    said: str, command: str, how: str = "failed"
+    said: str, command: str, how: str = "failed", *, here: bool = True
 ) -> errors.TestbedError:
     """Return the error that Incus' own words stand for."""
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
-            return phrase.error(said, command)
+            return of(phrase, said, command, here=here)
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )

@@ -90,13 +90,13 @@ class Direct:
         here = isinstance(self.address, UnixAddress)
         match failure:
             case api.Refused():
-                return messages.of_message(said, asked)
+                return messages.of_message(said, asked, here=here)
             case api.Unreachable():
-                phrase = messages.DOWN if here else messages.DOWN_THERE
+                phrase = messages.DOWN
             case api.Lost() if location.is_users(self.address):
                 phrase = messages.TURNED_AWAY
             case api.Lost():
-                phrase = messages.GONE if here else messages.GONE_THERE
+                phrase = messages.GONE
             case api.Denied():
                 phrase = messages.DENIED
             case api.Impostor():
@@ -106,10 +106,10 @@ class Direct:
             case api.NoCertificate():
                 phrase = messages.NO_CERTIFICATE
             case api.Late():
-                phrase = messages.LATE if here else messages.LATE_THERE
+                phrase = messages.LATE
             case _:
                 return errors.CommandFailed(f"'{asked}' failed", details=said)
-        return phrase.error(said, asked)
+        return messages.of(phrase, said, asked, here=here)
 
 
 @dataclass(frozen=True)
