@@ -97,7 +97,7 @@ def _project(others: int) -> _Counting:
 @pytest.mark.parametrize(
     "act",
     [
-        _import,
+        pytest.param(_import, marks=pytest.mark.slow),
         _import_of_what_is_there,
         _launch,
         _lease,
