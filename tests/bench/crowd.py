@@ -34,10 +34,16 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_LIMIT)
-        directory = os.environ.get("INCUS_DIR") or "/var/lib/incus"
-        self.sock.connect(f"{directory}/unix.socket")
+        self.sock = connected()
+
+
+def connected() -> socket.socket:
+    """Return a connection to the daemon."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_LIMIT)
+    directory = os.environ.get("INCUS_DIR") or "/var/lib/incus"
+    connection.connect(f"{directory}/unix.socket")
+    return connection
 
 
 @dataclass(frozen=True, kw_only=True)

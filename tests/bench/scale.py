@@ -6,20 +6,24 @@
 measures the same commands, in turns, in three projects: an empty one, one with
 1,000 images and 2,000 stopped instances of somebody else, and one where the
 instances have the keys of a living process.  It prints a table: seconds in the
-empty project, and how many times that in the others.  The floor is what Incus
-itself takes for the same.  CHECKOUT has another version, to compare with.
+empty project, and how many times that in the others; and the same of processor
+time.  The floor is what Incus itself takes.  CHECKOUT has another version, to
+compare with.
 """
 
 import argparse
 import contextlib
 import os
+import resource
 import signal
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +33,7 @@ from incus_testbed.image.store import content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.ownership.owner import Owner
+from tests.bench import crowd
 from tests.bench.crowd import Crowd
 from tests.bench.sample import turns
 from tests.support import daemon, images, kernel_limits, tiny_system
@@ -59,8 +64,20 @@ Task().execute_logging_exceptions()
 """
 
 
-#: The seconds of a step and of who took it, by the project.
-_Taken: TypeAlias = dict[tuple[str, str], dict[str, list[float]]]
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    """What a step took: seconds, and seconds of processors.
+
+    The latter say more on a busy machine.  They are those of the programs and
+    of the Incus daemon, without what boots in a guest.
+    """
+
+    seconds: float
+    processor: float
+
+
+#: What a step took, by who took it and by the project.
+_Taken: TypeAlias = dict[str, dict[str, list[_Cost]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +108,10 @@ def main() -> None:
             os.environ["INCUS_PROJECT"] = project
             _run(_HERE, "import", system, "--alias", _SYSTEM)
             _run(_HERE, "import", small, "--alias", alias)
-        steps = _steps(small, alias)
-        taken = _measured(steps, checkouts, projects, arguments.rounds)
-        print("\n".join(_table(taken)), flush=True)
+        print("\n".join(_heading()), flush=True)
+        for step in _steps(small, alias):
+            taken = _measured(step, checkouts, projects, arguments.rounds)
+            print("\n".join(_rows(step.name, taken)), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -219,46 +237,75 @@ def _lists() -> None:
 
 
 def _measured(
-    steps: Sequence[_Step],
+    step: _Step,
     checkouts: Sequence[Path],
-    projects: dict[str, str],
+    projects: Mapping[str, str],
     rounds: int,
 ) -> _Taken:
-    """Take each step so many times, in turns; return the seconds."""
+    """Take a step so many times in each project, in turns."""
     taken: _Taken = {}
-    for step in steps:
-        acts: dict[str, Callable[[], object]] = {
-            str(checkout): partial(step.ours, checkout)
-            for checkout in checkouts
-        }
-        if step.floor:
-            acts[_FLOOR] = step.floor
-        contenders = [(who, where) for where in projects for who in acts]
-        for _, (who, where) in turns(contenders, rounds):
-            os.environ["INCUS_PROJECT"] = projects[where]
-            before = set(Incus().instance_names())
-            start = time.monotonic()
-            acts[who]()
-            seconds = time.monotonic() - start
-            taken.setdefault((step.name, who), {}).setdefault(where, []).append(
-                seconds
-            )
-            # A testbed's removal goes on for a moment.
-            while set(Incus().instance_names()) - before:
-                time.sleep(0.05)
+    acts: dict[str, Callable[[], object]] = {
+        str(checkout): partial(step.ours, checkout) for checkout in checkouts
+    }
+    if step.floor:
+        acts[_FLOOR] = step.floor
+    contenders = [(who, where) for where in projects for who in acts]
+    for _, (who, where) in turns(contenders, rounds):
+        os.environ["INCUS_PROJECT"] = projects[where]
+        before = set(Incus().instance_names())
+        start, used = time.monotonic(), _processor_time()
+        acts[who]()
+        cost = _Cost(
+            seconds=time.monotonic() - start,
+            processor=_processor_time() - used,
+        )
+        taken.setdefault(who, {}).setdefault(where, []).append(cost)
+        # A testbed's removal goes on for a moment.
+        while set(Incus().instance_names()) - before:
+            time.sleep(0.05)
     return taken
 
 
-def _table(taken: _Taken) -> Iterator[str]:
-    """Yield the lines of a table of medians."""
+def _processor_time() -> float:
+    """Return the seconds of programs that have ended, and of the daemon."""
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with contextlib.closing(crowd.connected()) as connection:
+        size = struct.calcsize("3i")
+        credentials = connection.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, size
+        )
+    pid, _, _ = struct.unpack("3i", credentials)
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(stat[11]) + int(stat[12])  # utime and stime, proc(5)
+    return (
+        mine.ru_utime
+        + mine.ru_stime
+        + children.ru_utime
+        + children.ru_stime
+        + ticks / os.sysconf("SC_CLK_TCK")
+    )
+
+
+def _heading() -> Iterator[str]:
     yield f"| step | of | {' | '.join(_PROJECTS)} |"
     yield "|---|---|" + "---:|" * len(_PROJECTS)
-    for (step, who), seconds in taken.items():
-        medians = [statistics.median(seconds[where]) for where in _PROJECTS]
-        empty, *others = medians
-        cells = [f"{each:.2f} s ({each / empty:.2g}x)" for each in others]
+
+
+def _rows(step: str, taken: _Taken) -> Iterator[str]:
+    """Yield the lines of a step: medians of seconds, and of processors."""
+    for who, costs in taken.items():
         name = "this checkout" if who == str(_HERE) else who
-        yield f"| {step} | {name} | {' | '.join([f'{empty:.2f} s', *cells])} |"
+        for unit in ("seconds", "processor"):
+            medians = [
+                statistics.median(getattr(each, unit) for each in costs[where])
+                for where in _PROJECTS
+            ]
+            empty, *others = medians
+            cells = [f"{each:.2f} s ({each / empty:.2g}x)" for each in others]
+            what = f"{name}, processors" if unit == "processor" else name
+            line = " | ".join([step, what, f"{empty:.2f} s", *cells])
+            yield f"| {line} |"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named
 
 _ALIAS = "tarball/1"
-_MANY = 10
+#: A virt server looks at ten others.
+_LITTLE, _MUCH = 11, 22
 _FILE = tiny_system.tarball()
 _SHA256 = hashlib.sha256(_FILE).hexdigest()
 
@@ -82,10 +83,10 @@ def _look_and_removal_by_a_virt_server(incus: _Counting) -> None:
     background.start(incus, instance.name, suspected)
 
 
-def _project(*, many: bool) -> _Counting:
+def _project(others: int) -> _Counting:
     incus = _Counting.set_up()
     named(incus, _ALIAS, source=_SHA256)
-    for number in range(_MANY if many else 0):
+    for number in range(others):
         named(incus, f"t/{number}", evictable=False)
         incus.run("init", f"t/{number}", f"other-{number}")
     incus.asked.clear()
@@ -96,7 +97,7 @@ def _project(*, many: bool) -> _Counting:
 @pytest.mark.parametrize(
     "act",
     [
-        _import,
+        pytest.param(_import, marks=pytest.mark.slow),
         _import_of_what_is_there,
         _launch,
         _lease,
@@ -112,7 +113,7 @@ def test_nothing_is_asked_for_more_where_there_is_more(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(programs, "detach", lambda _: None)
-    little, much = _project(many=False), _project(many=True)
+    little, much = _project(_LITTLE), _project(_MUCH)
 
     act(little)
     act(much)

@@ -27,7 +27,7 @@ def incus() -> FakeIncus:
 
 def _orphan(incus: FakeIncus) -> None:
     owner = f"--config={OWNER_KEY}={owners.GONE}"
-    incus.run("init", "t/image", "testbed-orphan", owner)
+    incus.run("init", "t/image", "orphan", owner)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_garbage_that_stays_is_removed_too(
 
     background.start(incus, "mine", suspected)
 
-    assert suspected == frozenset({"testbed-orphan"})
+    assert suspected == frozenset({"orphan"})
     assert not _is_quick(started)
 
 
@@ -76,7 +76,7 @@ def test_what_has_gone_since_was_no_garbage(
 ) -> None:
     _orphan(incus)
     suspected = background.suspects(incus, "mine")
-    incus.delete("testbed-orphan")
+    incus.delete("orphan")
 
     background.start(incus, "mine", suspected)
 
@@ -88,7 +88,7 @@ def test_what_incus_is_working_on_is_no_garbage(
 ) -> None:
     _orphan(incus)
     suspected = background.suspects(incus, "mine")
-    monkeypatch.setattr(incus, "busy_instances", lambda: {"testbed-orphan"})
+    monkeypatch.setattr(incus, "busy_instances", lambda: {"orphan"})
 
     background.start(incus, "mine", suspected)
 

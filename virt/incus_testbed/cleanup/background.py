@@ -25,7 +25,7 @@ from incus_testbed.process import programs
 #: Names of instances that looked like garbage.  None if that is not known.
 Suspects: TypeAlias = frozenset[str] | None
 
-#: So many testbeds are looked at.
+#: So many instances are looked at.
 _FEW = 10
 
 #: After an upgrade, an older version that still runs calls the newer main():
@@ -39,9 +39,9 @@ _PROGRAM = (
 def suspects(incus: Incus, mine: str) -> Suspects:
     """Return what looks like garbage now; None if that is not known.
 
-    It is looked for among a few testbeds that are chosen by chance, without
-    ``mine``, so that this takes no longer where there are many.  Where there
-    are many, other processes look at others.
+    It is looked for among a few instances without ``mine``, so that this takes
+    no longer where there are many.  Of many, those with a name of our making
+    come first, in an order by chance: other processes look at others.
 
     Some of it may just be in removal: if several owners end at the same time,
     each would take the instances of the others for garbage.  It is garbage if
@@ -53,9 +53,10 @@ def suspects(incus: Incus, mine: str) -> Suspects:
     up to an hour; in a checkout, until somebody calls gc.
     """
     try:
-        names = set(filter(may_be_ours, incus.instance_names())) - {mine}
-        few = random.sample(sorted(names), min(len(names), _FEW))  # no secret
-        return _orphans(incus, few)
+        names = [name for name in incus.instance_names() if name != mine]
+        random.shuffle(names)
+        names.sort(key=may_be_ours, reverse=True)
+        return _orphans(incus, names[:_FEW])
     except errors.TestbedError:
         return None
 
