@@ -58,6 +58,23 @@ class InstanceRecord:
     networks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A member of a cluster as Incus reports it.
+
+    ``status`` is Online, Offline, Evacuated or Blocked; ``message`` says more.
+    """
+
+    name: str
+    status: str
+    message: str
+
+    @property
+    def is_online(self) -> bool:
+        """Tell whether it takes new instances."""
+        return self.status == "Online"
+
+
 @contextlib.contextmanager
 def _understood() -> Iterator[None]:
     """Raise an error that says so if a record has not the API's form."""
@@ -124,6 +141,19 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
+    )
+
+
+@_understood()
+def member(record: dict[str, Any]) -> Member:
+    """Read the API's record of a member of a cluster.
+
+    :raises errors.CommandFailed: it has not the API's form
+    """
+    return Member(
+        name=record["server_name"],
+        status=record["status"],
+        message=record["message"],
     )
 
 

@@ -5,21 +5,38 @@ import json
 from typing import Any
 
 from incus_testbed import errors
+from incus_testbed.incus import records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.records import Member
 
 
 class Server(Connection):
-    """What a server has beside images and instances."""
+    """What a server has beside images and instances.
 
-    def server(self) -> dict[str, Any]:
+    In a cluster, ``member`` is the name of the member that is asked; without
+    it, that is the one which answers this client.
+    """
+
+    def server(self, *, member: str = "") -> dict[str, Any]:
         """Return the server's own description: GET /1.0."""
-        server: dict[str, Any] = self.get("")
+        server: dict[str, Any] = self.get(_of(member, ""))
         return server
 
-    def resources(self) -> dict[str, Any]:
+    def members(self) -> list[Member]:
+        """Return the members of the server's cluster; none without one.
+
+        :raises errors.Restricted: they are not for this user to know
+        """
+        if not self.server()["environment"].get("server_clustered"):
+            return []
+        return [
+            records.member(record) for record in self._list("cluster/members")
+        ]
+
+    def resources(self, *, member: str = "") -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""
-        resources: dict[str, Any] = self.get("resources")
+        resources: dict[str, Any] = self.get(_of(member, "resources"))
         return resources
 
     def metrics(self) -> str:
@@ -82,15 +99,17 @@ class Server(Connection):
         """Return the storage pools."""
         return self._list("storage-pools")
 
-    def pool_space(self, name: str) -> tuple[int, int] | None:
+    def pool_space(
+        self, name: str, *, member: str = ""
+    ) -> tuple[int, int] | None:
         """Return how many bytes a storage pool has, and how many are free.
 
         None if it has no limit.
 
         :raises errors.NotFound: there is none of that name
-        :raises errors.CommandFailed: that depends on the cluster's member
         """
-        space = self.get(f"storage-pools/{quoted(name)}/resources")["space"]
+        path = f"storage-pools/{quoted(name)}/resources"
+        space = self.get(_of(member, path))["space"]
         total = space.get("total")
         return (total, total - space["used"]) if total else None
 
@@ -104,3 +123,8 @@ class Server(Connection):
         except errors.NotFound:
             raise errors.NotFound(f"There is no profile {name}") from None
         return profile
+
+
+def _of(member: str, path: str) -> str:
+    """Return the path at which a member of the cluster is asked."""
+    return f"{path}?target={quoted(member)}" if member else path

@@ -23,7 +23,8 @@ class Transport(Protocol):
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers to GET, below /1.0.
 
-        With ``recursion`` 1 it gives what is in a list, not its names.
+        With ``recursion`` 1 it gives what is in a list, not its names.  The
+        path may have a query of its own.
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
@@ -107,9 +108,11 @@ class Query:
 
 
 def _target(path: str, project: str, recursion: int) -> str:
+    start, _, query = path.partition("?")
     return (
-        f"/1.0/{path}".rstrip("/")
+        f"/1.0/{start}".rstrip("/")
         + f"?project={quote(project, safe='')}&recursion={recursion}"
+        + (f"&{query}" if query else "")
     )
 
 
