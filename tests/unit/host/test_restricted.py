@@ -28,8 +28,9 @@ class _Confined(FakeIncus):
         """Refuse to list what is an admin's."""
         raise _REFUSED
 
-    def networks(self) -> list[dict[str, Any]]:
+    def networks(self, *, member: str = "") -> list[dict[str, Any]]:
         """Refuse to list what is an admin's."""
+        del member
         raise _REFUSED
 
 
@@ -40,13 +41,14 @@ class _Confined7(_Confined):
         """List them without their settings."""
         return [{"name": "default", "driver": "btrfs", "config": {}}]
 
-    def networks(self) -> list[dict[str, Any]]:
+    def networks(self, *, member: str = "") -> list[dict[str, Any]]:
         """List them without their settings."""
+        del member
         return [{"name": "bridge", "config": {}, "managed": True}]
 
-    def server(self) -> dict[str, Any]:
+    def server(self, *, member: str = "") -> dict[str, Any]:
         """Say how incus-user's requests come."""
-        return {**super().server(), "auth_user_method": "tls"}
+        return {**super().server(member=member), "auth_user_method": "tls"}
 
 
 _EACH = pytest.mark.parametrize("kind", [_Confined, _Confined7])

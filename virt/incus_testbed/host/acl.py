@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from incus_testbed import errors
-from incus_testbed.host import subnet
+from incus_testbed.host import cluster
 from incus_testbed.host.requirement import Finding, State, failed, good, warning
 from incus_testbed.incus.client import Incus
 
@@ -100,13 +100,15 @@ def check(
             advice="apt install nftables, remove the rules of iptables-legacy,"
             " and systemctl restart incus",
         )
-    networks = incus.networks()
+    if away := cluster.away(incus):
+        return Finding(
+            state=State.UNKNOWN,
+            detail=f"{' '.join(away)} can't be asked for the addresses that"
+            " testbeds must not reach",
+        )
     closed = [
-        *_of_networks([network, *networks]),
-        *map(
-            ip_network,
-            subnet.addresses() if local else _remote(incus, networks),
-        ),
+        *_of_networks([network, *incus.networks()]),
+        *map(ip_network, cluster.addresses(incus, local=local)),
     ]
     return _compare(incus, network, acl, closed, access)
 
@@ -249,17 +251,6 @@ def _of_networks(networks: Iterable[Mapping[str, Any]]) -> Iterator[Network]:
         for key in ("ipv4.address", "ipv6.address"):
             if "/" in (value := network["config"].get(key, "")):
                 yield ip_interface(value).network
-
-
-def _remote(
-    incus: Incus, networks: Iterable[Mapping[str, Any]]
-) -> Iterator[str]:
-    """Yield the addresses of a server that is not this machine.
-
-    Incus names no interfaces of a VPN.
-    """
-    for network in networks:
-        yield from incus.network_addresses(network["name"])
 
 
 def _ranges(version: int, closed: Iterable[Network]) -> str:

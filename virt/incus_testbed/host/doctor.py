@@ -12,6 +12,7 @@ from shlex import join
 
 from incus_testbed.host import (
     card,
+    cluster,
     firewall,
     fixes,
     images,
@@ -96,7 +97,7 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     If no server answers, requirements that only a server can check are
     UNKNOWN.  Without ``names``, those in use are checked.
     """
-    needs = _requirements(incus, names)
+    needs = [*_requirements(incus, names), *cluster.requirements(incus)]
     if _is_local(incus):
         needs += service.requirements()
     return list(_reports(incus, needs))

@@ -9,7 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    ip_address,
+    ip_interface,
+)
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +101,15 @@ def addresses() -> list[str]:
         for interface in json.loads(shown.stdout or b"[]")
         for address in interface.get("addr_info", ())
         if "local" in address
+    ]
+
+
+def around(addresses: Iterable[str]) -> list[IPv4Network]:
+    """Return the subnets, of the size that free() looks for, of addresses."""
+    return [
+        IPv4Network((address, _PREFIX), strict=False)
+        for address in map(ip_address, addresses)
+        if isinstance(address, IPv4Address)
     ]
 
 
