@@ -13,6 +13,9 @@ class Members:
     def __init__(self, names: Sequence[str]) -> None:
         """Have members that are all online and alike."""
         self.statuses = dict.fromkeys(names, "Online")
+        self._hosts = {
+            name: f"203.0.113.{number}" for number, name in enumerate(names, 1)
+        }
         #: Free bytes, and bytes of memory, of members that differ.
         self.free: dict[str, int] = {}
         self.memory: dict[str, int] = {}
@@ -35,7 +38,12 @@ class Members:
     def records(self) -> list[dict[str, Any]]:
         """Return the members as the API describes them."""
         return [
-            {"server_name": name, "status": status, "message": f"is {status}"}
+            {
+                "server_name": name,
+                "status": status,
+                "message": f"is {status}",
+                "url": f"https://{self._hosts[name]}:8443",
+            }
             for name, status in self.statuses.items()
         ]
 

@@ -4,7 +4,7 @@
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor
+from incus_testbed.host import doctor, subnet
 from incus_testbed.host.doctor import State
 from tests.support.fake_incus import FakeIncus
 
@@ -138,22 +138,31 @@ def test_limits_fit_the_smallest_member(incus: FakeIncus) -> None:
 def test_testbeds_reach_no_member(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rule leaves a gap for the address of each machine."""
-
-    def addresses(name: str, *, member: str = "") -> list[str]:
-        del name
-        return [{"one": "203.0.113.1", "two": "203.0.113.2"}[member]]
-
-    monkeypatch.setattr(incus, "network_addresses", addresses)
+    """A member writes its own addresses down; of others it knows one."""
+    own = {"one": "203.0.113.1", "two": "198.51.100.7"}
+    here = "one"
+    monkeypatch.setattr(subnet, "addresses", lambda: [own[here], "fe80::1"])
 
     list(doctor.setup(incus))
 
+    assert "-203.0.113.0,203.0.113.3-" in _destination(incus)
+    incus.machines.statuses = {"two": "Online", "one": "Online"}
+    here = "two"
+    assert _finding(incus, "network access").state is State.FAILED
+    list(doctor.setup(incus))
+    assert "-198.51.100.6,198.51.100.8-" in _destination(incus)
+
+    incus.machines.statuses = {"one": "Online", "two": "Offline"}
+    here = "one"
+    assert _finding(incus, "network access").state is State.GOOD
+    assert "-198.51.100.6,198.51.100.8-" in _destination(incus)
+
+
+def _destination(incus: FakeIncus) -> str:
     (acl,) = incus.objects["acl"].values()
-    (out,) = (rule["destination"] for rule in acl["egress"])
-    assert "-203.0.113.0,203.0.113.3-" in out
-    # What nobody can ask now stays closed.
-    incus.machines.statuses["two"] = "Offline"
-    assert _finding(incus, "network access").state is State.UNKNOWN
+    (rule,) = acl["egress"]
+    destination: str = rule["destination"]
+    return destination
 
 
 def test_what_only_a_machine_itself_can_see_is_not_called_good(

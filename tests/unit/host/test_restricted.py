@@ -28,9 +28,8 @@ class _Confined(FakeIncus):
         """Refuse to list what is an admin's."""
         raise _REFUSED
 
-    def networks(self, *, member: str = "") -> list[dict[str, Any]]:
+    def networks(self) -> list[dict[str, Any]]:
         """Refuse to list what is an admin's."""
-        del member
         raise _REFUSED
 
 
@@ -41,9 +40,8 @@ class _Confined7(_Confined):
         """List them without their settings."""
         return [{"name": "default", "driver": "btrfs", "config": {}}]
 
-    def networks(self, *, member: str = "") -> list[dict[str, Any]]:
+    def networks(self) -> list[dict[str, Any]]:
         """List them without their settings."""
-        del member
         return [{"name": "bridge", "config": {}, "managed": True}]
 
     def server(self, *, member: str = "") -> dict[str, Any]:

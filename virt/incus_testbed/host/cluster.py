@@ -5,13 +5,12 @@ Each member is a machine with a storage pool and a bridge of its own.  Incus
 chooses the one that an instance is made on.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.host import server, subnet
+from incus_testbed.host import server
 from incus_testbed.host.requirement import (
     Finding,
     Requirement,
@@ -115,33 +114,6 @@ def ask(incus: Incus, question: Callable[[str], Any]) -> dict[str, Any]:
                 # It went away just now.
                 continue
     return answers
-
-
-def addresses(incus: Incus, *, local: bool) -> list[str]:
-    """Return the addresses of all of the server's machines, as they are now.
-
-    ``local``: one of them is this machine.  Of the others Incus names no
-    interfaces of a VPN.
-    """
-
-    def there(member: str) -> list[str]:
-        return [
-            address
-            for network in incus.networks(member=member)
-            for address in incus.network_addresses(
-                network["name"], member=member
-            )
-        ]
-
-    found = subnet.addresses() if local else []
-    if not local or incus.members():
-        found += itertools.chain(*ask(incus, there).values())
-    return found
-
-
-def away(incus: Incus) -> list[str]:
-    """Return the names of the members that do not answer."""
-    return [each.name for each in incus.members() if each.status == _OFFLINE]
 
 
 def smallest(incus: Incus) -> Mapping[str, Any]:

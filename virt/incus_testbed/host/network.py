@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
-from incus_testbed.host import cluster, subnet
+from incus_testbed.host import addresses, cluster, subnet
 from incus_testbed.host.devices import words
 from incus_testbed.host.requirement import Finding, State, failed, good
 from incus_testbed.incus.client import Incus
@@ -87,7 +87,8 @@ def _settings(
     """Return the settings of a new bridge."""
     taken = subnet.taken_by_incus(networks)
     if incus.members():
-        taken += subnet.around(cluster.addresses(incus, local=local))
+        machines = addresses.of_machines(incus, local=local)
+        taken += subnet.around(addresses.every(machines))
     if local:
         taken += subnet.taken_by_host()
     settings = _addresses(name, taken)

@@ -13,7 +13,6 @@ from ipaddress import (
     IPv4Address,
     IPv4Network,
     IPv6Address,
-    ip_address,
     ip_interface,
 )
 from pathlib import Path
@@ -105,11 +104,14 @@ def addresses() -> list[str]:
 
 
 def around(addresses: Iterable[str]) -> list[IPv4Network]:
-    """Return the subnets, of the size that free() looks for, of addresses."""
+    """Return the subnets, of the size that free() looks for, of addresses.
+
+    Names and IPv6 addresses are passed over.
+    """
     return [
-        IPv4Network((address, _PREFIX), strict=False)
-        for address in map(ip_address, addresses)
-        if isinstance(address, IPv4Address)
+        IPv4Network(f"{address}/{_PREFIX}", strict=False)
+        for address in addresses
+        if re.fullmatch(r"[\d.]+", address, re.ASCII)
     ]
 
 

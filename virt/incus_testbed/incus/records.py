@@ -63,11 +63,13 @@ class Member:
     """A member of a cluster as Incus reports it.
 
     ``status`` is Online, Offline, Evacuated or Blocked; ``message`` says more.
+    ``host`` is the address, or the name, that the others reach it under.
     """
 
     name: str
     status: str
     message: str
+    host: str
 
     @property
     def is_online(self) -> bool:
@@ -154,6 +156,7 @@ def member(record: dict[str, Any]) -> Member:
         name=record["server_name"],
         status=record["status"],
         message=record["message"],
+        host=urlsplit(record["url"]).hostname or "",
     )
 
 

@@ -63,17 +63,17 @@ class Server(Connection):
         """Return the certificates that the server trusts."""
         return self._list("certificates")
 
-    def networks(self, *, member: str = "") -> list[dict[str, Any]]:
+    def networks(self) -> list[dict[str, Any]]:
         """Return the networks, managed or not."""
-        return self._list(_of(member, "networks"))
+        return self._list("networks")
 
-    def network_addresses(self, name: str, *, member: str = "") -> list[str]:
+    def network_addresses(self, name: str) -> list[str]:
         """Return the addresses that an interface of the server has now.
 
         There are none if the interface does not exist any more.
         """
         try:
-            state = self.get(_of(member, f"networks/{quoted(name)}/state"))
+            state = self.get(f"networks/{quoted(name)}/state")
         except errors.NotFound:
             return []
         return [each["address"] for each in state["addresses"] or ()]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find the addresses of the server's machines, which are closed to testbeds.
+
+In a cluster, a member can't see all addresses of another.  So each writes its
+own down, in the ACL that all share, when setup runs on it.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_address
+
+from incus_testbed.host import cluster, subnet
+from incus_testbed.incus.client import Incus
+
+#: Begins keys of the ACL's configuration, which end with a member's name.
+_KEY = "user.incus-testbed.addresses."
+
+#: Addresses by the member's name.  The first member is the one that answers;
+#: its name is empty without a cluster.
+Machines = Mapping[str, Sequence[str]]
+
+
+def of_machines(incus: Incus, *, local: bool) -> Machines:
+    """Return the addresses of the server's machines, as they are now.
+
+    If the one that answers is not this machine, which ``local`` tells, those of
+    a VPN may be missing.  Of each other, only the one for the cluster is known.
+    """
+    here = (
+        subnet.addresses()
+        if local
+        else [
+            address
+            for network in incus.networks()
+            for address in incus.network_addresses(network["name"])
+        ]
+    )
+    found = {cluster.name_of(incus): here}
+    for member in incus.members():
+        found.setdefault(member.name, []).append(member.host)
+    return found
+
+
+def written(
+    config: Mapping[str, str], machines: Machines, versions: Collection[int]
+) -> dict[str, str]:
+    """Return the addresses to write down, by the key of the configuration.
+
+    ``config`` has what was written before: it counts for the machines that do
+    not answer now.  ``versions`` are those of IP that testbeds have.
+    """
+    here = next(iter(machines))
+    found = {}
+    for name, now in machines.items():
+        before = config.get(_KEY + name, "").split() if name != here else []
+        known = {each for each in (*now, *before) if _matters(each, versions)}
+        found[_KEY + name] = " ".join(sorted(known))
+    return found
+
+
+def is_key(key: str) -> bool:
+    """Tell whether a key of an ACL's configuration is for addresses."""
+    return key.startswith(_KEY)
+
+
+def every(machines: Machines) -> list[str]:
+    """Return the addresses of all machines together."""
+    return list(itertools.chain(*machines.values()))
+
+
+def _matters(text: str, versions: Collection[int]) -> bool:
+    """Tell whether it is an address that a testbed may find a way to."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return address.version in versions and not (
+        address.is_loopback or address.is_link_local or address.is_multicast
+    )
