@@ -53,7 +53,9 @@ class FakeIncus(Incus):
         }
         self.objects["network"]["eth0"]["managed"] = False
         self._images = Images(self.objects["profile"].__contains__)
-        self._instances = Instances(self._images, self._devices_of)
+        self._instances = Instances(
+            self._images, self._devices_of, members[0] if members else "none"
+        )
         #: The clients of all projects, by the project's name.
         self._clients = {"default": self}
 

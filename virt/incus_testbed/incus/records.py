@@ -14,6 +14,9 @@ from incus_testbed import errors
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+#: Where an instance of a server without a cluster is.
+_NOWHERE = "none"
+
 #: Aliases that begin with this are not names: ownership/claim.py makes them.
 CLAIM = "incus-testbed-claim/"
 
@@ -45,7 +48,8 @@ class InstanceRecord:
 
     ``kind`` is container or virtual-machine.  ``cards`` are the names of its
     NICs among its devices, and ``networks`` their networks; both include those
-    of its profiles.
+    of its profiles.  ``member`` is the cluster's that has it; empty without a
+    cluster.
     """
 
     name: str
@@ -56,6 +60,7 @@ class InstanceRecord:
     created: datetime
     cards: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    member: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,7 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
+        member="" if record["location"] == _NOWHERE else record["location"],
     )
 
 

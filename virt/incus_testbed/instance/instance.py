@@ -86,13 +86,20 @@ class Instance:
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.
 
-        It has a name, and network addresses, of its own.
+        It has a name, and network addresses, of its own.  In a cluster it is on
+        the same member: Incus would choose one, and send the whole disk there.
         """
         incus = self._incus
         creation = Creation(incus, purpose)
 
         def copy(name: str) -> None:
-            incus.copy(self.name, name, config=creation.keys, ephemeral=True)
+            incus.copy(
+                self.name,
+                name,
+                config=creation.keys,
+                ephemeral=True,
+                member=incus.instance(self.name).member,
+            )
             incus.start(name)
 
         return type(self)(incus, creation.by(copy, name), vm=self.guest.vm)
