@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,26 @@ class Member:
         return self.guest.watch(
             "env", f"--chdir={_CHECKOUT}", _ON_PATH, _PYTHONPATH, *argv
         )
+
+    def start_ours(self, *argv: str) -> "subprocess.Popen[str]":
+        """Start such a command; its output has its errors, too."""
+        command = ("env", f"--chdir={_CHECKOUT}", _ON_PATH, _PYTHONPATH, *argv)
+        return subprocess.Popen(
+            self._instance.guest.exec_argv(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def testbeds(self) -> dict[str, str]:
+        """Return the member of each instance in the cluster, by its name."""
+        listed = self.ask("/1.0/instances?recursion=1")
+        return {each["name"]: each["location"] for each in listed}
+
+    def push(self, source: Path, target: str) -> None:
+        """Copy a file there."""
+        self._instance.guest.files.push(str(source), target)
 
     def ask(self, path: str) -> Any:
         """Return what its Incus answers to GET."""
