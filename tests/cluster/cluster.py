@@ -202,6 +202,8 @@ def machines(incus: Incus, count: int) -> Iterator[list[Member]]:
                     incus,
                     alias,
                     purpose="cluster tests",
+                    # It is switched off and on.
+                    ephemeral=False,
                     arguments=(*guest.NESTING, *_NEIGHBOURLY),
                 )
             )

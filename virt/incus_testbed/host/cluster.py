@@ -31,7 +31,6 @@ _STATES = {
     "Blocked": ("waits for the others to get its version of Incus", ""),
     "Offline": ("does not answer: its testbeds are out of reach", ""),
 }
-_OFFLINE = "Offline"
 
 
 def requirements(incus: Incus) -> Iterator[Requirement]:
@@ -74,7 +73,7 @@ def creation(
     members = incus.members()
     if not members:
         return failed(detail, fix=((*words, *on(""), *everywhere),))
-    if absent := [each.name for each in members if each.status == _OFFLINE]:
+    if absent := [each.name for each in members if each.is_offline]:
         return failed(
             f"{detail}, and can't be made while {' '.join(absent)} does not"
             " answer",
@@ -107,7 +106,7 @@ def ask(incus: Incus, question: Callable[[str], Any]) -> dict[str, Any]:
         return {"": question("")}
     answers = {}
     for member in members:
-        if member.status != _OFFLINE:
+        if not member.is_offline:
             try:
                 answers[member.name] = question(member.name)
             except (errors.DaemonDown, errors.TimedOut):

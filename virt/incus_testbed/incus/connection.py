@@ -3,7 +3,8 @@
 
 from typing import Any
 
-from incus_testbed.incus import location, messages
+from incus_testbed import errors
+from incus_testbed.incus import location, messages, records
 from incus_testbed.incus.transport import Query, Socket, Transport
 from incus_testbed.process import programs
 
@@ -51,7 +52,8 @@ class Connection:
         argv = self.argv(*words)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
-            raise messages.error(["incus", *words], completed)
+            failure = messages.error(["incus", *words], completed)
+            raise self.naming_member(failure)
         return completed.stdout
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
@@ -59,7 +61,36 @@ class Connection:
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
-        return self._transport().get(path, recursion=recursion)
+        try:
+            return self._transport().get(path, recursion=recursion)
+        except errors.MemberDown as failure:
+            raise self.naming_member(failure) from failure
+
+    def naming_member(
+        self, failure: errors.TestbedError
+    ) -> errors.TestbedError:
+        """Return an error that names the members that do not answer.
+
+        Incus does not say which one it is that was needed.
+        """
+        if not isinstance(failure, errors.MemberDown):
+            return failure
+        try:
+            found = self._transport().get("cluster/members", recursion=1)
+        except errors.TestbedError:
+            return failure
+        names = [
+            member.name
+            for member in map(records.member, found)
+            if member.is_offline
+        ]
+        if not names:
+            return failure
+        return errors.MemberDown(
+            f"The cluster's member {' '.join(names)} does not answer",
+            details=failure.details,
+            resolution=failure.resolution,
+        )
 
     def _list(self, path: str) -> list[dict[str, Any]]:
         # Incus returns null for some empty lists.

@@ -53,6 +53,15 @@ DOWN = _Phrase(
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
 )
+#: Said by the member that this client asks, of the one that it should ask.
+AWAY = _Phrase(
+    r"Missing event connection with target cluster member"
+    r'|[?&]target=[^"]*": Unable to connect to: ',
+    errors.MemberDown,
+    "'incus cluster list' names it. Testbeds on it come back with it, and"
+    " 'incus-testbed gc' then removes those that have no owner.",
+    brief="A member of the cluster does not answer",
+)
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
@@ -97,6 +106,7 @@ _PHRASES = (
         "Remove it and import it again: incus-testbed remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
+    AWAY,
     DOWN,
     GONE,
     RESTRICTED,

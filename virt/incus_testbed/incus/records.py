@@ -81,6 +81,11 @@ class Member:
         """Tell whether it takes new instances."""
         return self.status == "Online"
 
+    @property
+    def is_offline(self) -> bool:
+        """Tell whether it does not answer the others."""
+        return self.status == "Offline"
+
 
 @contextlib.contextmanager
 def _understood() -> Iterator[None]:
