@@ -93,12 +93,12 @@ def test_a_launch_names_a_member_or_a_group(cluster: Cluster) -> None:
         assert "Traceback" not in said
 
 
-@_MEMBERS
-def test_autopkgtest_on_either_member(cluster: Cluster, member: str) -> None:
+@pytest.mark.parametrize("target", ["one", "two", "@default"])
+def test_autopkgtest_chooses_the_member(cluster: Cluster, target: str) -> None:
     status, said = cluster.first.ours(
         *("autopkgtest", "tests/packages/hello-testbed"),
         *("--test-name=as-root", "--test-name=across-reboot"),
-        *("--", "incus-testbed", IMAGE, f"--target={member}"),
+        *("--", "incus-testbed", IMAGE, f"--target={target}"),
     )
 
     assert status == 0, said

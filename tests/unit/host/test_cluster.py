@@ -4,7 +4,7 @@
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import doctor, subnet
+from incus_testbed.host import doctor, pool, subnet
 from incus_testbed.host.doctor import State
 from tests.support.fake_incus import FakeIncus
 
@@ -30,8 +30,9 @@ def _creations(incus: FakeIncus, *, dry_run: bool) -> list[tuple[str, ...]]:
 
 
 def test_setup_makes_a_piece_for_each_member_and_then_the_whole(
-    incus: FakeIncus,
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "_free_space", lambda: 40)
     planned = _creations(incus, dry_run=True)
 
     done = _creations(incus, dry_run=False)

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from incus_testbed.host import cluster, subnet
 from incus_testbed.incus.client import Incus
 
-#: Begins keys of the ACL's configuration, which end with a member's name.
-_KEY = "user.incus-testbed.addresses."
+#: Begins keys of the ACL's configuration; a dot and a member's name follow.
+_KEY = "user.incus-testbed.addresses"
 
 #: Addresses by the member's name.  The first member is the one that answers;
 #: its name is empty without a cluster.
@@ -52,15 +52,16 @@ def written(
     here = next(iter(machines))
     found = {}
     for name, now in machines.items():
-        before = config.get(_KEY + name, "").split() if name != here else []
+        key = f"{_KEY}.{name}"
+        before = config.get(key, "").split() if name != here else []
         known = {each for each in (*now, *before) if _matters(each, versions)}
-        found[_KEY + name] = " ".join(sorted(known))
+        found[key] = " ".join(sorted(known))
     return found
 
 
 def is_key(key: str) -> bool:
     """Tell whether a key of an ACL's configuration is for addresses."""
-    return key.startswith(_KEY)
+    return key.startswith(f"{_KEY}.")
 
 
 def every(machines: Machines) -> list[str]:

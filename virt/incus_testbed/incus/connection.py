@@ -87,7 +87,8 @@ class Connection:
         if not names:
             return failure
         return errors.MemberDown(
-            f"The cluster's member {' '.join(names)} does not answer",
+            f"{' and '.join(names)} of the cluster"
+            f" {'do' if names[1:] else 'does'} not answer",
             details=failure.details,
             resolution=failure.resolution,
         )
