@@ -45,6 +45,10 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
+        "Launching x1\nError: Cluster member is evacuated",
+        errors.Unsupported,
+    ),
+    (
         "Error: Failed checking instance exists \"local:x\": Missing event"
         " connection with target cluster member",
         errors.MemberDown,

@@ -62,6 +62,12 @@ AWAY = _Phrase(
     " 'incus-testbed gc' then removes those that have no owner.",
     brief="A member of the cluster does not answer",
 )
+_EVACUATED = _Phrase(
+    r"Cluster member is evacuated",
+    errors.Unsupported,
+    "Choose another member, or have it take instances again: incus cluster"
+    " restore NAME",
+)
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
@@ -107,6 +113,7 @@ _PHRASES = (
         brief="Incus can't unpack the image: it is damaged",
     ),
     AWAY,
+    _EVACUATED,
     DOWN,
     GONE,
     RESTRICTED,

@@ -15,8 +15,10 @@ from incus_testbed.instance.plan import Plan
 log = logging.getLogger(__name__)
 
 #: /dev/incus would tell a guest the name of its host, and the instance's user.*
-#: keys.  Arguments of a launch come later, and can change this.
-_CLOSED = {"security.guestapi": "false"}
+#: keys.  If a member of a cluster is evacuated, moving a testbed to another one
+#: would take long and end what runs in it all the same.  Arguments of a launch
+#: come later, and can change this.
+_SETTINGS = {"security.guestapi": "false", "cluster.evacuate": "stop"}
 
 #: Seconds between asking an instance to stop and killing it.
 STOP_GRACE = 30.0
@@ -67,7 +69,7 @@ class Instance:
             incus.launch(
                 image,
                 name,
-                config={**_CLOSED, **plan.config, **creation.keys},
+                config={**_SETTINGS, **plan.config, **creation.keys},
                 ephemeral=ephemeral,
                 devices=plan.devices,
                 arguments=arguments,
