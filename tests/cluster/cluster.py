@@ -95,13 +95,9 @@ class Member:
         """Take the machine away, as a power cut does."""
         self._incus.kill(self._instance.name)
 
-    def freeze(self) -> None:
-        """Have the machine neither answer nor close its connections."""
-        self._incus.run("pause", self._instance.name)
-
-    def thaw(self) -> None:
-        """Have it go on."""
-        self._incus.run("resume", self._instance.name)
+    def is_running(self) -> bool:
+        """Tell whether the machine is switched on."""
+        return self._incus.instance(self._instance.name).status == "Running"
 
     def start(self) -> None:
         """Switch it on again; return when its Incus answers."""
