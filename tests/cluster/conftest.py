@@ -7,7 +7,7 @@ import pytest
 
 from incus_testbed.incus.client import Incus
 from tests.cluster.cluster import Cluster, Member, machines
-from tests.support import images
+from tests.support import images, kernel_limits
 
 #: An image that our setup and import have made ready, by this alias.
 IMAGE = "plain"
@@ -15,10 +15,9 @@ _TARBALL = "/root/plain.tar.zst"
 
 
 @pytest.fixture(scope="session")
-def three(incus: Incus, raised_kernel_limits: None) -> Iterator[list[Member]]:
+def three(incus: Incus) -> Iterator[list[Member]]:
     """Give machines with an Incus each."""
-    del raised_kernel_limits
-    with machines(incus, 3) as found:
+    with kernel_limits.for_many(), machines(incus, 3) as found:
         yield found
 
 
