@@ -43,6 +43,15 @@ def test_doctor_looks_at_each_member(cluster: Cluster) -> None:
     assert "of two can't be seen from here" in said
 
 
+def test_fake_cluster_keeps_the_same_contract(cluster: Cluster) -> None:
+    status, said = cluster.first.ours(
+        *("/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider"),
+        "tests/cluster/contract.py",
+    )
+
+    assert status == 0, said
+
+
 @_MEMBERS
 def test_one_import_is_for_every_member(cluster: Cluster, member: str) -> None:
     status, said = cluster.first.ours(

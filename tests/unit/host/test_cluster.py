@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cluster is set up as a whole, and each member is looked at."""
 
+from typing import Any
+
 import pytest
 
 from incus_testbed import errors
@@ -83,6 +85,26 @@ def test_the_driver_is_one_that_all_members_support(
     list(doctor.setup(incus))
 
     assert incus.objects["storage"]["default"]["driver"] == "dir"
+
+
+def test_setup_says_what_to_do_if_a_member_can_not_make_its_piece(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incus then has a pool that is not complete, and says why."""
+    real = incus.run
+
+    def run(*words: str, **options: Any) -> bytes:
+        if words[:2] == ("storage", "create") and "--target" not in words[-1]:
+            incus.objects["storage"]["default"]["status"] = "Errored"
+            raise errors.CommandFailed("failed", details="no loop device")
+        return real(*words, **options)
+
+    monkeypatch.setattr(incus, "run", run)
+
+    with pytest.raises(errors.CommandFailed, match="no loop device") as said:
+        list(doctor.setup(incus))
+
+    assert "--target MEMBER" in said.value.resolution
 
 
 def test_setup_names_the_member_that_does_not_answer(incus: FakeIncus) -> None:

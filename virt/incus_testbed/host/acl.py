@@ -185,7 +185,10 @@ def _wanted(
         if config.get(key, "none") != "none"
     ]
     known = addresses.written(
-        present["config"], machines, {each.version for each in bridges}
+        present["config"],
+        machines,
+        versions={each.version for each in bridges},
+        closed=closed,
     )
     settings = {
         key: value

@@ -7,7 +7,7 @@ own down, in the ACL that all share, when setup runs on it.
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from incus_testbed.host import cluster, subnet
 from incus_testbed.incus.client import Incus
@@ -42,20 +42,41 @@ def of_machines(incus: Incus, *, local: bool) -> Machines:
 
 
 def written(
-    config: Mapping[str, str], machines: Machines, versions: Collection[int]
+    config: Mapping[str, str],
+    machines: Machines,
+    *,
+    versions: Collection[int],
+    closed: Collection[IPv4Network | IPv6Network],
 ) -> dict[str, str]:
     """Return the addresses to write down, by the key of the configuration.
 
     ``config`` has what was written before: it counts for the machines that do
-    not answer now.  ``versions`` are those of IP that testbeds have.
+    not answer now.  ``versions`` are those of IP that testbeds have.  What is
+    in a network that is ``closed`` anyway is left out.
     """
+
+    def matters(text: str) -> bool:
+        try:
+            address = ip_address(text)
+        except ValueError:  # a name, or what an admin has written there
+            return False
+        return (
+            address.version in versions
+            and not address.is_loopback
+            and not address.is_link_local
+            and not any(
+                address in network
+                for network in closed
+                if network.version == address.version
+            )
+        )
+
     here = next(iter(machines))
     found = {}
     for name, now in machines.items():
         key = f"{_KEY}.{name}"
         before = config.get(key, "").split() if name != here else []
-        known = {each for each in (*now, *before) if _matters(each, versions)}
-        found[key] = " ".join(sorted(known))
+        found[key] = " ".join(sorted(filter(matters, {*now, *before})))
     return found
 
 
@@ -67,14 +88,3 @@ def is_key(key: str) -> bool:
 def every(machines: Machines) -> list[str]:
     """Return the addresses of all machines together."""
     return list(itertools.chain(*machines.values()))
-
-
-def _matters(text: str, versions: Collection[int]) -> bool:
-    """Tell whether it is an address that a testbed may find a way to."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return False
-    return address.version in versions and not (
-        address.is_loopback or address.is_link_local or address.is_multicast
-    )

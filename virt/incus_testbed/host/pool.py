@@ -74,7 +74,7 @@ def _creation(
         on=lambda member: made.settings_on(is_here=member == here),
         present=present,
     )
-    if len(found.fix) == 1:
+    if not here or not found.fix:
         return found
     # What is in the other machines can't be seen.
     return dataclasses.replace(

@@ -153,8 +153,13 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
-        member="" if record["location"] == _NOWHERE else record["location"],
+        member=_member_of(record),
     )
+
+
+def _member_of(record: Mapping[str, Any]) -> str:
+    place = str(record.get("location", _NOWHERE))
+    return "" if place == _NOWHERE else place
 
 
 @_understood()
