@@ -31,6 +31,8 @@ class _Cluster:
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Answer what the server itself knows."""
         del recursion
+        if not path:
+            return {"environment": {"server_name": "member-1"}}
         if path == "cluster/members" and self._members:
             return self._members
         raise _AWAY
@@ -44,6 +46,7 @@ class _Cluster:
             "member-2 and member-3 of the cluster do not answer",
         ),
         (("Online", "Offline"), "member-2 of the cluster does not answer"),
+        (("Offline", "Offline"), "member-2 of the cluster does not answer"),
         (("Online", "Online"), "A member does not answer"),
         ((), "A member does not answer"),
     ],

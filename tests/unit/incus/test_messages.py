@@ -49,7 +49,7 @@ _MESSAGES = [
         errors.Unsupported,
     ),
     (
-        "Error: Failed checking instance exists \"local:x\": Missing event"
+        'Error: Failed checking instance exists "local:x": Missing event'
         " connection with target cluster member",
         errors.MemberDown,
     ),

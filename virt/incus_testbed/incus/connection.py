@@ -71,18 +71,21 @@ class Connection:
     ) -> errors.TestbedError:
         """Return an error that names the members that do not answer.
 
-        Incus does not say which one it is that was needed.
+        Incus does not say which one it is that was needed.  For some seconds,
+        the one that answers may seem to be offline too.
         """
         if not isinstance(failure, errors.MemberDown):
             return failure
+        ask = self._transport().get
         try:
-            found = self._transport().get("cluster/members", recursion=1)
+            here = ask("")["environment"]["server_name"]
+            found = ask("cluster/members", recursion=1)
         except errors.TestbedError:
             return failure
         names = [
             member.name
             for member in map(records.member, found)
-            if member.is_offline
+            if member.is_offline and member.name != here
         ]
         if not names:
             return failure
