@@ -82,6 +82,15 @@ class Member:
         listed = self.ask("/1.0/instances?recursion=1")
         return {each["name"]: each["location"] for each in listed}
 
+    def has_no_testbeds(self, seconds: float = 90) -> bool:
+        """Tell whether there is none soon: some are removed behind our back."""
+        deadline = time.monotonic() + seconds
+        while self.testbeds():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        return True
+
     def push(self, source: Path, target: str) -> None:
         """Copy a file there."""
         self._instance.guest.files.push(str(source), target)
@@ -102,12 +111,11 @@ class Member:
     def start(self) -> None:
         """Switch it on again; return when its Incus answers."""
         self._incus.start(self._instance.name)
-        self._instance.wait_ready()
         self.wait_until_answering()
 
     def wait_until_answering(self) -> None:
         """Wait until its Incus is part of the cluster."""
-        self.guest.run("incus", "admin", "waitready", "--timeout=120")
+        self.guest.run("incus", "admin", "waitready", "--timeout=300")
 
     def push_checkout(self) -> None:
         """Put what git knows of this tree where our commands are run."""

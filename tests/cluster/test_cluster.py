@@ -83,7 +83,7 @@ def test_a_command_keeps_its_streams_and_status(
         0,
         ["3000000", "out", "status", "42", "err"],
     )
-    assert cluster.first.testbeds() == {}
+    assert cluster.first.has_no_testbeds()
 
 
 def test_a_launch_names_a_member_or_a_group(cluster: Cluster) -> None:
@@ -111,7 +111,7 @@ def test_autopkgtest_chooses_the_member(cluster: Cluster, target: str) -> None:
     assert status == 0, said
     assert "as-root              PASS" in said
     assert "across-reboot        PASS" in said
-    assert cluster.first.testbeds() == {}
+    assert cluster.first.has_no_testbeds()
 
 
 def test_a_warm_testbed_stays_on_the_member_of_its_base(
@@ -128,8 +128,8 @@ def test_a_warm_testbed_stays_on_the_member_of_its_base(
         for request in ("open", "revert", "revert"):
             print(request, file=server.stdin, flush=True)
             while not (answer := server.stdout.readline()).startswith("ok /"):
-                assert answer in {"ok\n", "ok \n"}, answer
+                assert answer, "the server has ended"
             assert set(cluster.first.testbeds().values()) == {"two"}
     finally:
         server.communicate("quit\n")
-    assert cluster.first.testbeds() == {}
+    assert cluster.first.has_no_testbeds()
