@@ -104,8 +104,11 @@ def share(incus: Incus, name: str, *, local: bool) -> int | None:
 
 def _total(incus: Incus, name: str) -> int | None:
     """Return how many bytes the pool has on each member at least."""
-    totals = [space[0] for space in _spaces(incus, name).values()]
-    return min(totals, default=None)
+    try:
+        spaces = _spaces(incus, name)
+    except errors.CommandFailed:
+        return None  # it is not in use now
+    return min((total for total, _ in spaces.values()), default=None)
 
 
 def _spaces(incus: Incus, name: str) -> dict[str, tuple[int, int]]:
