@@ -22,6 +22,7 @@ help:
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
 	@echo '             TRIPS= some of: laptop ci sbuild worker farm checkout'
 	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
+	@echo 'make e2e-cluster  test clusters of two and three real members'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
@@ -118,6 +119,10 @@ e2e-debci e2e-ci: linters
 	CI=true $(PYTHON) -m pytest --durations=5 -k "$(E2E_HOWTO)" \
 		tests/e2e/test_howto.py
 
+# Each member is a guest with an Incus of its own.
+e2e-cluster: linters
+	CI=true $(PYTHON) -m pytest --durations=5 tests/cluster
+
 package-check: linters
 	CI=true $(PYTHON) -m pytest -rP $(SUITE:%=-k '[%]') \
 		tests/e2e/test_packages.py
@@ -164,4 +169,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-compare e2e-debci fuzz soak bench bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-scale deb package-check trips format packages linters clean

@@ -694,6 +694,16 @@ def test_an_image_goes_and_its_instance_stays(
         _launch(incus, image.fingerprint, "contract-2")
 
 
+def test_a_machine_by_itself_has_no_members(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("t/a")
+    _launch(incus, "t/a", "first")
+
+    assert incus.members() == []
+    assert incus.instance("first").member == ""
+
+
 def test_projects_know_nothing_of_each_other(
     incus: Incus,
     beside: Incus,

@@ -17,6 +17,7 @@ from incus_testbed import errors
 from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import REQUEST_LIMIT
+from tests.support import fake_members
 from tests.support.fake_images import Images
 from tests.support.fake_instances import Devices, Instances
 
@@ -26,9 +27,18 @@ _OF_INSTANCES = ("launch", "init", "copy", "start", "stop", "delete", "config")
 class FakeIncus(Incus):
     """A client whose server is itself."""
 
-    def __init__(self, *, drivers: Sequence[str] = ("dir", "btrfs")) -> None:
-        """Have a server with these storage drivers and nothing set up."""
+    def __init__(
+        self,
+        *,
+        drivers: Sequence[str] = ("dir", "btrfs"),
+        members: Sequence[str] = (),
+    ) -> None:
+        """Have a server with these storage drivers and nothing set up.
+
+        With ``members`` it is a cluster, of which the first answers.
+        """
         super().__init__()
+        self.machines = fake_members.Members(members)
         self.version = "6.0.4"
         self.firewall = "nftables"
         self.drivers = drivers
@@ -45,7 +55,9 @@ class FakeIncus(Incus):
         }
         self.objects["network"]["eth0"]["managed"] = False
         self._images = Images(self.objects["profile"].__contains__)
-        self._instances = Instances(self._images, self._devices_of)
+        self._instances = Instances(
+            self._images, self._devices_of, members[0] if members else "none"
+        )
         #: The clients of all projects, by the project's name.
         self._clients = {"default": self}
 
@@ -80,11 +92,12 @@ class FakeIncus(Incus):
         """Be reached without the incus command."""
         return True
 
-    def server(self) -> dict[str, Any]:
+    def server(self, *, member: str = "") -> dict[str, Any]:
         """Return what a server says of itself."""
         return {
             "auth": "trusted",
             "environment": {
+                **self.machines.named(member),
                 "architectures": ["x86_64", "i686"],
                 "server_version": self.version,
                 "driver": "lxc",
@@ -96,10 +109,11 @@ class FakeIncus(Incus):
             },
         }
 
-    def pool_space(self, name: str) -> tuple[int, int]:
-        """Return the same of every pool."""
+    def pool_space(self, name: str, *, member: str = "") -> tuple[int, int]:
+        """Return the same of every pool, but for members that have less."""
         del name
-        return self.total, self.free
+        self.machines.named(member)
+        return self.total, self.machines.free.get(member, self.free)
 
     def current_project(self) -> str:
         """Return the name of the project that this is aimed at."""
@@ -109,9 +123,11 @@ class FakeIncus(Incus):
         """Return that project's configuration."""
         return self.settings
 
-    def resources(self) -> dict[str, Any]:
+    def resources(self, *, member: str = "") -> dict[str, Any]:
         """Return what the server's machine has."""
-        return {"cpu": {"total": 16}, "memory": {"total": 12 << 30}}
+        self.machines.named(member)
+        memory = self.machines.memory.get(member, 12 << 30)
+        return {"cpu": {"total": 16}, "memory": {"total": memory}}
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Answer with the objects of a kind, or the one that is named."""
@@ -119,9 +135,13 @@ class FakeIncus(Incus):
             names = self.objects["profile"]
             return [f"/1.0/profiles/{quote(name)}?project=p" for name in names]
         place, _, query = path.partition("?filter=")
+        place, _, member = place.partition("?target=")
+        if member:
+            self.machines.named(unquote(member))
         kind, _, rest = place.partition("/")
         name = unquote(rest)
         answers: dict[str, Callable[[], Any]] = {
+            "cluster": self.machines.records,
             "images": lambda: self._images.get(name),
             "instances": lambda: self._instances.get(name),
             "operations": self._instances.operations,
@@ -234,8 +254,25 @@ class FakeIncus(Incus):
         made._clients = self._clients
 
     def _create(self, kind: str, name: str, *rest: str) -> None:
+        if kind in {"network", "storage"} and self.machines:
+            self._create_on_members(kind, name, *rest)
+            return
         if name in self.objects[kind]:
             raise errors.AlreadyExists(f"{kind} {name} already exists")
+        self._make(kind, name, *rest)
+
+    def _create_on_members(self, kind: str, name: str, *rest: str) -> None:
+        """Make a piece for one member or, once all have one, the whole."""
+        target, words = fake_members.target_of(rest)
+        pieces = self.objects[kind].get(name, {"status": "Pending"})
+        self.machines.check_creation(pieces, target)
+        self._make(kind, name, *words)
+        made = self.objects[kind][name]
+        locations = pieces.get("locations", [])
+        made["locations"] = [*locations, *([target] if target else [])]
+        made["status"] = "Pending" if target else "Created"
+
+    def _make(self, kind: str, name: str, *rest: str) -> None:
         if kind == "network":
             made = _object(name, type="bridge", config=_settings(rest))
             made["managed"] = True

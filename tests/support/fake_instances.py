@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support import tiny_guest
+from tests.support import fake_members, tiny_guest
 from tests.support.fake_images import Images, now, refusal
 
 Devices = Mapping[str, Mapping[str, str]]
@@ -24,9 +24,16 @@ class Instances:
     """Instances, by the words of incus launch, init, start, stop, delete."""
 
     def __init__(
-        self, images: Images, devices: Callable[[Sequence[str]], Devices]
+        self,
+        images: Images,
+        devices: Callable[[Sequence[str]], Devices],
+        member: str,
     ) -> None:
-        """Have none; ``devices`` returns those of profiles."""
+        """Have none; ``devices`` returns those of profiles.
+
+        They are made on ``member``, unless another is named.
+        """
+        self._member = member
         self._images = images
         self._devices = devices
         self._records: dict[str, dict[str, Any]] = {}
@@ -75,6 +82,7 @@ class Instances:
     ) -> None:
         record = self._images.use(image)
         profiles = record["profiles"]
+        target, options = fake_members.target_of(options)
         config, chosen, ephemeral = _options(options)
         devices = {
             **self._devices(chosen or profiles),
@@ -95,6 +103,7 @@ class Instances:
             "ephemeral": ephemeral,
             "created_at": now(),
             "expanded_devices": devices,
+            "location": target or self._member,
         }
 
     def _copy(
@@ -102,6 +111,7 @@ class Instances:
     ) -> None:
         if new in self._records:
             raise refusal("UNIQUE constraint failed: instances.name")
+        target, options = fake_members.target_of(options)
         config, _, ephemeral = _options(options)
         self._records[new] = {
             **record,
@@ -110,6 +120,7 @@ class Instances:
             "config": {**record["config"], **config},
             "ephemeral": ephemeral,
             "created_at": now(),
+            "location": target or self._member,
         }
 
     def _start(self, record: dict[str, Any]) -> None:

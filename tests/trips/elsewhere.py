@@ -19,9 +19,25 @@ class Runner:
 
 _DEBUSINE = "tests/e2e/test_debusine.py"
 _SHARED = "tests/integration/test_shared_server.py"
+_CLUSTER = "tests/cluster/test_cluster.py"
 _OURS = {"incus-testbed": "testbed"}
 
 TESTED = {
+    "incus-testbed run --launch-argument=--target=MEMBER IMAGE -- COMMAND": (
+        Runner(
+            _CLUSTER,
+            "test_one_import_is_for_every_member",
+            {"--launch-argument=--target=MEMBER": "member", "COMMAND": "true"},
+        )
+    ),
+    "autopkgtest PACKAGE -- incus-testbed IMAGE --target=@GROUP": Runner(
+        _CLUSTER,
+        "test_autopkgtest_chooses_the_member",
+        {
+            "PACKAGE": "tests/packages/hello-testbed",
+            "--target=@GROUP": "--target={target}",
+        },
+    ),
     "debusine-incus pull 42": Runner(
         _DEBUSINE, "test_developer_pulls_an_environment", {"42": "environment"}
     ),

@@ -82,6 +82,10 @@ class DaemonDown(TestbedError):
     """No Incus daemon answers."""
 
 
+class MemberDown(DaemonDown):
+    """The member of the cluster that this is about does not answer."""
+
+
 class NotRunning(TestbedError):
     """The instance is not running."""
 

@@ -44,9 +44,9 @@ class _Confined7(_Confined):
         """List them without their settings."""
         return [{"name": "bridge", "config": {}, "managed": True}]
 
-    def server(self) -> dict[str, Any]:
+    def server(self, *, member: str = "") -> dict[str, Any]:
         """Say how incus-user's requests come."""
-        return {**super().server(), "auth_user_method": "tls"}
+        return {**super().server(member=member), "auth_user_method": "tls"}
 
 
 _EACH = pytest.mark.parametrize("kind", [_Confined, _Confined7])

@@ -61,6 +61,21 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
+        "Launching x1\nError: Cluster member is evacuated",
+        errors.Unsupported,
+    ),
+    (
+        'Error: Failed checking instance exists "local:x": Missing event'
+        " connection with target cluster member",
+        errors.MemberDown,
+    ),
+    (
+        'Launching x1\nError: Post "https://10.73.27.3:8443/1.0/instances'
+        '?project=default&target=two": Unable to connect to: 10.73.27.3:8443'
+        " ([dial tcp 10.73.27.3:8443: i/o timeout])",
+        errors.MemberDown,
+    ),
+    (
         "Error: Failed to delete bridge children interfaces: Failed to run: ip"
         " -d -j link show vethfdbed1e3: exit status 1 (Device"
         ' "vethfdbed1e3" does not exist.)',

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from incus_testbed import errors
-from incus_testbed.host import subnet
+from incus_testbed.host import addresses
 from incus_testbed.host.requirement import Finding, State, failed, good, warning
 from incus_testbed.incus.client import Incus
 
@@ -100,15 +100,11 @@ def check(
             advice="apt install nftables, remove the rules of iptables-legacy,"
             " and systemctl restart incus",
         )
-    networks = incus.networks()
-    closed = [
-        *_of_networks([network, *networks]),
-        *map(
-            ip_network,
-            subnet.addresses() if local else _remote(incus, networks),
-        ),
-    ]
-    return _compare(incus, network, acl, closed, access)
+    machines = addresses.of_machines(incus, local=local)
+    closed = list(_of_networks([network, *incus.networks()]))
+    return _compare(
+        incus, network, acl, closed, machines=machines, access=access
+    )
 
 
 def _of_admin(what: str, access: Access) -> Finding:
@@ -127,6 +123,8 @@ def _compare(
     network: Mapping[str, Any],
     name: str,
     closed: list[Network],
+    *,
+    machines: addresses.Machines,
     access: Access,
 ) -> Finding:
     """Compare the ACL, and its use by the network, with the wanted one."""
@@ -144,7 +142,7 @@ def _compare(
             # Users of restricted projects can make ACLs, and then change them.
             fix.append(("incus", "network", "acl", "delete", acl))
             fix.append(("incus", "network", "acl", "create", acl))
-    wanted = _wanted(network["config"], present, closed, access)
+    wanted = _wanted(network["config"], present, closed, machines, access)
     if any(present[part] != wanted[part] for part in wanted):
         project = quote(incus.current_project())
         path = incus.target(f"/1.0/network-acls/{name}?project={project}")
@@ -177,20 +175,37 @@ def _wanted(
     config: Mapping[str, str],
     present: Mapping[str, Any],
     closed: list[Network],
+    machines: addresses.Machines,
     access: Access,
 ) -> dict[str, Any]:
     """Return the ACL's settings; rules and settings of the admin are kept."""
-    settings = dict(present["config"])
-    if access.private is not None:
-        settings[_PRIVATE_KEY] = "open" if access.private else "closed"
-    closed = [*closed, *map(ip_network, _NEVER)]
-    if settings.get(_PRIVATE_KEY) == "closed":
-        closed += map(ip_network, _PRIVATE)
     bridges = [
         ip_interface(config[key])
         for key in ("ipv4.address", "ipv6.address")
         if config.get(key, "none") != "none"
     ]
+    known = addresses.written(
+        present["config"],
+        machines,
+        versions={each.version for each in bridges},
+        closed=closed,
+    )
+    settings = {
+        key: value
+        for key, value in present["config"].items()
+        if not addresses.is_key(key)
+    }
+    # A machine by itself knows all of its own at any time.
+    settings.update(known if len(machines) > 1 else {})
+    if access.private is not None:
+        settings[_PRIVATE_KEY] = "open" if access.private else "closed"
+    closed = [
+        *closed,
+        *map(ip_network, " ".join(known.values()).split()),
+        *map(ip_network, _NEVER),
+    ]
+    if settings.get(_PRIVATE_KEY) == "closed":
+        closed += map(ip_network, _PRIVATE)
     egress = [
         *(rule for rule in present["egress"] if not _is_ours(rule)),
         *(
@@ -249,17 +264,6 @@ def _of_networks(networks: Iterable[Mapping[str, Any]]) -> Iterator[Network]:
         for key in ("ipv4.address", "ipv6.address"):
             if "/" in (value := network["config"].get(key, "")):
                 yield ip_interface(value).network
-
-
-def _remote(
-    incus: Incus, networks: Iterable[Mapping[str, Any]]
-) -> Iterator[str]:
-    """Yield the addresses of a server that is not this machine.
-
-    Incus names no interfaces of a VPN.
-    """
-    for network in networks:
-        yield from incus.network_addresses(network["name"])
 
 
 def _ranges(version: int, closed: Iterable[Network]) -> str:

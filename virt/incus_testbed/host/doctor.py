@@ -12,6 +12,7 @@ from shlex import join
 
 from incus_testbed.host import (
     card,
+    cluster,
     firewall,
     fixes,
     images,
@@ -97,7 +98,7 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     UNKNOWN.  Without ``names``, those in use are checked.
     """
     with incus.asking_once():
-        needs = _requirements(incus, names)
+        needs = [*_requirements(incus, names), *cluster.requirements(incus)]
         if _is_local(incus):
             needs += service.requirements()
         return list(_reports(incus, needs))

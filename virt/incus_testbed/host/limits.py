@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from incus_testbed import errors
+from incus_testbed.host import cluster
 from incus_testbed.host import local as host_local
 from incus_testbed.host.devices import change, words
 from incus_testbed.host.requirement import Finding, failed, good, warning
@@ -84,7 +85,7 @@ def check(incus: Incus, name: str, *, disk: int | None) -> Finding:
     if config.get(CHOICE) == "none":
         return good("none, as an admin has chosen")
     target = incus.target(name)
-    wanted = of_containers(incus.resources())
+    wanted = of_containers(cluster.smallest(incus))
     absent = {key: wanted[key] for key in wanted if key not in config}
     fix = []
     if absent:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check the bridge to which all testbeds are connected."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
-from incus_testbed.host import subnet
+from incus_testbed.host import addresses, cluster, subnet
+from incus_testbed.host.devices import words
 from incus_testbed.host.requirement import Finding, State, failed, good
 from incus_testbed.incus.client import Incus
+
+#: States of a network that not all members of a cluster have made.
+_UNFINISHED = ("Pending", "Errored")
 
 
 def check(incus: Incus, name: str, *, local: bool) -> Finding:
@@ -18,6 +22,11 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     networks = incus.networks()
     for network in networks:
         if network["name"] == name and network["managed"]:
+            if network["status"] in _UNFINISHED and incus.members():
+                present = network["locations"]
+                return _creation(
+                    incus, networks, name, local=local, present=present
+                )
             return _of_managed(incus, network)
         if network["name"] == name and network.get("used_by"):
             return Finding(
@@ -31,11 +40,24 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
                 advice="Choose another name: incus-testbed setup --network"
                 f" NAME. If nothing uses it: ip link delete {name}",
             )
-    settings = _settings(networks, name, local=local)
-    words = ("incus", "network", "create", incus.target(name))
-    return failed(
-        "it does not exist",
-        fix=((*words, *(f"{key}={value}" for key, value in settings.items())),),
+    return _creation(incus, networks, name, local=local)
+
+
+def _creation(
+    incus: Incus,
+    networks: Iterable[Mapping[str, Any]],
+    name: str,
+    *,
+    local: bool,
+    present: Sequence[str] = (),
+) -> Finding:
+    """Return a finding whose fix makes the bridge, or what it lacks."""
+    settings = _settings(incus, networks, name, local=local)
+    return cluster.creation(
+        incus,
+        ("incus", "network", "create", incus.target(name)),
+        everywhere=tuple(words(settings)),
+        present=present,
     )
 
 
@@ -51,15 +73,22 @@ def managed(
     for network in networks:
         if network["name"] == name:
             return network if network["managed"] else None
-    config = _settings(networks, name, local=local)
+    config = _settings(incus, networks, name, local=local)
     return {"name": name, "type": "bridge", "config": config}
 
 
 def _settings(
-    networks: Iterable[Mapping[str, Any]], name: str, *, local: bool
+    incus: Incus,
+    networks: Iterable[Mapping[str, Any]],
+    name: str,
+    *,
+    local: bool,
 ) -> dict[str, str]:
     """Return the settings of a new bridge."""
     taken = subnet.taken_by_incus(networks)
+    if incus.members():
+        machines = addresses.of_machines(incus, local=local)
+        taken += subnet.around(addresses.every(machines))
     if local:
         taken += subnet.taken_by_host()
     settings = _addresses(name, taken)

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check the storage pool of images and testbeds."""
 
+import dataclasses
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from incus_testbed import errors
+from incus_testbed.host import cluster
 from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
@@ -24,6 +28,8 @@ _GIB = 1 << 30
 #: Smallest and largest size, in GiB, of a pool in a file; the file takes only
 #: the space that is in use.
 _SMALLEST, _LARGEST = 5, 200
+#: States of a pool that not all members of a cluster have made.
+_UNFINISHED = ("Pending", "Errored")
 #: Bytes that an image and an instance of it may need.
 _ROOM = 2 * _GIB
 
@@ -33,13 +39,20 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
 
     ``local`` tells whether the server is this machine.
     """
-    supported = _supported(incus)
     for pool in incus.pools():
-        if pool["name"] == name:
-            if pool["status"] == "Created" and (few := short(incus, name)):
-                return few
-            return _of_present(pool["driver"], pool["status"], supported)
-    made = _new(name, supported, local=local)
+        if pool["name"] != name:
+            continue
+        if pool["status"] in _UNFINISHED and incus.members():
+            return _creation(
+                incus,
+                name,
+                _like(pool, local=local),
+                present=pool["locations"],
+            )
+        if pool["status"] == "Created" and (few := short(incus, name)):
+            return few
+        return _of_present(incus, pool)
+    made = _new(name, _supported(incus), local=local)
     if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
             f"it does not exist, and only {free} GiB are free for it",
@@ -47,9 +60,29 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
             f" disk: incus storage create {name} {made.driver}"
             " source=/dev/DISK",
         )
-    words = ("incus", "storage", "create", incus.target(name))
-    return failed(
-        "it does not exist", fix=((*words, made.driver, *made.settings),)
+    return _creation(incus, name, made)
+
+
+def _creation(
+    incus: Incus, name: str, made: "_New", present: Sequence[str] = ()
+) -> Finding:
+    """Return a finding whose fix makes a pool, or what it lacks."""
+    here = cluster.name_of(incus)
+    found = cluster.creation(
+        incus,
+        ("incus", "storage", "create", incus.target(name), made.driver),
+        on=lambda member: made.settings_on(is_here=member == here),
+        present=present,
+    )
+    if not here or not found.fix:
+        return found
+    # What is in the other machines can't be seen.
+    return dataclasses.replace(
+        found,
+        advice="If a member can't make it in its own way, say how: incus"
+        f" storage delete {incus.target(name)}; incus storage create"
+        f" {incus.target(name)} DRIVER source=... --target MEMBER, for each"
+        " member; then incus-testbed setup",
     )
 
 
@@ -70,11 +103,20 @@ def share(incus: Incus, name: str, *, local: bool) -> int | None:
 
 
 def _total(incus: Incus, name: str) -> int | None:
+    """Return how many bytes the pool has on each member at least."""
     try:
-        space = incus.pool_space(name)
-    except errors.CommandFailed:  # a cluster: each member has its own
-        return None
-    return space[0] if space else None
+        spaces = _spaces(incus, name)
+    except errors.CommandFailed:
+        return None  # it is not in use now
+    return min((total for total, _ in spaces.values()), default=None)
+
+
+def _spaces(incus: Incus, name: str) -> dict[str, tuple[int, int]]:
+    """Return the size and the free bytes of the pool on each member."""
+    spaces = cluster.ask(
+        incus, lambda member: incus.pool_space(name, member=member)
+    )
+    return {member: space for member, space in spaces.items() if space}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +127,13 @@ class _New:
     settings: tuple[str, ...] = ()
     size: int | None = None
     in_file: bool = False
+
+    def settings_on(self, *, is_here: bool) -> tuple[str, ...]:
+        """Return the settings on this machine, or on another of its cluster.
+
+        A file's size depends on the disk it is on: elsewhere Incus chooses it.
+        """
+        return self.settings if is_here or not self.in_file else ()
 
 
 def _new(name: str, supported: set[str], *, local: bool) -> _New:
@@ -110,12 +159,23 @@ def _new(name: str, supported: set[str], *, local: bool) -> _New:
     )
 
 
+def _like(pool: Mapping[str, Any], *, local: bool) -> _New:
+    """Return what a pool that is not complete has to become."""
+    made = _new(pool["name"], {pool["driver"]}, local=local)
+    return (
+        made if made.driver == pool["driver"] else _New(driver=pool["driver"])
+    )
+
+
 def _supported(incus: Incus) -> set[str]:
-    """Return the drivers that the server supports."""
-    environment = incus.server()["environment"]
-    return {
-        driver["Name"] for driver in environment["storage_supported_drivers"]
-    }
+    """Return the drivers that the server, and each of its members, supports."""
+
+    def there(member: str) -> set[str]:
+        environment = incus.server(member=member)["environment"]
+        drivers = environment["storage_supported_drivers"]
+        return {driver["Name"] for driver in drivers}
+
+    return set.intersection(*cluster.ask(incus, there).values())
 
 
 def _free_space() -> int:
@@ -151,22 +211,25 @@ def _file_system(directory: Path) -> str:
 def short(incus: Incus, name: str) -> Finding | None:
     """Return a warning if the pool is almost full, otherwise None."""
     try:
-        space = incus.pool_space(name)
+        spaces = _spaces(incus, name)
     except (errors.CommandFailed, errors.Restricted):
-        # A cluster, where each member has its own; or not ours to know.
+        return None  # not ours to know
+    frees = {member: free for member, (_, free) in spaces.items()}
+    member = min(frees, key=frees.__getitem__, default="")
+    if not frees or (free := frees[member]) >= _ROOM:
         return None
-    if space is None or (free := space[1]) >= _ROOM:
-        return None
+    where = f" on {member}" if member else ""
     taken = sum(map(properties.disk_use, incus.images()))
     return warning(
-        f"only {free / _GIB:.1f} GiB are free in it; the images take"
+        f"only {free / _GIB:.1f} GiB are free in it{where}; the images take"
         f" up to {taken / _GIB:.1f} GiB",
         advice="'incus-testbed images' lists the images, 'incus-testbed gc'"
         " removes everything that has no owner",
     )
 
 
-def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
+def _of_present(incus: Incus, pool: Mapping[str, Any]) -> Finding:
+    driver, status = pool["driver"], pool["status"]
     if status != "Created":
         return failed(
             f"its state is {status}",
@@ -174,6 +237,7 @@ def _of_present(driver: str, status: str, supported: set[str]) -> Finding:
         )
     if driver in _CLONING:
         return good(driver)
+    supported = _supported(incus)
     if supported.isdisjoint(_MADE):
         advice = (
             "apt install btrfs-progs && systemctl restart incus; then run"

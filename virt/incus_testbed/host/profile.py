@@ -10,7 +10,7 @@ settings of an admin, such as limits, networks and devices, are kept.
 from collections.abc import Callable, Mapping
 
 from incus_testbed import errors
-from incus_testbed.host import card, limits
+from incus_testbed.host import card, cluster, limits
 from incus_testbed.host.devices import (
     Ambiguous,
     Commands,
@@ -95,7 +95,7 @@ def check_for_vms(
 
     def changes(config: Mapping[str, str], present: Devices) -> Commands:
         if not config.keys() >= limits.OF_VMS:
-            settings = {**limits.of_vms(incus.resources()), **config}
+            settings = {**limits.of_vms(cluster.smallest(incus)), **config}
             wanted = {key: settings[key] for key in sorted(limits.OF_VMS)}
             yield ("incus", "profile", "set", target, *words(wanted))
         for other in root_disks(present):

@@ -54,6 +54,8 @@ def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
             failure = error
         finding = need.check()
     if finding.state is State.FAILED:
+        if failure and not failure.resolution:
+            failure.resolution = finding.advice
         raise failure or _unmet(need, finding)
 
 

@@ -3,7 +3,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, failed, good, warning
@@ -44,8 +46,12 @@ def check(incus: Incus) -> Finding:
 
 def drivers(incus: Incus) -> list[str]:
     """Return the drivers that work on the server: lxc, qemu."""
-    text = str(incus.server()["environment"]["driver"])
-    return [driver.strip() for driver in text.split("|")]
+    return drivers_of(incus.server()["environment"])
+
+
+def drivers_of(environment: Mapping[str, Any]) -> list[str]:
+    """Return the drivers of a server that says this of itself."""
+    return [word.strip() for word in str(environment["driver"]).split("|")]
 
 
 def _of_version(text: str) -> Finding:

@@ -9,7 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    ip_interface,
+)
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +100,18 @@ def addresses() -> list[str]:
         for interface in json.loads(shown.stdout or b"[]")
         for address in interface.get("addr_info", ())
         if "local" in address
+    ]
+
+
+def around(addresses: Iterable[str]) -> list[IPv4Network]:
+    """Return the subnets, of the size that free() looks for, of addresses.
+
+    Names and IPv6 addresses are passed over.
+    """
+    return [
+        IPv4Network(f"{address}/{_PREFIX}", strict=False)
+        for address in addresses
+        if re.fullmatch(r"[\d.]+", address, re.ASCII)
     ]
 
 

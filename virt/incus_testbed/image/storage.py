@@ -38,7 +38,7 @@ def _of_device(
     incus: Incus, profile: str, device: str, settings: Mapping[str, str]
 ) -> Place:
     pool, space = settings["pool"], None
-    # Each member of a cluster has its own, and others' pools can't be seen.
+    # Others' pools can't be seen.  In a cluster it is that of one member.
     with contextlib.suppress(errors.CommandFailed, errors.Restricted):
         space = incus.pool_space(pool)
     return Place(

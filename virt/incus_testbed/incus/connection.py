@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from incus_testbed import errors
 from incus_testbed.incus import location, messages, records
 from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.exec.api import quoted
@@ -69,9 +70,10 @@ class Connection:
         argv = self.argv(*words)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
-            raise messages.error(
+            failure = messages.error(
                 ["incus", *words], completed, here=self.is_local()
             )
+            raise self.naming_member(failure)
         return completed.stdout
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
@@ -80,11 +82,46 @@ class Connection:
         :raises errors.TestbedError: it refuses, or does not answer
         """
         if self._answers is None:
-            return self._transport().get(path, recursion=recursion)
+            return self._asked(path, recursion)
         if (path, recursion) not in self._answers:
-            answer = self._transport().get(path, recursion=recursion)
-            self._answers[path, recursion] = answer
+            self._answers[path, recursion] = self._asked(path, recursion)
         return self._answers[path, recursion]
+
+    def _asked(self, path: str, recursion: int) -> Any:
+        try:
+            return self._transport().get(path, recursion=recursion)
+        except errors.MemberDown as failure:
+            raise self.naming_member(failure) from failure
+
+    def naming_member(
+        self, failure: errors.TestbedError
+    ) -> errors.TestbedError:
+        """Return an error that names the members that do not answer.
+
+        Incus does not say which one it is that was needed.  For some seconds,
+        the one that answers may seem to be offline too.
+        """
+        if not isinstance(failure, errors.MemberDown):
+            return failure
+        ask = self._transport().get
+        try:
+            here = ask("")["environment"]["server_name"]
+            found = ask("cluster/members", recursion=1)
+        except errors.TestbedError:
+            return failure
+        names = [
+            member.name
+            for member in map(records.member, found)
+            if member.is_offline and member.name != here
+        ]
+        if not names:
+            return failure
+        return errors.MemberDown(
+            f"{' and '.join(names)} of the cluster"
+            f" {'do' if names[1:] else 'does'} not answer",
+            details=failure.details,
+            resolution=failure.resolution,
+        )
 
     def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
         """Return what is in a list, or what a filter of Incus leaves of it.

@@ -4,6 +4,7 @@
 import logging
 from collections.abc import Sequence
 
+from incus_testbed import errors
 from incus_testbed.incus import location, messages
 from incus_testbed.incus.connection import IMAGE_LIMIT, Connection
 from incus_testbed.incus.transport import Direct
@@ -67,7 +68,12 @@ class Guests(Connection):
         """
         if isinstance(where := self._transport(), Direct):
             log.debug("in %s: %s", name, programs.shown(command))
-            return where.execute(name, command, stdin=stdin, timeout=timeout)
+            try:
+                return where.execute(
+                    name, command, stdin=stdin, timeout=timeout
+                )
+            except errors.MemberDown as failure:
+                raise self.naming_member(failure) from failure
         argv = self.exec_argv(name, command)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if messages.is_own_failure(completed):

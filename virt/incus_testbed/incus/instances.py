@@ -86,8 +86,11 @@ class Instances(Connection):
         *,
         config: Mapping[str, str],
         ephemeral: bool,
+        member: str = "",
     ) -> None:
         """Make another instance of a stopped one, which is stopped too.
+
+        In a cluster, without a ``member`` Incus chooses one.
 
         :raises errors.AlreadyExists: the new name is taken
         :raises errors.NotFound: there is no instance to copy
@@ -100,6 +103,7 @@ class Instances(Connection):
             "--instance-only",
             *settings,
             *(["--ephemeral"] if ephemeral else []),
+            *([f"--target={member}"] if member else []),
             timeout=IMAGE_LIMIT,
         )
 

@@ -107,6 +107,21 @@ NO_CERTIFICATE = _Phrase(
     " keepalive in config.yml.",
     brief="A certificate for the remote can't be used",
 )
+#: Said by the member that this client asks, of the one that it should ask.
+AWAY = _Phrase(
+    r"Missing event connection with target cluster member"
+    r'|[?&]target=[^"]*": Unable to connect to: ',
+    errors.MemberDown,
+    "'incus cluster list' names it. Testbeds on it come back with it, and"
+    " 'incus-testbed gc' then removes those that have no owner.",
+    brief="A member of the cluster does not answer",
+)
+_EVACUATED = _Phrase(
+    r"Cluster member is evacuated",
+    errors.Unsupported,
+    "Choose another member, or have it take instances again: incus cluster"
+    " restore NAME",
+)
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
@@ -153,6 +168,8 @@ _PHRASES = (
     ),
     NO_CERTIFICATE,
     IMPOSTOR,
+    AWAY,
+    _EVACUATED,
     DOWN,
     GONE,
     RESTRICTED,

@@ -14,6 +14,9 @@ from incus_testbed import errors
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+#: Where an instance of a server without a cluster is.
+_NOWHERE = "none"
+
 #: Aliases that begin with this are not names: ownership/claim.py makes them.
 CLAIM = "incus-testbed-claim/"
 
@@ -45,7 +48,8 @@ class InstanceRecord:
 
     ``kind`` is container or virtual-machine.  ``cards`` are the names of its
     NICs among its devices, and ``networks`` their networks; both include those
-    of its profiles.
+    of its profiles.  ``member`` is the cluster's that has it; empty without a
+    cluster.
     """
 
     name: str
@@ -56,6 +60,31 @@ class InstanceRecord:
     created: datetime
     cards: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    member: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A member of a cluster as Incus reports it.
+
+    ``status`` is Online, Offline, Evacuated or Blocked; ``message`` says more.
+    ``host`` is the address, or the name, that the others reach it under.
+    """
+
+    name: str
+    status: str
+    message: str
+    host: str
+
+    @property
+    def is_online(self) -> bool:
+        """Tell whether it takes new instances."""
+        return self.status == "Online"
+
+    @property
+    def is_offline(self) -> bool:
+        """Tell whether it does not answer the others."""
+        return self.status == "Offline"
 
 
 @contextlib.contextmanager
@@ -124,6 +153,26 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
+        member=_member_of(record),
+    )
+
+
+def _member_of(record: Mapping[str, Any]) -> str:
+    place = str(record.get("location", _NOWHERE))
+    return "" if place == _NOWHERE else place
+
+
+@_understood()
+def member(record: dict[str, Any]) -> Member:
+    """Read the API's record of a member of a cluster.
+
+    :raises errors.CommandFailed: it has not the API's form
+    """
+    return Member(
+        name=record["server_name"],
+        status=record["status"],
+        message=record["message"],
+        host=urlsplit(record["url"]).hostname or "",
     )
 
 

@@ -9,10 +9,15 @@ from incus_testbed import errors
 from incus_testbed.incus import messages, records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.records import Member
 
 
 class Server(Connection):
-    """What a server has beside images and instances."""
+    """What a server has beside images and instances.
+
+    In a cluster, ``member`` is the name of the member that is asked; without
+    it, that is the one which answers this client.
+    """
 
     def __init__(
         self, *, project: str | None = None, remote: str | None = None
@@ -20,16 +25,6 @@ class Server(Connection):
         """Aim at a project and remote; None means the user's choice."""
         super().__init__(project=project, remote=remote)
         self._environments: dict[object, dict[str, Any]] = {}
-
-    def server(self) -> dict[str, Any]:
-        """Return the server's own description: GET /1.0.
-
-        :raises errors.Denied: it does not trust this client
-        """
-        server: dict[str, Any] = self.get("")
-        if server.get("auth") == "untrusted":  # it says little then
-            raise messages.STRANGER.error("auth: untrusted", "GET /1.0")
-        return server
 
     def environment(self) -> dict[str, Any]:
         """Return what the server says of its machine and itself.
@@ -53,9 +48,30 @@ class Server(Connection):
             "server_clustered"
         )
 
-    def resources(self) -> dict[str, Any]:
+    def server(self, *, member: str = "") -> dict[str, Any]:
+        """Return the server's own description: GET /1.0.
+
+        :raises errors.Denied: it does not trust this client
+        """
+        server: dict[str, Any] = self.get(_of(member, ""))
+        if server.get("auth") == "untrusted":  # it says little then
+            raise messages.STRANGER.error("auth: untrusted", "GET /1.0")
+        return server
+
+    def members(self) -> list[Member]:
+        """Return the members of the server's cluster; none without one.
+
+        :raises errors.Restricted: they are not for this user to know
+        """
+        if not self.environment().get("server_clustered"):
+            return []
+        return [
+            records.member(record) for record in self._list("cluster/members")
+        ]
+
+    def resources(self, *, member: str = "") -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""
-        resources: dict[str, Any] = self.get("resources")
+        resources: dict[str, Any] = self.get(_of(member, "resources"))
         return resources
 
     def metrics(self) -> str:
@@ -118,15 +134,17 @@ class Server(Connection):
         """Return the storage pools."""
         return self._list("storage-pools")
 
-    def pool_space(self, name: str) -> tuple[int, int] | None:
+    def pool_space(
+        self, name: str, *, member: str = ""
+    ) -> tuple[int, int] | None:
         """Return how many bytes a storage pool has, and how many are free.
 
         None if it has no limit.
 
         :raises errors.NotFound: there is none of that name
-        :raises errors.CommandFailed: that depends on the cluster's member
         """
-        space = self.get(f"storage-pools/{quoted(name)}/resources")["space"]
+        path = f"storage-pools/{quoted(name)}/resources"
+        space = self.get(_of(member, path))["space"]
         total = space.get("total")
         return (total, total - space["used"]) if total else None
 
@@ -174,3 +192,8 @@ class Server(Connection):
         :raises errors.NotFound: there is none of that name
         """
         self.run("profile", "delete", self.target(name))
+
+
+def _of(member: str, path: str) -> str:
+    """Return the path at which a member of the cluster is asked."""
+    return f"{path}?target={quoted(member)}" if member else path

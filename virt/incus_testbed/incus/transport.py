@@ -24,7 +24,8 @@ class Transport(Protocol):
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers to GET, below /1.0.
 
-        With ``recursion`` 1 it gives what is in a list, not its names.
+        With ``recursion`` 1 it gives what is in a list, not its names.  The
+        path may have a query of its own.
 
         :raises errors.TestbedError: it refuses, or does not answer
         """

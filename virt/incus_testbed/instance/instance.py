@@ -16,8 +16,10 @@ from incus_testbed.ownership import holdings
 log = logging.getLogger(__name__)
 
 #: /dev/incus would tell a guest the name of its host, and the instance's user.*
-#: keys.  Arguments of a launch come later, and can change this.
-_CLOSED = {"security.guestapi": "false"}
+#: keys.  If a member of a cluster is evacuated, moving a testbed to another one
+#: would take long and end what runs in it all the same.  Arguments of a launch
+#: come later, and can change this.
+_SETTINGS = {"security.guestapi": "false", "cluster.evacuate": "stop"}
 
 #: Seconds between asking an instance to stop and killing it.
 STOP_GRACE = 30.0
@@ -68,7 +70,7 @@ class Instance:
             incus.launch(
                 image,
                 name,
-                config={**_CLOSED, **plan.config, **creation.keys},
+                config={**_SETTINGS, **plan.config, **creation.keys},
                 ephemeral=ephemeral,
                 devices=plan.devices,
                 arguments=arguments,
@@ -87,13 +89,20 @@ class Instance:
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.
 
-        It has a name, and network addresses, of its own.
+        It has a name, and network addresses, of its own.  In a cluster it is on
+        the same member: Incus would choose one, and send the whole disk there.
         """
         incus = self._incus
         creation = Creation(incus, purpose)
 
         def copy(name: str) -> None:
-            incus.copy(self.name, name, config=creation.keys, ephemeral=True)
+            incus.copy(
+                self.name,
+                name,
+                config=creation.keys,
+                ephemeral=True,
+                member=incus.instance(self.name).member,
+            )
             incus.start(name)
 
         return type(self)(incus, creation.by(copy, name), vm=self.guest.vm)
