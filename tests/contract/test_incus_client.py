@@ -7,6 +7,7 @@ What fast tests expect of the fake is stated here.
 import contextlib
 import hashlib
 import os
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,20 @@ def _names(incus: Incus) -> set[str]:
 
 def test_it_is_on_this_machine(incus: Incus) -> None:
     assert incus.is_local()
+
+
+def test_what_is_no_image_shows_that_the_server_can_unpack_it(
+    incus: Incus, tmp_path: Path
+) -> None:
+    """Nothing is made."""
+    before = incus.images()
+    archive = tmp_path / "no-image.tar"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("file"))
+
+    incus.check_unpacks(str(archive))
+
+    assert incus.images() == before
 
 
 def test_an_import_keeps_what_the_files_say(

@@ -92,6 +92,34 @@ def test_progress_bars_are_left_out() -> None:
     assert "Pushing" not in str(messages.error(["incus"], completed))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error: exec: "zstd": executable file not found in $PATH',
+        "Error: Failed instance creation: Unpack failed: Failed to run: tar"
+        " --anchored -xf -: exit status 2 (tar (child): zstd: Cannot exec: No"
+        " such file or directory\ntar (child): Error is not recoverable)",
+        "Error: Unpack failed: Failed to run: tar: exit status 2 (tar"
+        " (grandchild): zstd: Cannot exec: No such file or directory)",
+    ],
+)
+@pytest.mark.parametrize(
+    ("remote", "words"),
+    [
+        ("farm", ("farm lacks the program zstd", "server's machine: apt")),
+        ("", ("needs the program zstd",)),
+    ],
+)
+def test_a_program_that_the_server_lacks(
+    said: str, remote: str, words: tuple[str, ...]
+) -> None:
+    completed = programs.Completed(argv=(), status=1, stdout=b"", stderr=said)
+    error = messages.error(["incus", "launch"], completed, remote=remote)
+    assert type(error) is errors.MissingProgram
+    for word in (*words, "apt install zstd"):
+        assert word in str(error)
+
+
 def test_missing_profile_names_the_command_that_makes_it() -> None:
     completed = programs.Completed(
         argv=(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, failed, good, warning
+from incus_testbed.image import unpacking
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
@@ -46,6 +47,18 @@ def drivers(incus: Incus) -> list[str]:
     """Return the drivers that work on the server: lxc, qemu."""
     text = str(incus.server()["environment"]["driver"])
     return [driver.strip() for driver in text.split("|")]
+
+
+def check_unpacking(incus: Incus) -> Finding:
+    """Check that the server has the programs for the images that we import."""
+    missing = unpacking.lacking(incus)
+    if missing:
+        return warning(
+            f"the server lacks {' and '.join(missing)}: images are compressed"
+            " in a slower way",
+            advice=unpacking.remedy(missing),
+        )
+    return good("the server has what we compress images for")
 
 
 def _of_version(text: str) -> Finding:

@@ -51,7 +51,9 @@ class Connection:
         argv = self.argv(*words)
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
-            raise messages.error(["incus", *words], completed)
+            raise messages.error(
+                ["incus", *words], completed, remote=self._far()
+            )
         return completed.stdout
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
@@ -84,6 +86,10 @@ class Connection:
     def current_project(self) -> str:
         """Return the name of the project that this is aimed at."""
         return self.choice().project
+
+    def _far(self) -> str:
+        """Return the remote's name if its server is not on this machine."""
+        return "" if self.is_local() else self.choice().remote
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.incus.exec import api, program
-from incus_testbed.process import programs
+from incus_testbed.process import packages, programs
 
 #: The exit status of a command that could not be run in an instance: of
 #: sessions, and of 'incus-testbed run'.
@@ -97,6 +97,11 @@ _PHRASES = (
         "Remove it and import it again: incus-testbed remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
+    _Phrase(
+        r"Metadata tarball is missing metadata.yaml",
+        errors.BadImage,
+        brief="The file is no image of Incus",
+    ),
     DOWN,
     GONE,
     RESTRICTED,
@@ -164,12 +169,33 @@ _PHRASES = (
 )
 
 
+#: What Incus, and the tar that it runs, say of a program that is not there.
+_LACKING = re.compile(
+    r'exec: "([\w.+-]{1,40})": executable file not found'
+    r"|tar \((?:grand)?child\): ([\w.+-]{1,40}): Cannot exec: No such file",
+    re.ASCII,
+)
+
+
+def _lacking(program: str, remote: str) -> _Phrase:
+    install = f"apt install {packages.of(program)}"
+    return _Phrase(
+        "",
+        errors.MissingProgram,
+        f"On the server's machine: {install}" if remote else install,
+        brief=f"The Incus server {remote} lacks the program {program}"
+        if remote
+        else f"Incus needs the program {program}, which is not installed",
+    )
+
+
 def error(
-    argv: Sequence[str], completed: programs.Completed
+    argv: Sequence[str], completed: programs.Completed, *, remote: str = ""
 ) -> errors.TestbedError:
     """Return the error that a failed incus command stands for.
 
-    ``argv`` is what the user would recognise of the command line.
+    ``argv`` is what the user would recognise of the command line.  ``remote``
+    is the name of a server that is not on this machine.
     """
     how = (
         f"died of signal {-completed.status}"
@@ -177,13 +203,15 @@ def error(
         else f"failed with status {completed.status}"
     )
     command = " ".join(argv[:_SHOWN_WORDS])
-    return of_message(_message(completed.stderr), command, how)
+    return of_message(_message(completed.stderr), command, how, remote)
 
 
 def of_message(
-    said: str, command: str, how: str = "failed"
+    said: str, command: str, how: str = "failed", remote: str = ""
 ) -> errors.TestbedError:
     """Return the error that Incus' own words stand for."""
+    if found := _LACKING.search(said):
+        return _lacking(found[1] or found[2], remote).error(said, command)
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
             return phrase.error(said, command)
