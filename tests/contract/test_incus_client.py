@@ -96,6 +96,10 @@ def test_it_is_on_this_machine(incus: Incus) -> None:
     assert incus.is_local()
 
 
+def test_remotes(incus: Incus) -> None:
+    assert incus.remotes()["local"] is True
+
+
 def test_what_is_no_image_shows_that_the_server_can_unpack_it(
     incus: Incus, tmp_path: Path
 ) -> None:

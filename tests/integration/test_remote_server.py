@@ -151,3 +151,37 @@ def test_doctor_says_what_the_server_lacks(farm: Farm) -> None:
     said = farm.run("--remote=far", "doctor").stdout
     assert "lacks zstd" in said
     assert "On the server's machine: apt install zstd" in said
+
+
+def test_a_remote_in_the_name_of_an_image(farm: Farm, tiny: Path) -> None:
+    farm.output("import", str(tiny), "--alias=far:tiny/name")
+    assert "tiny/name" in farm.output("--remote=far", "images")
+    contradiction = farm.run("--remote=local", "remove", "far:tiny/name")
+    assert contradiction.returncode == 1
+    assert "name two servers" in contradiction.stderr
+    farm.output("remove", "far:tiny/name")
+    assert "tiny/name" not in farm.output("--remote=far", "images")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("--remote=fra", "There are: far, local."),
+        ("--remote=far --project=none", "See: incus project list far:"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", ["images", "status", "doctor", "run x -- true"]
+)
+def test_a_place_that_is_unknown(
+    farm: Farm, words: str, place: str, said: str
+) -> None:
+    done = farm.run(*place.split(), *words.split())
+    assert done.returncode in {1, 125}
+    assert said in done.stderr
+
+
+def test_a_user_of_this_machine_has_no_project_there(farm: Farm) -> None:
+    there = Cli({**farm.environment, "INCUS_REMOTE": "far"})
+    done = there.run("setup", "--restricted", "nobody")
+    assert "far is another machine" in done.stderr

@@ -5,6 +5,7 @@ import argparse
 import os
 
 from incus_testbed import errors
+from incus_testbed.cli import place
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 
@@ -28,10 +29,16 @@ def add_alias(command: argparse.ArgumentParser) -> None:
     argument.completer = _aliases  # type: ignore[attr-defined]
 
 
-def _aliases(parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    incus = Incus(project=parsed_args.project, remote=parsed_args.remote)
+def _aliases(
+    parsed_args: argparse.Namespace, prefix: str = "", **_: object
+) -> list[str]:
+    remote, _alias = place.split(prefix)
+    incus = Incus(
+        project=parsed_args.project, remote=remote or parsed_args.remote
+    )
     try:
         images = Store(incus).images()
     except errors.TestbedError:
         return []  # a completion can't show a message
-    return [alias for image in images for alias in image.aliases]
+    front = f"{remote}:" if remote else ""
+    return [front + alias for image in images for alias in image.aliases]

@@ -36,13 +36,20 @@ class _Phrase:
     resolution: str = ""
     brief: str = ""
 
-    def error(self, said: str, asked: str) -> errors.TestbedError:
-        """Return the error for what was said of what was asked."""
+    def error(
+        self, said: str, asked: str, remote: str = ""
+    ) -> errors.TestbedError:
+        """Return the error for what was said of what was asked.
+
+        ``remote`` is that of a server which is not on this machine.
+        """
         first = f"incus: {said.splitlines()[0]}"
         return self.kind(
             self.brief or first,
             details=f"{first if self.brief else ''}\n(from '{asked}')",
-            resolution=self.resolution,
+            resolution=self.resolution.format(
+                there=f" {remote}:" if remote else ""
+            ),
         )
 
 
@@ -131,7 +138,12 @@ _PHRASES = (
         errors.NotFound,
         "See: incus remote list",
     ),
-    _Phrase(r"Project not found", errors.NotFound, "See: incus project list"),
+    _Phrase(
+        r"Project not found",
+        errors.NotFound,
+        "See: incus project list{there}",
+        brief="There is no such project",
+    ),
     _Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
         errors.NotFound,
@@ -214,7 +226,7 @@ def of_message(
         return _lacking(found[1] or found[2], remote).error(said, command)
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
-            return phrase.error(said, command)
+            return phrase.error(said, command, remote)
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )

@@ -12,6 +12,17 @@ from incus_testbed.incus.exec.api import quoted
 class Server(Connection):
     """What a server has beside images and instances."""
 
+    def remotes(self) -> dict[str, bool]:
+        """Return the names of the user's remotes, and which run instances.
+
+        The others are servers of images alone.  No server is asked.
+        """
+        listed = json.loads(self.run("remote", "list", "--format=json"))
+        return {
+            name: remote["Protocol"] == "incus" and not remote["Public"]
+            for name, remote in listed.items()
+        }
+
     def server(self) -> dict[str, Any]:
         """Return the server's own description: GET /1.0."""
         server: dict[str, Any] = self.get("")
