@@ -25,7 +25,8 @@ def check(incus: Incus) -> Finding:
     try:
         server = incus.server()
     except errors.DaemonDown as error:
-        return failed(error.brief, _start_advice())
+        advice = _start_advice() if incus.is_local() else error.resolution
+        return failed(error.brief, advice)
     except errors.Denied as error:
         user = os.environ.get("USER", "USER")
         return failed(

@@ -23,18 +23,24 @@ _ERROR = "Error: "
 #: Of a command line, the words that say what was asked of what.
 _SHOWN_WORDS = 4
 
-_DOCTOR = "'incus-testbed doctor' says what this machine lacks."
-_SETUP = "Make what is missing: incus-testbed setup"
+_DOCTOR = "'{us} doctor' says what is missing."
+_SETUP = "Make what is missing: {us} setup"
 
 
 @dataclass(frozen=True)
 class _Phrase:
-    """What a message means; ``brief`` says it where Incus is long-winded."""
+    """What a message means; ``brief`` says it where Incus is long-winded.
+
+    ``resolution`` can hold {us}, our command, and {there}, a remote for incus'
+    own commands.  ``far`` is the resolution if the server, {remote}, is on
+    another machine; without it, it is the same.
+    """
 
     pattern: str
     kind: type[errors.TestbedError]
     resolution: str = ""
     brief: str = ""
+    far: str = ""
 
     def error(
         self, said: str, asked: str, remote: str = ""
@@ -44,11 +50,16 @@ class _Phrase:
         ``remote`` is that of a server which is not on this machine.
         """
         first = f"incus: {said.splitlines()[0]}"
+        resolution = self.far if remote and self.far else self.resolution
         return self.kind(
             self.brief or first,
             details=f"{first if self.brief else ''}\n(from '{asked}')",
-            resolution=self.resolution.format(
-                there=f" {remote}:" if remote else ""
+            resolution=resolution.format(
+                remote=remote,
+                there=f" {remote}:" if remote else "",
+                us=f"incus-testbed --remote={remote}"
+                if remote
+                else "incus-testbed",
             ),
         )
 
@@ -59,12 +70,15 @@ DOWN = _Phrase(
     errors.DaemonDown,
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
+    far="See the address of {remote}: incus remote list. On that machine:"
+    " systemctl status incus",
 )
 GONE = _Phrase(
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
     f"Look why: journalctl --unit=incus. {_DOCTOR}",
     brief="The Incus daemon has gone away",
+    far="Look why, on the machine of {remote}: journalctl --unit=incus",
 )
 TURNED_AWAY = _Phrase(
     r"(?!)",  # incus-user closes the connection without a word
@@ -94,14 +108,14 @@ _PHRASES = (
     _Phrase(
         r"no space left on device|disk quota exceeded|not enough space",
         errors.NoSpace,
-        "Free space: 'incus-testbed gc --keep 0' removes what nobody owns or"
-        " uses, 'incus-testbed images' lists the rest.",
+        "Free space: '{us} gc --keep 0' removes what nobody owns or uses,"
+        " '{us} images' lists the rest.",
         brief="There is no space left for this in Incus",
     ),
     _Phrase(
         r"Unpack failed",
         errors.BadImage,
-        "Remove it and import it again: incus-testbed remove ALIAS",
+        "Remove it and import it again: {us} remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
     ),
     _Phrase(
@@ -147,7 +161,7 @@ _PHRASES = (
     _Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
         errors.NotFound,
-        "'incus-testbed images' lists the images there are.",
+        "'{us} images' lists the images there are.",
     ),
     _Phrase(
         r"not found|does not exist|doesn't exist|No such file or directory"
