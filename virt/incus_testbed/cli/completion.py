@@ -24,7 +24,10 @@ def answer(parser: argparse.ArgumentParser) -> None:
 def add_alias(command: argparse.ArgumentParser) -> None:
     """Add the alias of an imported image, which shells can complete."""
     argument = command.add_argument(
-        "alias", metavar="ALIAS", help="name of the image: see 'images'"
+        "alias",
+        metavar="ALIAS",
+        help="name of the image: see 'images'; farm:NAME is one of the remote"
+        " farm",
     )
     argument.completer = _aliases  # type: ignore[attr-defined]
 
