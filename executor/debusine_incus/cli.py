@@ -21,8 +21,7 @@ from debusine_incus.arguments import PROGRAM
 from debusine_incus.images import ImageCache
 from debusine_incus.system_image import SystemImage
 from incus_testbed import errors
-from incus_testbed.cli import completion, exit_status, output
-from incus_testbed.incus.client import Incus
+from incus_testbed.cli import completion, exit_status, output, place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +55,7 @@ def _pull(arguments: argparse.Namespace) -> int:
         api,
         None,
         workspace,
-        incus=Incus(project=arguments.project, remote=arguments.remote),
+        incus=place.client(arguments),
     )
     artifact = _artifact(api, cache, number)
     image = SystemImage(artifact)

@@ -130,8 +130,12 @@ class IncusExecutor:
         return _VIRT_SERVER
 
     def autopkgtest_virt_args(self) -> list[str]:
-        """Return the virt server's arguments: the image's alias."""
-        return [self.image_name()]
+        """Return the virt server's arguments: the image's alias.
+
+        The remote and project stand before it if the worker's environment has
+        chosen them, and the virt server does not get that environment.
+        """
+        return [*children.options(), self.image_name()]
 
     @classmethod
     def clean_up_image(cls, artifact_id: int) -> None:

@@ -7,6 +7,7 @@ What fast tests expect of the fake is stated here.
 import contextlib
 import hashlib
 import os
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,24 @@ def test_what_a_server_says_of_itself_is_asked_once(
     assert incus.environment()["server_clustered"] is False
     assert incus.is_only_here()
     assert answers == []
+
+
+def test_remotes(incus: Incus) -> None:
+    assert incus.remotes()["local"] is True
+
+
+def test_what_is_no_image_shows_that_the_server_can_unpack_it(
+    incus: Incus, tmp_path: Path
+) -> None:
+    """Nothing is made."""
+    before = incus.images()
+    archive = tmp_path / "no-image.tar"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("file"))
+
+    incus.check_unpacks(str(archive))
+
+    assert incus.images() == before
 
 
 def test_an_import_keeps_what_the_files_say(

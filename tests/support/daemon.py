@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -96,15 +96,34 @@ def running(keep: str = "") -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def private(keep: str = "", *options: str) -> Iterator[Daemon]:
+def private(
+    keep: str = "", *options: str, lacking: Iterable[str] = ()
+) -> Iterator[Daemon]:
     """Start an Incus whether one is running or not; stop it at the end.
 
-    ``options`` are those of incusd.sh.
+    ``options`` are those of incusd.sh.  ``lacking`` are programs that are not
+    on its PATH.
 
     :raises DaemonError: it can't be started
     """
-    with _home(keep) as (home, lock), _started(home, lock, options) as daemon:
+    with (
+        _home(keep) as (home, lock),
+        _started(home, lock, options, set(lacking)) as daemon,
+    ):
         yield daemon
+
+
+def _path_without(names: set[str], home: Path) -> str:
+    """Return a PATH of one folder, which has all programs but these."""
+    folder = home / "programs"
+    folder.mkdir(exist_ok=True)
+    for place in reversed(_PATH.split(":")):
+        for program in Path(place).iterdir():
+            link = folder / program.name
+            link.unlink(missing_ok=True)
+            if program.name not in names:
+                link.symlink_to(program)
+    return str(folder)
 
 
 def is_running() -> bool:
@@ -213,20 +232,21 @@ def _home(keep: str) -> Iterator[tuple[Path, IO[str]]]:
 
 @contextlib.contextmanager
 def _started(
-    home: Path, lock: IO[str], options: Sequence[str]
+    home: Path, lock: IO[str], options: Sequence[str], lacking: set[str]
 ) -> Iterator[Daemon]:
     """Run incusd, which inherits the lock."""
     state = home / "incus"
     state.mkdir(mode=0o711, exist_ok=True)
     environment = {"INCUS_DIR": str(state)}
-    process = _spawn(home, lock, environment, options)
+    path = _path_without(lacking, home) if lacking else _PATH
+    process = _spawn(home, lock, environment, options, path)
     try:
         _wait_until_answering(process, home, environment)
         for _ in range(_ATTEMPTS):
             if _has_all_networks(environment):
                 break
             _stop(process, environment)
-            process = _spawn(home, lock, environment, options)
+            process = _spawn(home, lock, environment, options, path)
             _wait_until_answering(process, home, environment)
         lock.close()
         yield Daemon(environment=environment, private=True, process=process.pid)
@@ -246,6 +266,7 @@ def _spawn(
     lock: IO[str],
     environment: dict[str, str],
     options: Sequence[str],
+    path: str,
 ) -> "subprocess.Popen[bytes]":
     with (home / _LOG).open("wb") as output:
         return subprocess.Popen(
@@ -260,7 +281,7 @@ def _spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"LC_ALL": "C.UTF-8", "PATH": _PATH, **environment},
+            env={"LC_ALL": "C.UTF-8", "PATH": path, **environment},
             pass_fds=[lock.fileno()],
             start_new_session=True,
         )

@@ -61,6 +61,8 @@ class Images:
             case "import", metadata, rootfs:
                 made = self._import(Path(metadata), Path(rootfs))
                 return f"Image imported with fingerprint: {made}\n".encode()
+            case "import", _:
+                raise refusal("Metadata tarball is missing metadata.yaml")
             case "edit", word:
                 self._edit(self.named(word), json.loads(stdin))
             case "unset-property", word, key:

@@ -21,6 +21,10 @@ from tests.support import fake_members
 from tests.support.fake_images import Images
 from tests.support.fake_instances import Devices, Instances
 
+_REMOTES = {
+    "local": {"Protocol": "incus", "Public": False},
+    "images": {"Protocol": "simplestreams", "Public": True},
+}
 _OF_INSTANCES = ("launch", "init", "copy", "start", "stop", "delete", "config")
 
 
@@ -188,6 +192,8 @@ class FakeIncus(Incus):
             return self._instances.run(*words, stdin=stdin)
         if kind == "query":
             return self._query(*words[1:])
+        if (kind, verb) == ("remote", "list"):
+            return json.dumps(_REMOTES).encode()
         if (kind, verb) == ("network", "acl"):
             kind, (verb, *rest) = "acl", rest
         self._change(kind, verb, *rest)

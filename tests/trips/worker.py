@@ -26,6 +26,13 @@ WORKER_TRIP = Trip(
         Step("incus project create NAME", values={"NAME": "other"}),
         Step("incus project switch NAME", values={"NAME": "other"}),
         Step("incus-testbed setup", "incus profile create debusine"),
+        # Another machine's Incus, which is this machine's.
+        Step("incus config set core.https_address=:8443"),
+        Step(
+            "runuser -u debusine-worker -- incus remote add farm TOKEN",
+            values={"TOKEN": "$(incus config trust add worker --quiet)"},
+        ),
+        Step("runuser -u debusine-worker -- incus remote switch farm"),
     ),
     packages=WORKER,
 )

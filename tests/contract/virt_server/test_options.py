@@ -44,10 +44,33 @@ def test_remote(
     server.quit()
 
 
-def test_remote_that_is_unknown(start: Start, bookworm: str) -> None:
-    said = start("--remote", "faraway", bookworm).bomb("open")
-    assert "faraway" in said
-    assert "incus remote list" in said
+def test_remote_in_the_name_of_the_image(
+    start: Start, bookworm: str, remote: dict[str, str]
+) -> None:
+    server = start(f"far:{bookworm}", env=environment(**remote))
+    server.ask("open")
+    assert server.output("echo", "there") == "there"
+    server.ask("close")
+    server.quit()
+
+
+@pytest.mark.usefixtures("incus_environment")
+@pytest.mark.parametrize("words", [["--remote", "faraway", "x"], ["faraway:x"]])
+def test_remote_that_is_unknown(
+    words: list[str], remote: dict[str, str]
+) -> None:
+    ended = subprocess.run(
+        [COMMAND, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(**remote),
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "There is no remote faraway" in ended.stderr
+    assert "There are: far, local, nowhere" in ended.stderr
 
 
 @pytest.mark.parametrize("option", ["--project", "-p"])
@@ -68,7 +91,7 @@ def test_project(
 
 def test_project_that_is_unknown(start: Start, bookworm: str) -> None:
     said = start("--project", "no-such", bookworm).bomb("open")
-    assert "not found" in said
+    assert "no such project" in said
 
 
 def test_name(start: Start, incus: Incus, bookworm: str) -> None:

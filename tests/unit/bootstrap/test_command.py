@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from incus_testbed.bootstrap import apt
-from incus_testbed.cli import arguments
+from incus_testbed.cli import arguments, place
 from incus_testbed.cli import main as module
 from incus_testbed.process import signals
 from tests.support.fake_incus import FakeIncus
@@ -18,7 +18,7 @@ from tests.unit.bootstrap.conftest import Machine
 def incus(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIncus]:
     """Aim the command at a fake, and leave this process as it is."""
     fake = FakeIncus.set_up()
-    monkeypatch.setattr(module, "Incus", fake.aimed)
+    monkeypatch.setattr(place, "Incus", fake.aimed)
     monkeypatch.setattr(signals, "catch", lambda *_: None)
     monkeypatch.setattr(apt, "architecture", lambda: "amd64")
     logger = logging.getLogger("incus_testbed")

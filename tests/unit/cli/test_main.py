@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.cli import gc
+from incus_testbed.cli import gc, place
 from incus_testbed.cli import main as module
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
@@ -40,8 +40,9 @@ def _process(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
     """Aim the command at the fake, and leave this process as it is."""
-    for each in (module, gc):
+    for each in (module, gc, place):
         monkeypatch.setattr(each, "Incus", incus.aimed)
+    monkeypatch.delenv("INCUS_REMOTE", raising=False)
     monkeypatch.setattr(signals, "catch", lambda *_: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     logger = logging.getLogger("incus_testbed")

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from incus_testbed.cli import main as module
-from incus_testbed.cli import output
+from incus_testbed.cli import output, place
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.process import signals
 from tests.support import owners
@@ -34,7 +34,7 @@ def incus() -> FakeIncus:
 
 @pytest.fixture(autouse=True)
 def _aimed(incus: FakeIncus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Incus", incus.aimed)
+    monkeypatch.setattr(place, "Incus", incus.aimed)
     monkeypatch.setattr(output, "configure", lambda *_, **__: None)
     monkeypatch.setattr(signals, "catch", lambda *_: None)
 

@@ -40,9 +40,8 @@ def test_nothing_is_set(configure: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("INCUS_PROJECT", "elsewhere"),
-        ("INCUS_REMOTE", "far"),
         ("INCUS_SOCKET", "/run/other.socket"),
+        ("INCUS_DIR", "/srv/incus"),
     ],
 )
 def test_what_only_the_worker_has(
@@ -74,9 +73,49 @@ def test_other_certificate_for_the_same_remote(
     assert f"far.example:8443 by {ours}/client.key" in reason
 
 
-def test_what_only_the_programs_have(configure: Callable[..., None]) -> None:
-    configure(INCUS_PROJECT="elsewhere")
-    assert children.obstacle({})
+def test_a_remote_that_only_the_worker_knows(
+    configure: Callable[..., None], tmp_path: Path
+) -> None:
+    configure()
+    (tmp_path / "config.yml").write_text(
+        "remotes: {far: {addr: 'https://far.example:8443', keepalive: 30}}"
+    )
+    ours = {"INCUS_CONF": str(tmp_path), "INCUS_REMOTE": "far"}
+    reason = children.obstacle(ours)
+    assert reason
+    assert f"INCUS_CONF = {tmp_path}" in reason
+
+    configure(INCUS_CONF=str(tmp_path))
+    assert children.obstacle(ours) is None
+    assert children.options(ours) == ["--remote=far"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ({}, {}, []),
+        ({"INCUS_PROJECT": "one"}, {}, ["--project=one"]),
+        ({"INCUS_PROJECT": "one"}, {"INCUS_PROJECT": "one"}, []),
+        ({}, {"INCUS_PROJECT": "one"}, ["--project=default"]),
+        (
+            {"INCUS_REMOTE": "far", "INCUS_PROJECT": "one"},
+            {},
+            ["--remote=far", "--project=one"],
+        ),
+        ({}, {"INCUS_REMOTE": "far"}, ["--remote=local"]),
+    ],
+)
+def test_the_place_is_on_the_command_line_where_it_would_be_another(
+    configure: Callable[..., None],
+    ours: dict[str, str],
+    theirs: dict[str, str],
+    expected: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(**theirs)
+    assert children.obstacle(ours) is None
+    assert children.options(ours) == expected
+    assert not caplog.messages
 
 
 def test_a_time_limit_that_the_programs_do_not_get_is_told(
@@ -93,7 +132,8 @@ def test_who_has_no_configuration_is_no_worker(
 ) -> None:
     configure()
     (tmp_path / "config.ini").unlink()
-    assert children.obstacle({"INCUS_PROJECT": "elsewhere"}) is None
+    assert children.obstacle({"INCUS_SOCKET": "/elsewhere"}) is None
+    assert children.options({"INCUS_PROJECT": "elsewhere"}) == []
 
 
 def test_up_to_debusine_0_14_9_they_inherit_all(
@@ -101,4 +141,5 @@ def test_up_to_debusine_0_14_9_they_inherit_all(
 ) -> None:
     configure()
     monkeypatch.delattr(ConfigHandler, "environment")
-    assert children.obstacle({"INCUS_PROJECT": "elsewhere"}) is None
+    assert children.obstacle({"INCUS_SOCKET": "/elsewhere"}) is None
+    assert children.options({"INCUS_PROJECT": "elsewhere"}) == []

@@ -129,16 +129,44 @@ def test_progress_bars_are_left_out() -> None:
         ("not authorized", "incus config trust add"),
         ("tls: failed to verify certificate: x509: y", "incus remote add"),
         ("Unable to connect to: a:1 (refused)", "core.https_address"),
-        ('Get "https://a:1/1.0": EOF', "on that machine"),
+        ('Get "https://a:1/1.0": EOF', "the machine of far"),
     ],
 )
 def test_remedy_is_that_of_a_remote(said: str, remedy: str) -> None:
     completed = programs.Completed(
         argv=(), status=1, stdout=b"", stderr=f"Error: {said}"
     )
-    error = messages.error(["incus"], completed, here=False)
+    error = messages.error(["incus"], completed, remote="far")
     assert remedy in error.resolution
     assert "systemctl start incus" not in error.resolution
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error: exec: "zstd": executable file not found in $PATH',
+        "Error: Failed instance creation: Unpack failed: Failed to run: tar"
+        " --anchored -xf -: exit status 2 (tar (child): zstd: Cannot exec: No"
+        " such file or directory\ntar (child): Error is not recoverable)",
+        "Error: Unpack failed: Failed to run: tar: exit status 2 (tar"
+        " (grandchild): zstd: Cannot exec: No such file or directory)",
+    ],
+)
+@pytest.mark.parametrize(
+    ("remote", "words"),
+    [
+        ("farm", ("farm lacks the program zstd", "server's machine: apt")),
+        ("", ("needs the program zstd",)),
+    ],
+)
+def test_a_program_that_the_server_lacks(
+    said: str, remote: str, words: tuple[str, ...]
+) -> None:
+    completed = programs.Completed(argv=(), status=1, stdout=b"", stderr=said)
+    error = messages.error(["incus", "launch"], completed, remote=remote)
+    assert type(error) is errors.MissingProgram
+    for word in (*words, "apt install zstd"):
+        assert word in str(error)
 
 
 def test_missing_profile_names_the_command_that_makes_it() -> None:

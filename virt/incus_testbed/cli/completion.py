@@ -5,6 +5,7 @@ import argparse
 import os
 
 from incus_testbed import errors
+from incus_testbed.cli import place
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM
 
@@ -23,15 +24,24 @@ def answer(parser: argparse.ArgumentParser) -> None:
 def add_alias(command: argparse.ArgumentParser) -> None:
     """Add the alias of an image, which shells can complete."""
     argument = command.add_argument(
-        "alias", metavar="ALIAS", help="name of the image: see 'images'"
+        "alias",
+        metavar="ALIAS",
+        help="name of the image: see 'images'; farm:NAME is one of the remote"
+        " farm",
     )
     argument.completer = _aliases  # type: ignore[attr-defined]
 
 
-def _aliases(parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    incus = Incus(project=parsed_args.project, remote=parsed_args.remote)
+def _aliases(
+    parsed_args: argparse.Namespace, prefix: str = "", **_: object
+) -> list[str]:
+    remote, _alias = place.split(prefix)
+    incus = Incus(
+        project=parsed_args.project, remote=remote or parsed_args.remote
+    )
     try:
         names = incus.alias_names()
     except errors.TestbedError:
         return []  # a completion can't show a message
-    return [name for name in names if not name.startswith(CLAIM)]
+    front = f"{remote}:" if remote else ""
+    return [front + name for name in names if not name.startswith(CLAIM)]

@@ -23,6 +23,7 @@ from incus_testbed.cli import (
     max_age,
     network,
     output,
+    place,
     refresh,
 )
 from incus_testbed.image.properties import Labels
@@ -45,9 +46,8 @@ def main(
     completion.answer(parser)
     parsed = parser.parse_args(argv)
     output.configure(parsed.verbose, program=parser.prog)
-    incus = Incus(project=parsed.project, remote=parsed.remote)
     return exit_status.status(
-        lambda: _FUNCTIONS[parsed.function](incus, parsed),
+        lambda: _FUNCTIONS[parsed.function](place.client(parsed), parsed),
         failure_status=parsed.failure_status,
         program=parser.prog,
     )

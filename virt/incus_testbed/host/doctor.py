@@ -99,7 +99,7 @@ def doctor(incus: Incus, names: Names | None = None) -> list[Report]:
     """
     with incus.asking_once():
         needs = [*_requirements(incus, names), *cluster.requirements(incus)]
-        if _is_local(incus):
+        if incus.is_local():
             needs += service.requirements()
         return list(_reports(incus, needs))
 
@@ -156,7 +156,7 @@ def obstacles(incus: Incus, *, driver: str) -> list[str]:
     if not lines and driver not in server.drivers(incus):
         if driver != MACHINES:
             return [f"Incus server: its driver {driver} does not work"]
-        finding = vm.check(incus, local=_is_local(incus))
+        finding = vm.check(incus, local=incus.is_local())
         lines.append(f"virtual machines: {finding.detail}")
     return lines
 
@@ -179,7 +179,7 @@ def setup(
     """
     for need in _requirements(incus, names, access):
         yield from remedy.apply(incus, need, dry_run=dry_run)
-    if _is_local(incus):
+    if incus.is_local():
         for name in service.unadmitted():
             yield from user.admit(incus, name, dry_run=dry_run)
 
@@ -188,7 +188,7 @@ def _requirements(
     incus: Incus, names: Names | None = None, access: Access = AS_BEFORE
 ) -> list[Requirement]:
     """Return all requirements, in the order in which they can be met."""
-    local = _is_local(incus)
+    local = incus.is_local()
     names = names or names_in_use(incus)
     confined = restricted.is_confined(incus)
     needs = [
@@ -289,16 +289,14 @@ def _of_incus(
         partial(vm.check, incus, local=local),
         MACHINES,
     )
+    if not local:
+        yield need("image compression", partial(server.check_unpacking, incus))
     if local:
         yield need("firewall", partial(firewall.check, names.network), *ALL)
     yield need(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )
     yield need("images", partial(images.check, incus, names.profile))
-
-
-def _is_local(incus: Incus) -> bool:
-    return incus.remote in {None, "local"}
 
 
 def _report(incus: Incus, need: Requirement, finding: Finding) -> Report:

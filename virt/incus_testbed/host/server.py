@@ -9,6 +9,7 @@ from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.host.requirement import Finding, failed, good, warning
+from incus_testbed.image import unpacking
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
@@ -26,7 +27,8 @@ def check(incus: Incus) -> Finding:
     try:
         server = incus.server()
     except errors.DaemonDown as error:
-        return failed(error.brief, _start_advice())
+        advice = _start_advice() if incus.is_local() else error.resolution
+        return failed(error.brief, advice)
     except errors.Denied as error:
         user = os.environ.get("USER", "USER")
         return failed(
@@ -52,6 +54,18 @@ def drivers(incus: Incus) -> list[str]:
 def drivers_of(environment: Mapping[str, Any]) -> list[str]:
     """Return the drivers of a server that says this of itself."""
     return [word.strip() for word in str(environment["driver"]).split("|")]
+
+
+def check_unpacking(incus: Incus) -> Finding:
+    """Check that the server has the programs for the images that we import."""
+    missing = unpacking.lacking(incus)
+    if missing:
+        return warning(
+            f"the server lacks {' and '.join(missing)}: images are compressed"
+            " in a slower way",
+            advice=unpacking.remedy(missing),
+        )
+    return good("the server has what we compress images for")
 
 
 def _of_version(text: str) -> Finding:

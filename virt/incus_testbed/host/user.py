@@ -72,11 +72,11 @@ def admit(
         requirement, or its command did not help
     """
     user = _look_up(name)
-    if incus.remote not in {None, "local"}:
+    if not incus.is_local():
         raise errors.Unsupported(
-            f"{name} is a user of this machine, and {incus.remote} may not be",
-            resolution="Run this on the machine of that Incus, without"
-            " --remote.",
+            f"{name} is a user of this machine, and {incus.choice().remote} is"
+            " another machine",
+            resolution="Run this on the machine of that Incus.",
         )
     everything = Incus(project="default", remote=incus.remote)
     theirs = Incus(project=_project(user), remote=incus.remote)

@@ -77,15 +77,16 @@ def opened(
     *,
     place: Place | None = None,
     budget: Budget | None = None,
+    form: compression.Form = compression.ZSTD,
 ) -> Iterator[Convertible]:
     """Open a source to convert it to the root of a container or a VM.
 
     ``source`` is a tarball or a disk image, compressed or not.  It is read
     once, from its current position to its end, and can be a pipe.  Its content
-    is kept bit for bit: a tarball becomes a .tar.zst, a disk becomes qcow2.
-    ``rootfs`` and ``spare``, which few disks need, are empty files that have
-    a descriptor; after an error their content is undefined.  ``place`` checks
-    that there is room before anything is written.
+    is kept bit for bit: a tarball is compressed to ``form``, and a disk becomes
+    qcow2.  ``rootfs`` and ``spare``, which few disks need, are empty files that
+    have a descriptor; after an error their content is undefined.  ``place``
+    checks that there is room before anything is written.
 
     Memory use is bounded by ``budget``, and no child process is left behind.
 
@@ -97,15 +98,15 @@ def opened(
     place = place or Place()
     meter = Meter(budget, packed=lambda: max(source.size, source.total))
     with _sense(source), _unpacked(source, meter) as (stream, is_packed):
-        form = disks.shape(stream.head(disks.length(meter.budget)))
-        if form is None:
+        shape = disks.shape(stream.head(disks.length(meter.budget)))
+        if shape is None:
             meter.require(place.check_tree)
-            with compression.compressor(rootfs) as output:
+            with compression.compressor(rootfs, form) as output:
                 yield _Tarball(stream, rootfs, output, meter)
         else:
             meter.require(place.check_disk)
             reader, used = disks.convert(
-                form,
+                shape,
                 stream,
                 None if is_packed else source.on_disk,
                 rootfs,

@@ -10,7 +10,7 @@ from typing import IO
 
 from incus_testbed import errors
 from incus_testbed.image import alias as names
-from incus_testbed.image import metadata, profiles, storage
+from incus_testbed.image import metadata, profiles, storage, unpacking
 from incus_testbed.image import properties as image_properties
 from incus_testbed.image.converter import converter
 from incus_testbed.image.converter.answer import Result
@@ -78,7 +78,8 @@ class Import:
             scratch.file() as spare,
             converter.started(given, rootfs, spare) as process,
         ):
-            result = process.convert(self._order(given.total), progress)
+            order = self._order(given.total)
+            result = process.convert(order, progress)
             if sha256 not in {None, result.sha256}:
                 raise errors.BadImage(
                     "Checksum mismatch",
@@ -88,7 +89,7 @@ class Import:
                 )
             _tell(self._alias, result.description)
             file = given.on_disk if result.is_source else None
-            check_form(file or rootfs, result.description)
+            check_form(file or rootfs, result.description, order.form)
             # Without a name; its fingerprint identifies it.
             with scratch.file() as text:
                 text.write(self._metadata(result))
@@ -106,14 +107,16 @@ class Import:
         return result.sha256, other
 
     def _order(self, size: int) -> Order:
+        environment = self._incus.environment()
         return Order(
             label=self._label,
-            supported=self._incus.environment()["architectures"],
+            supported=environment["architectures"],
             place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,
             size=size,
             generator=self._generator,
+            form=unpacking.form(self._incus, environment).program,
         )
 
     def _metadata(self, result: Result) -> bytes:
@@ -200,15 +203,16 @@ def check_replaceable(image: Image, alias: str) -> None:
         )
 
 
-def check_form(rootfs: IO[bytes], found: Description) -> None:
+def check_form(rootfs: IO[bytes], found: Description, form: str) -> None:
     """Refuse a file that Incus would not read as the image that it should be.
 
-    The server reads a disk as root, and any other file that the disk names.
-    The source may have taken over the converting process to make such a disk.
+    ``form`` is that of the order.  The server reads a disk as root, and any
+    other file that the disk names.  The source may have taken over the
+    converting process to make such a disk.
     """
     head = os.pread(rootfs.fileno(), qcow2.HEADER, 0)
     if found.vm is None:
-        fits = head.startswith(compression.ZSTD)
+        fits = head.startswith(compression.FORMS[form].magic)
     else:
         fits = head.startswith(qcow2.MAGIC) and qcow2.header(head).plain
     if not fits:

@@ -71,7 +71,7 @@ class Connection:
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if completed.status != 0:
             failure = messages.error(
-                ["incus", *words], completed, here=self.is_local()
+                ["incus", *words], completed, remote=self._far()
             )
             raise self.naming_member(failure)
         return completed.stdout
@@ -145,7 +145,8 @@ class Connection:
         choice = self.choice()
         if choice.address is None:
             return Query(self.run, choice.remote, choice.project)
-        return Direct(choice.address, choice.project, REQUEST_LIMIT)
+        far = "" if self.is_local() else choice.remote
+        return Direct(choice.address, choice.project, REQUEST_LIMIT, far)
 
     def choice(self) -> location.Choice:
         """Return the remote and project that this is aimed at now.
@@ -160,6 +161,10 @@ class Connection:
     def current_project(self) -> str:
         """Return the name of the project that this is aimed at."""
         return self.choice().project
+
+    def _far(self) -> str:
+        """Return the remote's name if its server is not on this machine."""
+        return "" if self.is_local() else self.choice().remote
 
     def is_local(self) -> bool:
         """Tell whether the server's socket is on this machine."""

@@ -78,7 +78,7 @@ class Guests(Connection):
         completed = programs.run(argv, stdin=stdin, timeout=timeout)
         if messages.is_own_failure(completed):
             raise messages.error(
-                ["incus", "exec", name], completed, here=self.is_local()
+                ["incus", "exec", name], completed, remote=self._far()
             )
         return completed
 
@@ -128,5 +128,5 @@ class Guests(Connection):
         completed = programs.run(limited, timeout=IMAGE_LIMIT)
         if completed.status != 0:
             raise messages.error(
-                ["incus", *words], completed, here=self.is_local()
+                ["incus", *words], completed, remote=self._far()
             )

@@ -85,6 +85,18 @@ class Images(Connection):
             )
         return fingerprint[0]
 
+    def check_unpacks(self, archive: str) -> None:
+        """Have the server unpack a tarball that is no image; nothing is made.
+
+        Incus itself unpacks what holds an image's metadata, with the programs
+        that also unpack its root, and refuses it if there is no metadata.
+
+        :raises errors.MissingProgram: the server lacks the program
+        """
+        where = [self.target()] if self.remote else []
+        with contextlib.suppress(errors.BadImage):
+            self.run("image", "import", archive, *where)
+
     def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
         """Have launches of this image use these profiles by default.
 

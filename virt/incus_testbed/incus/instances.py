@@ -3,8 +3,10 @@
 
 import itertools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 
+from incus_testbed import errors
 from incus_testbed.incus import records
 from incus_testbed.incus.connection import (
     IMAGE_LIMIT,
@@ -13,6 +15,8 @@ from incus_testbed.incus.connection import (
 )
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.records import InstanceRecord
+
+log = logging.getLogger(__name__)
 
 
 class Instances(Connection):
@@ -63,21 +67,41 @@ class Instances(Connection):
         ``devices`` are added to those of its profiles.
 
         :raises errors.AlreadyExists: the name is taken
-        :raises errors.NotFound: there is no such image
+        :raises errors.NotFound: there is no such image, or no such project
         """
         settings = [f"--config={key}={value}" for key, value in config.items()]
-        self.run(
-            "launch",
-            self.target(image),
-            self.target(name),
-            *settings,
-            *(["--ephemeral"] if ephemeral else []),
-            *arguments,
-            # It has no option for a new device.  It reads YAML, which includes
-            # JSON.
-            stdin=json.dumps({"devices": devices}).encode() if devices else b"",
-            timeout=IMAGE_LIMIT,
-        )
+        try:
+            self.run(
+                "launch",
+                # The image of another server has its remote in its name.
+                image if ":" in image else self.target(image),
+                self.target(name),
+                *settings,
+                *(["--ephemeral"] if ephemeral else []),
+                *arguments,
+                # It has no option for a new device.  It reads YAML, which
+                # includes JSON.
+                stdin=json.dumps({"devices": devices}).encode()
+                if devices
+                else b"",
+                timeout=IMAGE_LIMIT,
+            )
+        except errors.NotFound as failure:
+            raise self._absent_project() or failure from None
+
+    def _absent_project(self) -> errors.NotFound | None:
+        """Return the error for a project that is not there, or None.
+
+        Incus itself says that it lacks the image.
+        """
+        project = self.current_project()
+        try:
+            self.get(f"projects/{quoted(project)}")
+        except errors.NotFound as error:
+            return error
+        except errors.TestbedError as error:
+            log.debug("whether %s exists is unknown: %s", project, error)
+        return None
 
     def copy(
         self,

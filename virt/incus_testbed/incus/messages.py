@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from incus_testbed import errors
 from incus_testbed.incus.exec import api, program
-from incus_testbed.process import programs
+from incus_testbed.process import packages, programs
 
 #: The exit status of a command that could not be run in an instance: of
 #: sessions, and of 'incus-testbed run'.
@@ -26,26 +26,45 @@ _SHOWN_WORDS = 4
 #: A pattern for what is known in another way.
 _NEVER = r"(?!)"
 
-_DOCTOR = "'incus-testbed doctor' says what this machine lacks."
-_SETUP = "Make what is missing: incus-testbed setup"
+_DOCTOR = "'{us} doctor' says what is missing."
+_SETUP = "Make what is missing: {us} setup"
 
 
 @dataclass(frozen=True)
 class _Phrase:
-    """What a message means; ``brief`` says it where Incus is long-winded."""
+    """What a message means; ``brief`` says it where Incus is long-winded.
+
+    ``resolution`` can hold {us}, our command, and {there}, a remote for incus'
+    own commands.  ``far`` is what it means if the server, {remote}, is on
+    another machine; without it, that is the same.
+    """
 
     pattern: str
     kind: type[errors.TestbedError]
     resolution: str = ""
     brief: str = ""
+    far: "_Phrase | None" = None
 
-    def error(self, said: str, asked: str) -> errors.TestbedError:
-        """Return the error for what was said of what was asked."""
+    def error(
+        self, said: str, asked: str, remote: str = ""
+    ) -> errors.TestbedError:
+        """Return the error for what was said of what was asked.
+
+        ``remote`` is that of a server which is not on this machine.
+        """
+        if remote and self.far:
+            return self.far.error(said, asked, remote)
         first = f"incus: {said.splitlines()[0]}"
         return self.kind(
             self.brief or first,
             details=f"{first if self.brief else ''}\n(from '{asked}')",
-            resolution=self.resolution,
+            resolution=self.resolution.format(
+                remote=remote,
+                there=f" {remote}:" if remote else "",
+                us=f"incus-testbed --remote={remote}"
+                if remote
+                else "incus-testbed",
+            ),
         )
 
 
@@ -56,32 +75,38 @@ DOWN = _Phrase(
     errors.DaemonDown,
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
+    far=_Phrase(
+        _NEVER,
+        errors.DaemonDown,
+        "See the address of {remote}: incus remote list. On that machine, start"
+        " Incus and have it listen: incus config set core.https_address :8443",
+        brief="No Incus server answers at the remote's address",
+    ),
 )
-_DOWN_THERE = _Phrase(
-    _NEVER,
+GONE = _Phrase(
+    r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
     errors.DaemonDown,
-    "See its address: incus remote list. On that machine, start Incus and have"
-    " it listen: incus config set core.https_address :8443",
-    brief="No Incus server answers at the remote's address",
-)
-_GONE_THERE = _Phrase(
-    _NEVER,
-    errors.DaemonDown,
-    "Look why, on that machine: journalctl --unit=incus",
-    brief="The Incus server of the remote has gone away",
+    f"Look why: journalctl --unit=incus. {_DOCTOR}",
+    brief="The Incus daemon has gone away",
+    far=_Phrase(
+        _NEVER,
+        errors.DaemonDown,
+        "Look why, on the machine of {remote}: journalctl --unit=incus",
+        brief="The Incus server of the remote has gone away",
+    ),
 )
 LATE = _Phrase(
     _NEVER,
     errors.TimedOut,
     "It is overloaded, or hangs. Look why: journalctl --unit=incus",
     brief="The Incus daemon does not answer",
-)
-_LATE_THERE = _Phrase(
-    _NEVER,
-    errors.TimedOut,
-    "It is overloaded, or hangs, or the network loses what is sent. Look why,"
-    " on that machine: journalctl --unit=incus",
-    brief="The Incus server of the remote does not answer",
+    far=_Phrase(
+        _NEVER,
+        errors.TimedOut,
+        "It is overloaded, or hangs, or the network loses what is sent. Look"
+        " why, on the machine of {remote}: journalctl --unit=incus",
+        brief="The Incus server of the remote does not answer",
+    ),
 )
 IMPOSTOR = _Phrase(
     r"tls: failed to verify certificate: x509: ",
@@ -113,7 +138,7 @@ AWAY = _Phrase(
     r'|[?&]target=[^"]*": Unable to connect to: ',
     errors.MemberDown,
     "'incus cluster list' names it. Testbeds on it come back with it, and"
-    " 'incus-testbed gc' then removes those that have no owner.",
+    " '{us} gc' then removes those that have no owner.",
     brief="A member of the cluster does not answer",
 )
 _EVACUATED = _Phrase(
@@ -121,12 +146,6 @@ _EVACUATED = _Phrase(
     errors.Unsupported,
     "Choose another member, or have it take instances again: incus cluster"
     " restore NAME",
-)
-GONE = _Phrase(
-    r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
-    errors.DaemonDown,
-    f"Look why: journalctl --unit=incus. {_DOCTOR}",
-    brief="The Incus daemon has gone away",
 )
 TURNED_AWAY = _Phrase(
     _NEVER,  # incus-user closes the connection without a word
@@ -149,6 +168,7 @@ DENIED = _Phrase(
     errors.Denied,
     "Run as root, or have an admin give you a restricted project"
     " (incus-testbed setup --restricted USER) and log in again.",
+    far=STRANGER,
 )
 
 #: The first that matches wins, so the narrow ones stand first.
@@ -156,15 +176,20 @@ _PHRASES = (
     _Phrase(
         r"no space left on device|disk quota exceeded|not enough space",
         errors.NoSpace,
-        "Free space: 'incus-testbed gc --keep 0' removes what nobody owns or"
-        " uses, 'incus-testbed images' lists the rest.",
+        "Free space: '{us} gc --keep 0' removes what nobody owns or uses,"
+        " '{us} images' lists the rest.",
         brief="There is no space left for this in Incus",
     ),
     _Phrase(
         r"Unpack failed",
         errors.BadImage,
-        "Remove it and import it again: incus-testbed remove ALIAS",
+        "Remove it and import it again: {us} remove ALIAS",
         brief="Incus can't unpack the image: it is damaged",
+    ),
+    _Phrase(
+        r"Metadata tarball is missing metadata.yaml",
+        errors.BadImage,
+        brief="The file is no image of Incus",
     ),
     NO_CERTIFICATE,
     IMPOSTOR,
@@ -199,11 +224,16 @@ _PHRASES = (
         errors.NotFound,
         "See: incus remote list",
     ),
-    _Phrase(r"Project not found", errors.NotFound, "See: incus project list"),
+    _Phrase(
+        r"Project not found",
+        errors.NotFound,
+        "See: incus project list{there}",
+        brief="There is no such project",
+    ),
     _Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
         errors.NotFound,
-        "'incus-testbed images' lists the images there are.",
+        "'{us} images' lists the images there are.",
     ),
     _Phrase(
         r"not found|does not exist|doesn't exist|No such file or directory"
@@ -236,31 +266,34 @@ _PHRASES = (
     ),
 )
 
-#: What the same means, and what to do, where the server is a remote.
-_THERE = {
-    DOWN: _DOWN_THERE,
-    GONE: _GONE_THERE,
-    LATE: _LATE_THERE,
-    DENIED: STRANGER,
-}
+
+#: What Incus, and the tar that it runs, say of a program that is not there.
+_LACKING = re.compile(
+    r'exec: "([\w.+-]{1,40})": executable file not found'
+    r"|tar \((?:grand)?child\): ([\w.+-]{1,40}): Cannot exec: No such file",
+    re.ASCII,
+)
 
 
-def of(
-    phrase: _Phrase, said: str, asked: str, *, here: bool
-) -> errors.TestbedError:
-    """Return the error that a phrase stands for.
-
-    ``here``: the server is on this machine.
-    """
-    return (phrase if here else _THERE.get(phrase, phrase)).error(said, asked)
+def _lacking(program: str, remote: str) -> _Phrase:
+    install = f"apt install {packages.of(program)}"
+    return _Phrase(
+        "",
+        errors.MissingProgram,
+        f"On the server's machine: {install}" if remote else install,
+        brief=f"The Incus server {remote} lacks the program {program}"
+        if remote
+        else f"Incus needs the program {program}, which is not installed",
+    )
 
 
 def error(
-    argv: Sequence[str], completed: programs.Completed, *, here: bool = True
+    argv: Sequence[str], completed: programs.Completed, *, remote: str = ""
 ) -> errors.TestbedError:
     """Return the error that a failed incus command stands for.
 
-    ``argv`` is what the user would recognise of the command line.
+    ``argv`` is what the user would recognise of the command line.  ``remote``
+    is the name of a server that is not on this machine.
     """
     how = (
         f"died of signal {-completed.status}"
@@ -268,16 +301,18 @@ def error(
         else f"failed with status {completed.status}"
     )
     command = " ".join(argv[:_SHOWN_WORDS])
-    return of_message(_message(completed.stderr), command, how, here=here)
+    return of_message(_message(completed.stderr), command, how, remote)
 
 
 def of_message(
-    said: str, command: str, how: str = "failed", *, here: bool = True
+    said: str, command: str, how: str = "failed", remote: str = ""
 ) -> errors.TestbedError:
     """Return the error that Incus' own words stand for."""
+    if found := _LACKING.search(said):
+        return _lacking(found[1] or found[2], remote).error(said, command)
     for phrase in _PHRASES:
         if re.search(phrase.pattern, said, re.IGNORECASE):
-            return of(phrase, said, command, here=here)
+            return phrase.error(said, command, remote)
     return errors.CommandFailed(
         f"'{command}' {how}", details=said or "It said nothing."
     )

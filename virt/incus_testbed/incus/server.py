@@ -48,6 +48,17 @@ class Server(Connection):
             "server_clustered"
         )
 
+    def remotes(self) -> dict[str, bool]:
+        """Return the names of the user's remotes, and which run instances.
+
+        The others are servers of images alone.  No server is asked.
+        """
+        listed = json.loads(self.run("remote", "list", "--format=json"))
+        return {
+            name: remote["Protocol"] == "incus" and not remote["Public"]
+            for name, remote in listed.items()
+        }
+
     def server(self, *, member: str = "") -> dict[str, Any]:
         """Return the server's own description: GET /1.0.
 

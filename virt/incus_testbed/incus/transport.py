@@ -14,7 +14,7 @@ from urllib.parse import quote
 from incus_testbed import errors
 from incus_testbed.incus import location, messages
 from incus_testbed.incus.exec import api, command
-from incus_testbed.incus.exec.address import Address, UnixAddress
+from incus_testbed.incus.exec.address import Address
 from incus_testbed.process.programs import Completed, shown
 
 
@@ -33,11 +33,15 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Direct:
-    """The daemon at an address; ``limit``: seconds to answer."""
+    """The daemon at an address; ``limit``: seconds to answer.
+
+    ``remote`` is what the user calls it if it is not on this machine.
+    """
 
     address: Address
     project: str
     limit: float
+    remote: str = ""
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers, as Transport has it."""
@@ -88,10 +92,9 @@ class Direct:
     def _error(self, failure: api.Failure, asked: str) -> errors.TestbedError:
         """Return the error that a failure is for a user."""
         said = str(failure)
-        here = isinstance(self.address, UnixAddress)
         match failure:
             case api.Refused():
-                return messages.of_message(said, asked, here=here)
+                return messages.of_message(said, asked, remote=self.remote)
             case api.Unreachable():
                 phrase = messages.DOWN
             case api.Lost() if location.is_users(self.address):
@@ -110,7 +113,7 @@ class Direct:
                 phrase = messages.LATE
             case _:
                 return errors.CommandFailed(f"'{asked}' failed", details=said)
-        return messages.of(phrase, said, asked, here=here)
+        return phrase.error(said, asked, self.remote)
 
 
 @dataclass(frozen=True)

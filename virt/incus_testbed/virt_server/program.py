@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from incus_testbed import errors
-from incus_testbed.cli import network, output
+from incus_testbed.cli import network, output, place
 from incus_testbed.incus.client import Incus
 from incus_testbed.process import signals
 from incus_testbed.refresh.warm import SetUp
@@ -16,6 +16,7 @@ from incus_testbed.virt_server import protocol
 from incus_testbed.virt_server.arguments import parse
 from incus_testbed.virt_server.testbed import Testbed
 
+_PROGRAM = "autopkgtest-virt-incus-testbed"
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
@@ -27,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Serve one run of autopkgtest over standard input and output."""
     arguments = parse(argv)
     output.configure(2 if arguments.debug else 0)
-    incus = Incus(project=arguments.project, remote=arguments.remote)
+    try:
+        incus = place.client(arguments, "image")
+    except errors.TestbedError as failure:
+        output.error(failure, program=_PROGRAM)
+        sys.exit(1)
     _keep_to(incus)
     testbed = Testbed(
         incus,

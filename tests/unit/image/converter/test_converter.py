@@ -437,7 +437,7 @@ def test_what_incus_would_take_for_something_else(
         (tmp_path / "rootfs").open("rb") as file,
         pytest.raises(errors.BadImage),
     ):
-        importing.check_form(file, found)
+        importing.check_form(file, found, "zstd")
 
 
 # -- how it ends

@@ -110,7 +110,7 @@ def _refused(
     assert said.startswith("incus-testbed: ")
     assert said.count("\n") == 1
     with pytest.raises(errors.TestbedError) as raised:
-        Direct(where, "p", _LIMIT).get("")
+        Direct(where, "p", _LIMIT, "far").get("")
     assert len(raised.value.brief.splitlines()) == 1
     assert len(raised.value.resolution.splitlines()) == 1
     assert bool(place.daemon.requests) == heard
@@ -159,7 +159,7 @@ def test_pinned_certificate_is_the_first_of_its_file(
 
 def _refused_later(where: address.Address) -> errors.TestbedError:
     with pytest.raises(errors.TestbedError) as raised:
-        Direct(where, "p", _LIMIT).get("")
+        Direct(where, "p", _LIMIT, "far").get("")
     return raised.value
 
 
@@ -334,7 +334,7 @@ def test_server_that_shakes_no_hands(place: Place) -> None:
         )
         began = time.monotonic()
         with pytest.raises(errors.TimedOut) as raised:
-            Direct(where, "p", 0.5).get("")
+            Direct(where, "p", 0.5, "far").get("")
     assert time.monotonic() - began < 20
     assert "0.5 s" in raised.value.details
 

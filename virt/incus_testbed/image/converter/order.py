@@ -10,6 +10,7 @@ from typing import Self
 
 from incus_testbed.image.fits import Place
 from incus_testbed.image.properties import Labels
+from incus_testbed.image.stream import compression
 from incus_testbed.limits.budget import Budget
 
 
@@ -20,7 +21,8 @@ class Order:
     ``supported`` are Incus' names of the architectures that the server runs.
     ``size`` is the file's size in bytes, 0 if unknown.  ``date`` is the mtime
     of the added files, in seconds since 1970.  ``generator`` replaces the
-    systemd generator that is added.
+    systemd generator that is added.  ``form`` is the program that compresses a
+    tarball: a key of compression.FORMS.
     """
 
     label: Labels
@@ -30,6 +32,7 @@ class Order:
     date: int
     size: int = 0
     generator: bytes | None = None
+    form: str = compression.ZSTD.program
 
     def to_json(self) -> bytes:
         """Return the order as JSON; it holds nothing confidential."""

@@ -24,7 +24,7 @@ from incus_testbed.image.converter import answer
 from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description, describe
-from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream import compression, scratch
 from incus_testbed.image.stream.source import CHUNK, Readable, Source
 from incus_testbed.limits.budget import Budget
 from incus_testbed.system.disk import DiskSystem
@@ -82,7 +82,12 @@ def _limit(budget: Budget) -> None:
 def _converted(order: Order, rootfs: IO[bytes], spare: IO[bytes]) -> Result:
     source = Source(_source(order.size), _reporter())
     with opened(
-        source, rootfs, spare, place=order.place, budget=order.budget
+        source,
+        rootfs,
+        spare,
+        place=order.place,
+        budget=order.budget,
+        form=compression.FORMS[order.form],
     ) as convertible:
         description, entries = _planned(convertible.survey(), order)
         file, unpacked_size = convertible.write(entries, date=order.date)
