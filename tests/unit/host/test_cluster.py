@@ -121,7 +121,7 @@ def test_setup_names_the_member_that_does_not_answer(incus: FakeIncus) -> None:
     [
         ("Offline", "Start two"),
         ("Evacuated", "incus cluster restore two"),
-        ("Blocked", "Start two"),
+        ("Blocked", "Upgrade Incus"),
     ],
 )
 def test_doctor_names_a_member_that_takes_no_testbeds(

@@ -61,6 +61,10 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
+        'Error: Network "contract" is already defined on member "two"',
+        errors.AlreadyExists,
+    ),
+    (
         "Launching x1\nError: Cluster member is evacuated",
         errors.Unsupported,
     ),

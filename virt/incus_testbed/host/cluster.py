@@ -22,14 +22,21 @@ from incus_testbed.host.requirement import (
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Member
 
-Commands = tuple[tuple[str, ...], ...]
-
-#: What each state of a member means, and the words of incus cluster that end
-#: it.
+_WAKE = (
+    "Start {0}, or Incus on it. If it is gone for good: incus cluster remove"
+    " --force {0}"
+)
+#: What each state of a member means, and what to do about it.
 _STATES = {
-    "Evacuated": ("takes no testbeds: an admin has evacuated it", "restore"),
-    "Blocked": ("waits for the others to get its version of Incus", ""),
-    "Offline": ("does not answer: its testbeds are out of reach", ""),
+    "Evacuated": (
+        "takes no testbeds: an admin has evacuated it",
+        "incus cluster restore {}",
+    ),
+    "Blocked": (
+        "waits until all members have its version of Incus",
+        "Upgrade Incus on the other members",
+    ),
+    "Offline": ("does not answer: its testbeds are out of reach", _WAKE),
 }
 
 
@@ -77,7 +84,7 @@ def creation(
         return failed(
             f"{detail}, and can't be made while {' '.join(absent)} does not"
             " answer",
-            advice=_wake(incus, absent[0]),
+            advice=_WAKE.format(incus.target(absent[0])),
         )
     pieces = [
         (*words, *on(each.name), f"--target={each.name}")
@@ -125,20 +132,14 @@ def smallest(incus: Incus) -> Mapping[str, Any]:
 
 def _check(incus: Incus, member: Member) -> Finding:
     """Check that a member takes testbeds, as the others do."""
+    target = incus.target(member.name)
     if not member.is_online:
-        said, verb = _STATES.get(member.status, (member.status, ""))
-        return warning(
-            f"{said} ({member.message})",
-            f"incus cluster {verb} {incus.target(member.name)}"
-            if verb
-            else _wake(incus, member.name),
-        )
+        said, remedy = _STATES.get(member.status, (member.status, _WAKE))
+        return warning(f"{said} ({member.message})", remedy.format(target))
     try:
         there = incus.server(member=member.name)["environment"]
     except errors.TestbedError as error:
-        return warning(
-            f"does not answer: {error.brief}", _wake(incus, member.name)
-        )
+        return warning(f"does not answer: {error.brief}", _WAKE.format(target))
     here = incus.server()["environment"]
     lacking = set(server.drivers_of(here)) - set(server.drivers_of(there))
     if lacking:
@@ -160,11 +161,4 @@ def _elsewhere(incus: Incus, members: Sequence[Member]) -> Finding:
         detail="programs, kernel limits and firewall of"
         f" {', '.join(others)} can't be seen from here",
         advice="Run 'incus-testbed doctor' there, too",
-    )
-
-
-def _wake(incus: Incus, name: str) -> str:
-    return (
-        f"Start {name}, or Incus on it. If it is gone for good: incus cluster"
-        f" remove --force {incus.target(name)}"
     )

@@ -241,7 +241,8 @@ _PHRASES = (
         errors.NotFound,
     ),
     _Phrase(
-        r"already exists|UNIQUE constraint failed|already in use"
+        r"already exists|already defined on member|already in use"
+        r"|UNIQUE constraint failed"
         r"|Alias already exists",
         errors.AlreadyExists,
     ),
