@@ -5,7 +5,6 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from tests.e2e.guest import Guest
@@ -19,7 +18,6 @@ PACKAGES = "/root/packages"
 #: Where the worker's configuration is, and its token for the server.
 SECRETS = "/etc/debusine/worker"
 TOKEN = f"{SECRETS}/token"
-_CONFIGURATION = f"{SECRETS}/config.ini"
 _DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/e2e.conf"
 
 #: Seconds until a worker that was started offers what it can do.
@@ -117,23 +115,14 @@ class Worker:
         self._apt(f"install {later}/*.deb")
 
     @contextlib.contextmanager
-    def environment(
-        self,
-        *,
-        unit: Mapping[str, str],
-        children: Mapping[str, str] = MappingProxyType({}),
-    ) -> Iterator[None]:
-        """Have its unit set variables, and its configuration, for children."""
-        settings = "\n".join(f"{key} = {children[key]}" for key in children)
+    def environment(self, *, unit: Mapping[str, str]) -> Iterator[None]:
+        """Have its unit set variables."""
         variables = "\n".join(f"Environment={key}={unit[key]}" for key in unit)
-        saved = self._guest.run("cat", _CONFIGURATION)
         try:
-            self._write(_CONFIGURATION, f"{saved}\n[Environment]\n{settings}\n")
             self._write(_DROP_IN, f"[Service]\n{variables}\n")
             self._reload()
             yield
         finally:
-            self._write(_CONFIGURATION, saved)
             self._guest.run("rm", "-f", _DROP_IN)
             self._reload()
 
