@@ -29,6 +29,7 @@ from incus_testbed.host import (
 )
 from incus_testbed.host import local as host_local
 from incus_testbed.host.acl import AS_BEFORE, Access
+from incus_testbed.host.names import Names, names_in_use
 from incus_testbed.host.requirement import (
     ALL,
     CONTAINERS,
@@ -37,7 +38,6 @@ from incus_testbed.host.requirement import (
     Requirement,
     State,
 )
-from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 
 __all__ = [
@@ -56,20 +56,6 @@ __all__ = [
 ]
 
 _SERVER = "Incus server"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """Names of the network, pool and profiles that setup makes."""
-
-    network: str = "debusinebr0"
-    pool: str = "default"
-    profile: str = profiles.USUAL
-
-    @property
-    def vm_profile(self) -> str:
-        """The second profile of virtual machines."""
-        return profiles.for_vms(self.profile)
 
 
 @dataclass(frozen=True)
@@ -114,24 +100,6 @@ def _reports(incus: Incus, needs: Sequence[Requirement]) -> Iterator[Report]:
         if need.name == _SERVER:
             answers = finding.state is not State.FAILED
         yield _report(incus, need, finding)
-
-
-def names_in_use(incus: Incus, profile_name: str | None = None) -> Names:
-    """Return the names of the network and pool that a profile refers to.
-
-    If it refers to none, return the names that setup() uses or, in a
-    restricted project, those that the admin has chosen there.  The default
-    profile is the one that the project's images get.
-    """
-    name = profile_name or profiles.chosen(incus)
-    devices = profile.devices_of(incus, name)
-    if not devices and restricted.is_restricted(incus):
-        devices = profile.devices_of(incus, restricted.PROFILE)
-    return Names(
-        network=profile.network_of(devices) or Names.network,
-        pool=profile.pool_of(devices) or Names.pool,
-        profile=name,
-    )
 
 
 def obstacles(incus: Incus, *, driver: str) -> list[str]:
@@ -289,10 +257,10 @@ def _of_incus(
         partial(vm.check, incus, local=local),
         MACHINES,
     )
-    if not local:
-        yield need("image compression", partial(server.check_unpacking, incus))
     if local:
         yield need("firewall", partial(firewall.check, names.network), *ALL)
+    else:
+        yield need("image compression", partial(server.check_unpacking, incus))
     yield need(
         "profile of images", partial(images.check_choice, incus, names.profile)
     )

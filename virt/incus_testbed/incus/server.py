@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.incus import messages, records
+from incus_testbed.incus import phrases, records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.records import Member
@@ -66,7 +66,8 @@ class Server(Connection):
         """
         server: dict[str, Any] = self.get(_of(member, ""))
         if server.get("auth") == "untrusted":  # it says little then
-            raise messages.STRANGER.error("auth: untrusted", "GET /1.0")
+            asked = "GET /1.0"
+            raise phrases.STRANGER.error("auth: untrusted", asked, self._far())
         return server
 
     def members(self) -> list[Member]:

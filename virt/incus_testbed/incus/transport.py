@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from incus_testbed import errors
-from incus_testbed.incus import location, messages
+from incus_testbed.incus import location, messages, phrases
 from incus_testbed.incus.exec import api, command
 from incus_testbed.incus.exec.address import Address
 from incus_testbed.process.programs import Completed, shown
@@ -96,21 +96,21 @@ class Direct:
             case api.Refused():
                 return messages.of_message(said, asked, remote=self.remote)
             case api.Unreachable():
-                phrase = messages.DOWN
+                phrase = phrases.DOWN
             case api.Lost() if location.is_users(self.address):
-                phrase = messages.TURNED_AWAY
+                phrase = phrases.TURNED_AWAY
             case api.Lost():
-                phrase = messages.GONE
+                phrase = phrases.GONE
             case api.Denied():
-                phrase = messages.DENIED
+                phrase = phrases.DENIED
             case api.Impostor():
-                phrase = messages.IMPOSTOR
+                phrase = phrases.IMPOSTOR
             case api.Stranger():
-                phrase = messages.STRANGER
+                phrase = phrases.STRANGER
             case api.NoCertificate():
-                phrase = messages.NO_CERTIFICATE
+                phrase = phrases.NO_CERTIFICATE
             case api.Late():
-                phrase = messages.LATE
+                phrase = phrases.LATE
             case _:
                 return errors.CommandFailed(f"'{asked}' failed", details=said)
         return phrase.error(said, asked, self.remote)

@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.incus.exec import address, api, tls
+from incus_testbed.incus.exec import address, api, encrypted, tls
 from incus_testbed.incus.exec.address import TlsAddress, UnixAddress
 from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
@@ -403,7 +403,7 @@ class _Pair:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(files / "here.crt")
         context.load_cert_chain(files / "client.crt", files / "client.key")
-        self.ours = tls.Encrypted(here, context, b"127.0.0.1")
+        self.ours = encrypted.Encrypted(here, context, b"127.0.0.1")
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = server_context(
             files / "here.crt", files / "client.crt"
