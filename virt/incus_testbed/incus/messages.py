@@ -53,10 +53,11 @@ DOWN = _Phrase(
     f"Start it: systemctl start incus. {_DOCTOR}",
     brief="No Incus daemon answers",
 )
-#: Said by the member that this client asks, of the one that it should ask.
+#: Said by the member that this client asks, of the one that it should ask.  The
+#: client itself would have failed at its first question, of /1.0.
 AWAY = _Phrase(
     r"Missing event connection with target cluster member"
-    r'|[?&]target=[^"]*": Unable to connect to: ',
+    r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
     "'incus cluster list' names it. Testbeds on it come back with it, and"
     " 'incus-testbed gc' then removes those that have no owner.",
