@@ -61,6 +61,17 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
+        'Error: Get "https://10.3.27.3:8443/1.0/instances/x?project=default":'
+        " Unable to connect to: 10.3.27.3:8443 ([dial tcp 10.3.27.3:8443:"
+        " connect: no route to host])",
+        errors.MemberDown,
+    ),
+    (
+        'Error: Get "https://10.3.27.3:8443/1.0": Unable to connect to:'
+        " 10.3.27.3:8443 ([dial tcp 10.3.27.3:8443: i/o timeout])",
+        errors.DaemonDown,
+    ),
+    (
         'Error: Network "contract" is already defined on member "two"',
         errors.AlreadyExists,
     ),

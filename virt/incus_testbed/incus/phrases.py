@@ -118,10 +118,11 @@ NO_CERTIFICATE = Phrase(
     " keepalive in config.yml.",
     brief="A certificate for the remote can't be used",
 )
-#: Said by the member that this client asks, of the one that it should ask.
+#: Said by the member that this client asks, of the one that it should ask.  The
+#: client itself would have failed at its first question, of /1.0.
 AWAY = Phrase(
     r"Missing event connection with target cluster member"
-    r'|[?&]target=[^"]*": Unable to connect to: ',
+    r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
     "'incus cluster list' names it. Testbeds on it come back with it, and"
     " '{us} gc' then removes those that have no owner.",

@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.incus.exec import address, api, encrypted, tls
+from incus_testbed.incus.exec import address, api, encrypted
 from incus_testbed.incus.exec.address import TlsAddress, UnixAddress
 from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
