@@ -94,7 +94,8 @@ class Images(Connection):
         :raises errors.MissingProgram: the server lacks the program
         """
         where = [self.target()] if self.remote else []
-        with contextlib.suppress(errors.BadImage):
+        # Another version of Incus may refuse it in other words.
+        with contextlib.suppress(errors.BadImage, errors.CommandFailed):
             self.run("image", "import", archive, *where)
 
     def set_image_profiles(self, image: Image, profiles: Sequence[str]) -> None:
