@@ -137,7 +137,9 @@ class Member:
         """Join the cluster that ``first`` has made."""
         said = first.guest.run("incus", "cluster", "add", self.name)
         token = said.split()[-1]
-        pools = first.ask("/1.0/storage-pools")
+        pools = [
+            path.rpartition("/")[2] for path in first.ask("/1.0/storage-pools")
+        ]
         self._configure(
             {
                 "cluster": {
@@ -148,9 +150,9 @@ class Member:
                     "member_config": [
                         {
                             "entity": "storage-pool",
-                            "name": pool.rpartition("/")[2],
+                            "name": pool,
                             "key": "source",
-                            "value": "",
+                            "value": f"/var/lib/incus/storage-pools/{pool}",
                         }
                         for pool in pools
                     ],

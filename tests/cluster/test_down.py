@@ -87,62 +87,6 @@ def test_in_the_middle_of_a_command(whole: Cluster) -> None:
     assert "warning      member two         does not answer" in said
 
 
-@pytest.mark.parametrize("delay", [0.5, 1.5, 3.0])
-def test_in_the_middle_of_a_launch(whole: Cluster, delay: float) -> None:
-    started = whole.first.start_ours(
-        "incus-testbed", "run", _ON_TWO, IMAGE, "--", "sleep", "600"
-    )
-    time.sleep(delay)
-
-    whole.members[1].kill()
-
-    status, said = _end(started)
-    assert status == 125, said
-    assert said.startswith("incus-testbed: ")
-    _launch_elsewhere(whole)
-
-
-def test_in_the_middle_of_an_import(whole: Cluster) -> None:
-    """The image is on the first member, and whole."""
-    started = whole.first.start_ours(
-        "sh",
-        "-c",
-        "zstd -dc /root/plain.tar.zst | xz -0 -T0"
-        " | incus-testbed import - --alias=another",
-    )
-    time.sleep(1)
-
-    whole.members[1].kill()
-
-    status, said = _end(started)
-    assert status == 0, said
-    whole.wait_for("two", "Offline", _NOTICED)
-    run = ("incus-testbed", "run", "another", "--", "true")
-    assert whole.first.ours(*run) == (0, "")
-    assert whole.first.ours("incus-testbed", "remove", "another") == (0, "")
-
-
-def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
-    """Autopkgtest is told that the testbed has failed, not the test."""
-    server = whole.first.start_ours(
-        *("autopkgtest-virt-incus-testbed", "--warm-commands", "true"),
-        *(IMAGE, "--target=two"),
-    )
-    assert server.stdin
-    assert server.stdout
-    print("open", file=server.stdin, flush=True)
-    while "ok /" not in (answer := server.stdout.readline()):
-        assert answer
-    print("revert", file=server.stdin, flush=True)
-    time.sleep(0.3)
-
-    whole.members[1].kill()
-
-    said, _ = server.communicate("quit\n", timeout=_LIMIT)
-    assert "Traceback" not in said
-    assert server.returncode in {0, 12, 16}, said
-
-
 def test_evacuation_and_restoration(whole: Cluster) -> None:
     """What runs there is told to end; new testbeds are launched elsewhere."""
     run = ("incus-testbed", "run", _ON_TWO, IMAGE, "--")
