@@ -15,8 +15,8 @@ from incus_testbed.image.store import Store
 from incus_testbed.ownership import claim, lease
 from incus_testbed.ownership.owner import judge
 from incus_testbed.refresh.refresh import ensure, refresh
-from tests.support import tiny_guest, tiny_system
-from tests.support.imported import named
+from tests.support import owners, tiny_guest, tiny_system
+from tests.support.imported import named, unnamed
 from tests.unit.refresh.conftest import GuestIncus
 
 _ALIAS = "t/a"
@@ -190,7 +190,8 @@ def test_a_generator_of_the_user_is_not_lost(incus: GuestIncus) -> None:
 def test_an_old_image_with_a_lease_goes_when_the_lease_does(
     incus: GuestIncus,
 ) -> None:
-    old = named(incus, _ALIAS)
+    old = unnamed(incus, _ALIAS, owner=owners.GONE)
+    incus.create_alias(_ALIAS, old.fingerprint)
     leased = lease.take(incus, _ALIAS)
 
     refresh(incus, _ALIAS)
@@ -199,8 +200,7 @@ def test_an_old_image_with_a_lease_goes_when_the_lease_does(
     assert old.fingerprint in {each.fingerprint for each in incus.images()}
     assert incus.image(_ALIAS).fingerprint != old.fingerprint
     leased.release()
-    incus.system = tiny_system.tarball("newer")
-    refresh(incus, _ALIAS)
+    garbage.collect(incus)
     assert old.fingerprint not in {each.fingerprint for each in incus.images()}
     assert not any(
         claim.stands(each, claim.Kind.USE, judge(incus.is_only_here))
