@@ -19,7 +19,7 @@ from tests.support.debusine_server import TOKEN, held_after
 from tests.support.hosts import Host, ended
 from tests.support.imported import named
 
-_ALIAS = "tiny/shared"
+_ALIAS = "tarball/shared"
 _ARTIFACT = 4713
 _LIMIT = 120
 #: What a process says that waits.
@@ -227,15 +227,15 @@ def test_machines_that_collect_at_once_do_not_disturb_each_other(
     incus: Incus, machines: list[Host]
 ) -> None:
     for number in range(3):
-        named(incus, f"tiny/{number}")
-    held = machines[0].python(_RUN, "tiny/0")
+        named(incus, f"tarball/{number}")
+    held = machines[0].python(_RUN, "tarball/0")
     assert held.stdout
     held.stdout.readline()
 
     both = [each.testbed("gc", "--keep=0") for each in machines]
 
     done = "".join(ended(each) for each in both)
-    assert set(re.findall(r"tiny/\d", done)) == {"tiny/1", "tiny/2"}
-    assert Store(incus).find("tiny/0")
+    assert set(re.findall(r"tarball/\d", done)) == {"tarball/1", "tarball/2"}
+    assert Store(incus).find("tarball/0")
     held.kill()
     held.communicate()

@@ -64,21 +64,27 @@ def find(incus: Incus, *, lost: str = "") -> Garbage:
         incus,
         incus.images(),
         incus.instances(OWNER_KEY),
-        shared_lock.owners(incus),
+        locks(incus),
         lost=lost,
     )
+
+
+def locks(incus: Incus) -> Mapping[str, Owner]:
+    """Return the locks of all who share the server, with their holders."""
+    # Nobody makes one in the server of this machine alone.
+    return {} if incus.is_only_here() else shared_lock.owners(incus)
 
 
 def among(
     incus: Incus,
     images: Iterable[Image] = (),
     instances: Iterable[InstanceRecord] = (),
-    locks: Mapping[str, Owner] | None = None,
+    held: Mapping[str, Owner] | None = None,
     *,
     lost: str = "",
 ) -> Garbage:
     """Return what is garbage of some images, instances and locks, as find()."""
-    images, instances, locks = tuple(images), tuple(instances), locks or {}
+    images, instances, held = tuple(images), tuple(instances), held or {}
     is_gone = judge(incus.is_only_here, lost=lost)
     return Garbage(
         instances=tuple(
@@ -100,7 +106,7 @@ def among(
             for each in claim.on(image)
             if not each.stands(is_gone)
         ),
-        locks=tuple(name for name, owner in locks.items() if is_gone(owner)),
+        locks=tuple(name for name, owner in held.items() if is_gone(owner)),
         elsewhere=_elsewhere(
             [
                 *((_INSTANCE, _owner(record)) for record in instances),
@@ -110,7 +116,7 @@ def among(
                     for image in images
                     for each in claim.on(image)
                 ),
-                *((_LOCK, owner) for owner in locks.values()),
+                *((_LOCK, owner) for owner in held.values()),
             ],
             is_gone,
         ),

@@ -12,7 +12,6 @@ from incus_testbed.image import properties, store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
-from incus_testbed.ownership import shared_lock
 from incus_testbed.ownership.owner import (
     HOST_ID_LENGTH,
     Judge,
@@ -99,8 +98,8 @@ class Status:
             for record in instances
             if CREATED_KEY in record.config
         ]
-        locks = shared_lock.owners(incus)
-        found = garbage.among(incus, images, instances, locks)
+        held = garbage.locks(incus)
+        found = garbage.among(incus, images, instances, held)
         self._garbage = [
             {"kind": kind, "name": name} for kind, name in found.pieces()
         ]

@@ -212,12 +212,9 @@ class _Lock:
 
 
 def owners(incus: Incus) -> dict[str, Owner]:
-    """Return the holders of the project's locks, by the profiles' names.
-
-    A server of this machine alone has none.
-    """
+    """Return the holders of the project's locks, by the profiles' names."""
     found = {}
-    for name in () if incus.is_only_here() else incus.profiles():
+    for name in incus.profiles():
         if re.fullmatch(rf"{_PREFIX}[0-9a-f]{{32}}", name):
             with contextlib.suppress(errors.NotFound):
                 if owner := _owner(incus.profile(name)["config"]):
