@@ -46,7 +46,6 @@ class FakeIncus(Incus):
         self.version = "6.0.4"
         self.firewall = "nftables"
         self.drivers = drivers
-        self.clustered = False
         self.settings: dict[str, str] = {}
         self.total = self.free = 1 << 40
         #: The types of what the server warns of.
@@ -88,6 +87,10 @@ class FakeIncus(Incus):
         assert remote is None
         return self._clients[project or "default"]
 
+    def become_cluster(self) -> None:
+        """Be two machines from now on."""
+        self.machines = fake_members.Members(["one", "two"])
+
     def is_local(self) -> bool:
         """Be on this machine."""
         return True
@@ -106,7 +109,6 @@ class FakeIncus(Incus):
                 "server_version": self.version,
                 "driver": "lxc",
                 "firewall": self.firewall,
-                "server_clustered": self.clustered,
                 "storage_supported_drivers": [
                     {"Name": driver} for driver in self.drivers
                 ],

@@ -135,7 +135,7 @@ def test_on_a_server_of_many_another_boot_may_be_alive(
     unnamed(incus, "t/new", owner=owners.REBOOTED)
     _claim(incus, owners.REBOOTED)
     if server == "cluster":
-        incus.clustered = True
+        incus.become_cluster()
     else:
         monkeypatch.setattr(incus, "is_local", lambda: False)
 
@@ -159,7 +159,7 @@ def test_locks_go_with_their_owners_on_a_server_of_many(
         _lock(incus, "machine", owners.ON_ANOTHER_MACHINE),
         _lock(incus, "before", owners.REBOOTED),
     }
-    incus.clustered = True
+    incus.become_cluster()
 
     (piece,) = garbage.collect(incus).pieces()
 
@@ -170,7 +170,7 @@ def test_locks_go_with_their_owners_on_a_server_of_many(
 @pytest.fixture
 def shared(incus: FakeIncus) -> FakeIncus:
     """Have something of each kind, of two machines, and of this one."""
-    incus.clustered = True
+    incus.become_cluster()
     for owner in (
         owners.MINE,
         owners.REBOOTED,

@@ -364,7 +364,7 @@ def test_gc_of_a_host_that_is_given_up(
 def test_gc_of_this_very_host_spares_what_runs(
     incus: FakeIncus, command: _Command
 ) -> None:
-    incus.clustered = True
+    incus.become_cluster()
     named(incus, "t/a")
     _init(incus, "t/a", "alive", owners.MINE)
     _init(incus, "t/a", "before", owners.REBOOTED)

@@ -149,7 +149,7 @@ def test_what_this_machine_left_on_a_server_of_many_before_its_boot(
         _launch(incus, name, owners.REBOOTED, timedelta(), "run")
     assert "this one, before" not in status()
 
-    incus.clustered = True
+    incus.become_cluster()
     vars(incus)["_environments"].clear()
     said = status()
 

@@ -144,7 +144,7 @@ def test_what_the_user_imports_is_kept_from_then_on(
 def test_on_a_server_of_many_machines_an_import_holds_their_lock(
     incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    incus.clustered = True
+    incus.become_cluster()
     import_image = incus.import_image
     held: list[object] = []
 
@@ -165,7 +165,7 @@ def test_on_a_server_of_many_machines_an_import_holds_their_lock(
 def test_what_another_machine_imports_is_not_imported_again(
     incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    incus.clustered = True
+    incus.become_cluster()
     create = incus.create_profile
 
     def late(name: str, **facts: Any) -> None:

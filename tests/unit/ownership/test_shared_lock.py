@@ -36,7 +36,7 @@ def incus(monkeypatch: pytest.MonkeyPatch) -> FakeIncus:
     ):
         monkeypatch.setattr(shared_lock, name, seconds)
     incus = FakeIncus()
-    incus.clustered = True
+    incus.become_cluster()
     return incus
 
 

@@ -53,7 +53,7 @@ def test_a_refresh_of_all_machines_is_one(
     incus: GuestIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named(incus, _ALIAS)
-    incus.clustered = True
+    incus.become_cluster()
     create = incus.create_profile
     made: list[str] = []
 
