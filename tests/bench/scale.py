@@ -14,11 +14,8 @@ compare with.
 import argparse
 import contextlib
 import os
-import resource
 import signal
-import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,7 +30,7 @@ from incus_testbed.image.store import content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.ownership.owner import Owner
-from tests.bench import crowd
+from tests.bench.cost import Cost, processor_time
 from tests.bench.crowd import Crowd
 from tests.bench.sample import turns
 from tests.support import daemon, images, kernel_limits, tiny_system
@@ -64,20 +61,8 @@ Task().execute_logging_exceptions()
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cost:
-    """What a step took: seconds, and seconds of processors.
-
-    The latter say more on a busy machine.  They are those of the programs and
-    of the Incus daemon, without what boots in a guest.
-    """
-
-    seconds: float
-    processor: float
-
-
 #: What a step took, by who took it and by the project.
-_Taken: TypeAlias = dict[str, dict[str, list[_Cost]]]
+_Taken: TypeAlias = dict[str, dict[str, list[Cost]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,38 +238,17 @@ def _measured(
     for _, (who, where) in turns(contenders, rounds):
         os.environ["INCUS_PROJECT"] = projects[where]
         before = set(Incus().instance_names())
-        start, used = time.monotonic(), _processor_time()
+        start, used = time.monotonic(), processor_time()
         acts[who]()
-        cost = _Cost(
+        cost = Cost(
             seconds=time.monotonic() - start,
-            processor=_processor_time() - used,
+            processor=processor_time() - used,
         )
         taken.setdefault(who, {}).setdefault(where, []).append(cost)
         # A testbed's removal goes on for a moment.
         while set(Incus().instance_names()) - before:
             time.sleep(0.05)
     return taken
-
-
-def _processor_time() -> float:
-    """Return the seconds of programs that have ended, and of the daemon."""
-    mine = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with contextlib.closing(crowd.connected()) as connection:
-        size = struct.calcsize("3i")
-        credentials = connection.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, size
-        )
-    pid, _, _ = struct.unpack("3i", credentials)
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(stat[11]) + int(stat[12])  # utime and stime, proc(5)
-    return (
-        mine.ru_utime
-        + mine.ru_stime
-        + children.ru_utime
-        + children.ru_stime
-        + ticks / os.sysconf("SC_CLK_TCK")
-    )
 
 
 def _heading() -> Iterator[str]:
