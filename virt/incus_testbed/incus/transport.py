@@ -17,6 +17,17 @@ from incus_testbed.incus.exec import api, command
 from incus_testbed.incus.exec.address import Address
 from incus_testbed.process.programs import Completed, shown
 
+#: What failures mean in which the server has said nothing.
+_MEANINGS = {
+    api.Unreachable: phrases.DOWN,
+    api.Lost: phrases.GONE,
+    api.Denied: phrases.DENIED,
+    api.Impostor: phrases.IMPOSTOR,
+    api.Stranger: phrases.STRANGER,
+    api.NoCertificate: phrases.NO_CERTIFICATE,
+    api.Late: phrases.LATE,
+}
+
 
 class Transport(Protocol):
     """What answers questions about one project of one server."""
@@ -92,27 +103,13 @@ class Direct:
     def _error(self, failure: api.Failure, asked: str) -> errors.TestbedError:
         """Return the error that a failure is for a user."""
         said = str(failure)
-        match failure:
-            case api.Refused():
-                return messages.of_message(said, asked, remote=self.remote)
-            case api.Unreachable():
-                phrase = phrases.DOWN
-            case api.Lost() if location.is_users(self.address):
-                phrase = phrases.TURNED_AWAY
-            case api.Lost():
-                phrase = phrases.GONE
-            case api.Denied():
-                phrase = phrases.DENIED
-            case api.Impostor():
-                phrase = phrases.IMPOSTOR
-            case api.Stranger():
-                phrase = phrases.STRANGER
-            case api.NoCertificate():
-                phrase = phrases.NO_CERTIFICATE
-            case api.Late():
-                phrase = phrases.LATE
-            case _:
-                return errors.CommandFailed(f"'{asked}' failed", details=said)
+        if isinstance(failure, api.Refused):
+            return messages.of_message(said, asked, remote=self.remote)
+        phrase = _MEANINGS.get(type(failure))
+        if phrase is phrases.GONE and location.is_users(self.address):
+            phrase = phrases.TURNED_AWAY
+        if not phrase:
+            return errors.CommandFailed(f"'{asked}' failed", details=said)
         return phrase.error(said, asked, self.remote)
 
 
