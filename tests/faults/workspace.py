@@ -75,6 +75,9 @@ class Workspace:
         """
         _wait_until(lambda: not self.processes(), "processes end")
         _wait_until(daemon.is_running, "Incus answers")
+        # A new daemon can't start a bridge while a network card of the machine
+        # goes away, and tries it again after a minute.
+        _wait_until(self._has_networks, "the networks of Incus are up")
         _wait_until(lambda: not self._under_way(), "operations of Incus end")
         subprocess.run(
             [sys.executable, "-m", "incus_testbed", "gc"],
@@ -101,6 +104,13 @@ class Workspace:
             yield f"{path} is left"
         for process in self.processes():
             yield f"{process} still runs"
+
+    def _has_networks(self) -> bool:
+        return all(
+            network["status"] == "Created"
+            for network in self.incus.networks()
+            if network["managed"]
+        )
 
     def _under_way(self) -> list[str]:
         operations = json.loads(

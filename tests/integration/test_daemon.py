@@ -26,7 +26,11 @@ _PATIENCE = 120
 _COMMAND = f"""
 set -e
 exec 3<&0 </dev/null # "incus network create" would read it
-incus network create {_BRIDGE} ipv4.address=none ipv6.address=none >&2
+# Incus fails if a network card of the machine goes away meanwhile.
+for attempt in 1 2 3; do
+    incus network create {_BRIDGE} ipv4.address=none ipv6.address=none >&2 &&
+        break
+done
 echo "$INCUS_DIR"
 """
 

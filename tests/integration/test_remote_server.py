@@ -155,7 +155,11 @@ def _cut(target: int) -> Iterator[int]:
     """Give a port that passes on to another until so many bytes were sent."""
 
     def serve(client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", target)) as server:
+        with (
+            contextlib.suppress(OSError),  # one of the two has gone
+            client,
+            socket.create_connection(("127.0.0.1", target)) as server,
+        ):
             left = _ARRIVING
             while ready := select.select([client, server], [], [])[0]:
                 for end in ready:

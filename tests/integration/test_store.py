@@ -216,7 +216,7 @@ def test_missing_file_and_odd_alias(cli: Cli, tarball: str) -> None:
     done = cli.run("import", "/no/such/file", "--alias", ALIAS)
     assert done.returncode == 1
     assert "/no/such/file" in done.stderr
-    done = cli.run("import", tarball, "--alias", "a b:c")
+    done = cli.run("import", tarball, "--alias", "a b")
     assert done.returncode == 1
     assert "artifact/42" in done.stderr
 

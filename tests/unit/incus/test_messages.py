@@ -145,6 +145,11 @@ def test_progress_bars_are_left_out() -> None:
         ("tls: failed to verify certificate: x509: y", "incus remote add"),
         ("Unable to connect to: a:1 (refused)", "core.https_address"),
         ('Get "https://a:1/1.0": EOF', "the machine of far"),
+        (
+            'Post "https://a:1/1.0/images": write tcp 127.0.0.1:2->127.0.0.1:1:'
+            " use of closed network connection",
+            "the machine of far",
+        ),
     ],
 )
 def test_remedy_is_that_of_a_remote(said: str, remedy: str) -> None:

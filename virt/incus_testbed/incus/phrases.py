@@ -70,7 +70,8 @@ DOWN = Phrase(
     ),
 )
 GONE = Phrase(
-    r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$",
+    r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$"
+    r"|write tcp [^\n]*: (use of closed network connection|write: broken pipe)",
     errors.DaemonDown,
     f"Look why: journalctl --unit=incus. {_DOCTOR}",
     brief="The Incus daemon has gone away",
