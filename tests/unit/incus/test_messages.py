@@ -61,6 +61,11 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
+        'Error: Failed pre-start check for device "eth0": Network "br" unavailable'
+        " on this server",
+        errors.Busy,
+    ),
+    (
         'Error: Get "https://10.3.27.3:8443/1.0/instances/x?project=default":'
         " Unable to connect to: 10.3.27.3:8443 ([dial tcp 10.3.27.3:8443:"
         " connect: no route to host])",

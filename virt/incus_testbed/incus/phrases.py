@@ -195,6 +195,14 @@ PHRASES = (
         "Try it again.",
         brief="Incus was disturbed: a network card went away meanwhile",
     ),
+    # For the same reason a bridge may not start with Incus.
+    Phrase(
+        r"Network [^\n]* unavailable on this server",
+        errors.Busy,
+        "Incus starts it within a minute: try again then. If that does not help,"
+        " look why: journalctl --unit=incus",
+        brief="The network of testbeds has not started with Incus",
+    ),
     Phrase(
         r"(profile|network|storage pool)[^\n]*(not found|doesn't exist)"
         r"|No storage pool found",
