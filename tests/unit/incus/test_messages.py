@@ -61,8 +61,8 @@ _MESSAGES = [
     ),
     ("Error: Network not found", errors.NotFound),
     (
-        'Error: Failed pre-start check for device "eth0": Network "br" unavailable'
-        " on this server",
+        'Error: Failed pre-start check for device "eth0": Network "br"'
+        " unavailable on this server",
         errors.Busy,
     ),
     (

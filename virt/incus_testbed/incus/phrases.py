@@ -199,8 +199,8 @@ PHRASES = (
     Phrase(
         r"Network [^\n]* unavailable on this server",
         errors.Busy,
-        "Incus starts it within a minute: try again then. If that does not help,"
-        " look why: journalctl --unit=incus",
+        "Incus starts it within a minute: try again then. If that does not"
+        " help, look why: journalctl --unit=incus",
         brief="The network of testbeds has not started with Incus",
     ),
     Phrase(
