@@ -153,6 +153,10 @@ bench-scale:
 	tests/bootstrap.sh bench
 	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.scale $(SCALE)
 
+bench-members:
+	tests/bootstrap.sh bench
+	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.members $(MEMBERS)
+
 deb:
 	dpkg-buildpackage -us -uc -b
 
@@ -171,4 +175,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-scale deb package-check trips format packages linters clean

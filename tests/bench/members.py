@@ -4,9 +4,9 @@
     python3 -m tests.bench.members [--testbeds N] [--at-once N] [--rounds N]
 
 Each member is a guest of this machine, so that all share its processors: what
-is measured is the cost of a cluster, not the gain.  The table says how long
-one testbed takes alone, and how many an hour gives where several are at work
-at once.  The floor is the bare incus commands.
+is measured is the cost of a cluster, not the gain.  The table says how many
+testbeds an hour gives where several are at work at once.  The floor is the bare
+incus commands.
 """
 
 import argparse
@@ -45,8 +45,8 @@ def main() -> None:
         sandbox(f"{os.getpid()}") as mine,
         machines(Incus(project=mine.project), 3) as members,
     ):
-        print("| machines | of | a testbed alone | testbeds in an hour |")
-        print("|---|---|---:|---:|")
+        print("| machines | of | testbeds in an hour |")
+        print("|---|---|---:|")
         for name, first in _grown(members):
             for line in _rows(first, name, arguments):
                 print(line, flush=True)
@@ -81,21 +81,17 @@ def _rows(
     first: Member, name: str, arguments: argparse.Namespace
 ) -> Iterator[str]:
     """Measure both contenders in turns, and yield a line for each."""
-    taken: dict[str, list[tuple[float, float]]] = {}
+    taken: dict[str, list[float]] = {}
     # The first launch on each member copies and unpacks the image.
     _crowd(first, _OURS, 2 * arguments.at_once, arguments.at_once)
     for _, who in turns(list(_COMMANDS), arguments.rounds):
-        command = _COMMANDS[who]
-        alone = _crowd(first, command, 1, 1)
-        many = _crowd(first, command, arguments.testbeds, arguments.at_once)
-        taken.setdefault(who, []).append((alone, many))
-    for who, pairs in taken.items():
-        alone, many = (
-            statistics.median(pair[number] for pair in pairs)
-            for number in range(2)
+        seconds = _crowd(
+            first, _COMMANDS[who], arguments.testbeds, arguments.at_once
         )
-        an_hour = 3600 * arguments.testbeds / many
-        yield f"| {name} | {who} | {alone:.1f} s | {an_hour:.0f} |"
+        taken.setdefault(who, []).append(seconds)
+    for who, times in taken.items():
+        an_hour = 3600 * arguments.testbeds / statistics.median(times)
+        yield f"| {name} | {who} | {an_hour:.0f} |"
 
 
 def _crowd(first: Member, command: str, count: int, at_once: int) -> float:
