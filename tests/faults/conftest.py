@@ -16,7 +16,7 @@ def private_incus(
     bookworm_tarball: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PrivateIncus]:
     """Give operations to cut short."""
-    if os.geteuid() != 0 and not os.environ.get("CI"):
+    if os.geteuid() != 0:
         pytest.skip("only root can start a private Incus")
     with prepared(bookworm_tarball, tmp_path_factory.mktemp("faults")) as made:
         yield made

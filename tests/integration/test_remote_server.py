@@ -33,8 +33,7 @@ from tests.support.sandbox import sandbox
 from .conftest import SERVER, Cli
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 and not os.environ.get("CI"),
-    reason="only root can start a private Incus",
+    os.geteuid() != 0, reason="only root can start a private Incus"
 )
 
 #: The image of a Debusine artifact.

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.listener import Listener
+
 UPGRADE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
     b"Connection: Upgrade\r\n\r\n"
@@ -129,36 +131,19 @@ class Incusd:
         self.received: dict[str, list[tuple[int, bytes]]] = {
             secret: [] for secret in names.values()
         }
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        listening.listen()
+        self._listener = Listener(listening, self._serve)
 
     def close(self) -> None:
-        """Stop listening.
-
-        Closed alone, the number of the descriptor that accept() waits for may
-        soon be that of another socket, whose connections it would take.
-        """
+        """Stop listening."""
         self.leave()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join(_LIMIT)
         self._listener.close()
 
     def leave(self) -> None:
         """Have the daemon go, but not what it is proxied by."""
         self._gone.set()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(
-                target=self._serve, args=(connection,), daemon=True
-            ).start()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_LIMIT)

@@ -6,11 +6,11 @@ import select
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from incus_testbed.incus.exec.address import TlsAddress
+from tests.support.listener import Listener
 
 #: Generous: it only keeps a hanging test from hanging the run.
 _LIMIT = 60
@@ -63,15 +63,12 @@ class Front:
         self._path = path
         self._context = context
         self._ragged = ragged
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listening.getsockname()[1]
+        self._listener = Listener(listening, self._serve)
 
     def close(self) -> None:
         """Stop listening."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join(_LIMIT)
         self._listener.close()
 
     def address(self, client: Path, **more: str) -> TlsAddress:
@@ -83,16 +80,6 @@ class Front:
             key=str(client.with_suffix(".key")),
             **more,
         )
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(
-                target=self._serve, args=(connection,), daemon=True
-            ).start()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_LIMIT)

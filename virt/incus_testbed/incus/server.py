@@ -29,8 +29,8 @@ class Server(Connection):
     def environment(self) -> dict[str, Any]:
         """Return what the server says of its machine and itself.
 
-        It is asked once for each server that the client is aimed at, and does
-        not change while that goes on running.
+        It is asked once for each server that the client is aimed at.  What an
+        admin changes meanwhile, such as a cluster, the next client sees.
         """
         choice = self.choice()
         where = (choice.remote, choice.address)
