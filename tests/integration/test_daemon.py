@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,19 @@ def test_says_why_it_did_not_start(
         daemon.running(),
     ):
         pass
+
+
+def test_comes_back_after_a_crash() -> None:
+    with daemon.private() as incus:
+        assert incus.crashes() == []
+        os.kill(incus.incusd(), signal.SIGSEGV)
+        deadline = time.monotonic() + _PATIENCE
+        while not incus.crashes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (said,) = incus.crashes()
+        assert said.startswith("SIGSEGV")
+        incus.wait_until_whole()
+        assert _incus(incus, "list", "--format=csv") == ""
 
 
 def test_kept_state_is_there_again() -> None:

@@ -41,6 +41,11 @@ _START_SECONDS = 120
 _STOP_SECONDS = 60
 _ATTEMPTS = 5
 _LOG = "incusd.log"
+#: What incusd.sh prints when incusd has failed.
+_ENDED = "incusd ended with status "
+#: How Go begins to say why a program crashed, and the lines that matter.
+_CRASH = ("panic: ", "fatal error: ", "SIG")
+_CRASH_LINES = 40
 
 
 class DaemonError(Exception):
@@ -52,12 +57,13 @@ class Daemon:
     """An Incus that answers.
 
     ``private`` is true where it was started here, for us alone; ``process``
-    is then what keeps it running.
+    is then what keeps it running, and ``log`` what it prints.
     """
 
     environment: dict[str, str]
     private: bool
     process: int = 0
+    log: Path = Path(os.devnull)
 
     def incusd(self) -> int:
         """Return the process of a private incusd."""
@@ -68,6 +74,29 @@ class Daemon:
             if Path(f"/proc/{child}/cmdline").read_bytes() == b"incusd\0"
         )
         return incusd
+
+    def crashes(self) -> list[str]:
+        """Return what a private incusd said each time it ended by itself."""
+        try:
+            log = self.log.read_text(errors="replace")
+        except FileNotFoundError:  # it was stopped, and all of it removed
+            return []
+        *said, _ = log.split(_ENDED)
+        return ["\n".join(_last_words(text)) for text in said]
+
+    def wait_until_whole(self) -> None:
+        """Wait until an incusd that was started anew has its bridges again.
+
+        :raises DaemonError: it hasn't, or does not answer
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while not (
+            _answers({**os.environ, **self.environment})
+            and _has_all_networks(self.environment)
+        ):
+            if time.monotonic() > deadline:
+                raise DaemonError("Incus did not come back after a crash.")
+            time.sleep(0.5)
 
     def kill(self) -> None:
         """Kill incusd, and nothing that it has started; it comes back."""
@@ -249,11 +278,25 @@ def _started(
             process = _spawn(home, lock, environment, options, path)
             _wait_until_answering(process, home, environment)
         lock.close()
-        yield Daemon(environment=environment, private=True, process=process.pid)
+        yield Daemon(
+            environment=environment,
+            private=True,
+            process=process.pid,
+            log=home / _LOG,
+        )
     finally:
         lock.close()
         _stop(process, environment)
         wait_until_free(home)
+
+
+def _last_words(text: str) -> list[str]:
+    """Pick from a log the lines that say why incusd has ended."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(_CRASH):
+            return lines[number : number + _CRASH_LINES]
+    return lines[-_CRASH_LINES:]
 
 
 def _children(process: int) -> list[int]:

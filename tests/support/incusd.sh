@@ -19,11 +19,11 @@ fi
 
 trap 'kill -TERM $daemon' TERM
 
-# As systemd would, start it anew where it was killed, which tests do, and
-# from then on also where it fails.
-killed=
-status=137
-while [ $status = 137 ] || [ "$killed" ] && [ $status != 0 ]; do
+# As systemd would, start it anew where it was killed, which tests do, or has
+# crashed. What never answered is not tried again: its socket is not there.
+rm -f "$INCUS_DIR/unix.socket"
+status=1
+while [ $status != 0 ]; do
     incusd &
     daemon=$!
     # The trap ends a wait; wait also reaps the orphans that come to process 1.
@@ -32,8 +32,11 @@ while [ $status = 137 ] || [ "$killed" ] && [ $status != 0 ]; do
         wait $daemon || status=$?
     done
     case $status in
-        0) ;;
-        137) killed=yes ;;
-        *) echo "incusd ended with status $status"; sleep 1 ;;
+        0 | 137) ;;
+        *)
+            echo "incusd ended with status $status"
+            [ -S "$INCUS_DIR/unix.socket" ] || exit $status
+            sleep 1
+            ;;
     esac
 done
