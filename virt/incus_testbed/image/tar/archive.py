@@ -8,6 +8,7 @@ from typing import Literal
 
 from incus_testbed import errors
 from incus_testbed.image.stream import magic
+from incus_testbed.image.tar import header
 from incus_testbed.image.tar.replay import END, Passage
 from incus_testbed.limits.budget import Meter
 from incus_testbed.system.entry import Entry
@@ -104,10 +105,10 @@ class Archive:
             for keyword, value in _records(member).items()
             if keyword in self._inherited
         }
-        header = member.tobuf(
+        head = member.tobuf(
             tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
         )
-        self._put(header + content + bytes(-len(content) % tarfile.BLOCKSIZE))
+        self._put(head + content + bytes(-len(content) % tarfile.BLOCKSIZE))
 
     def end(self) -> None:
         """Write the end marker, and fill the last record."""
@@ -117,7 +118,7 @@ class Archive:
     def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
         with self._passage.sense():
             start = self._passage.approved
-            member = tar.next()
+            member = self._plain(tar) or tar.next()
             if member:
                 # tarfile keeps all members, and memory would grow with them.
                 tar.members.clear()  # type: ignore[attr-defined]
@@ -126,6 +127,20 @@ class Archive:
                 if tar.pax_headers:
                     self._check_global(tar.pax_headers)
             return member
+
+    def _plain(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Read the next member as tarfile does, if its header is plain."""
+        if not self._passage.approved or tar.pax_headers:
+            return None
+        # tarfile, which has its turn if this returns None, goes back one byte.
+        self._passage.seek(tar.offset - 1)
+        member = header.plain(self._passage.read(1 + header.SIZE)[1:])
+        if member:
+            member.offset = tar.offset
+            member.offset_data = tar.offset + header.SIZE
+            blocks = -(-member.size // tarfile.BLOCKSIZE)
+            tar.offset = member.offset_data + blocks * tarfile.BLOCKSIZE
+        return member
 
     def _check_global(self, headers: Mapping[str, str]) -> None:
         """Refuse long global headers: tarfile reads them for every member."""

@@ -46,7 +46,7 @@ class Passage(io.RawIOBase):
         self._source = read
         self._write = write
         self._budget = budget
-        self._buffer = bytearray()
+        self._buffer = b""
         self._base = 0  # the position of the buffer's first byte
         self._position = 0
         self.approved = 0
@@ -120,9 +120,7 @@ class Passage(io.RawIOBase):
             )
         while self._base + len(self._buffer) < end and self._refill():
             pass
-        start = self._position - self._base
-        with memoryview(self._buffer) as view:
-            data = bytes(view[start : end - self._base])
+        data = self._buffer[self._position - self._base : end - self._base]
         self._position += len(data)
         return data
 
@@ -130,23 +128,28 @@ class Passage(io.RawIOBase):
         """Write the approved bytes; yield the rest, which is not written."""
         self.seek(self.approved)
         self._pass_on()
-        yield bytes(self._buffer)
+        yield self._buffer
         while chunk := self._source(CHUNK):
             yield chunk
 
     def _refill(self) -> bool:
+        """Read on: at least as much as is held, so that it is copied once."""
         self._pass_on()
-        chunk = self._source(CHUNK)
-        self._buffer += chunk
-        self._exhausted = not chunk
-        return bool(chunk)
+        pieces = [self._buffer] if self._buffer else []
+        wanted = len(self._buffer) or 1
+        size = 0
+        while size < wanted and (chunk := self._source(CHUNK)):
+            pieces.append(chunk)
+            size += len(chunk)
+        self._buffer = b"".join(pieces)
+        self._exhausted = not size
+        return bool(size)
 
     def _pass_on(self) -> None:
-        cut = min(
-            min(self.approved, self._position) - self._base, len(self._buffer)
-        )
+        place = min(self.approved, self._position)
+        cut = min(place - self._base, len(self._buffer))
         if cut > 0:
             with memoryview(self._buffer) as view:
                 self._write(view[:cut])
-            del self._buffer[:cut]
+            self._buffer = self._buffer[cut:]
             self._base += cut
