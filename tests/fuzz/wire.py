@@ -17,7 +17,7 @@ from incus_testbed import errors
 from incus_testbed.incus import records
 from incus_testbed.incus.exec import api, response, websocket
 from incus_testbed.instance import readiness
-from incus_testbed.instance.copyup import copy
+from incus_testbed.instance.copyup import folder_copy
 from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.instance import Instance
@@ -225,15 +225,6 @@ class _Incus(LyingIncus):
         """Have nobody look for firewalls."""
         return False
 
-    def pull(
-        self, name: str, source: str, target: str, *, largest: int
-    ) -> None:
-        """Take what is a path, and what a command can be told."""
-        del name, target, largest
-        assert source.startswith("/")
-        assert b"\0" not in source.encode()
-        raise errors.Denied(source)
-
 
 @_target
 def guests_answers(random: Random) -> None:
@@ -323,7 +314,7 @@ def _path(random: Random) -> bytes:
 
 def _received(data: bytes, target: Path) -> bool:
     try:
-        with copy.folder_beside(target) as new:
+        with folder_copy.folder_beside(target) as new:
             with hostile_tar.sent(data) as source:
                 new.receive(source, _LIMITS)
             new.finish()

@@ -2,6 +2,7 @@
 """Answers of a guest that make no sense, or mean something else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,8 +41,9 @@ class LyingIncus(Incus):
     ) -> list[str]:
         """Have a command end in a way that has to be asked for."""
         del name, options
-        if "locate-file" in command:
-            return ["printf", "%s", self.said]
+        if "send-file" in command:
+            said = 'printf %s "$1"; exit "${1:-0}"'
+            return ["sh", "-c", said, "sh", self.said]
         return ["sh", "-c", "exit 125"]
 
 
@@ -137,18 +139,25 @@ def test_outcome() -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("said", "kind"),
     [
-        *("-2/etc/shadow", ":other/etc/shadow", "", "x", "/" + "a/" * 2048),
-        "/\udcff",
+        ("", errors.CommandFailed),
+        ("0", errors.CommandFailed),
+        ("1", errors.CommandFailed),
+        ("125", errors.CommandFailed),
+        ("2", FileNotFoundError),
+        ("21", IsADirectoryError),
     ],
 )
-def test_pull_of_a_path_that_is_another_instance(
-    path: str, tmp_path: object
+def test_pull_of_what_is_not_whole(
+    said: str, kind: type[Exception], tmp_path: Path
 ) -> None:
-    files = Guest(LyingIncus(path), "testbed-abc").files
-    with pytest.raises(OSError, match="does not say where it is"):
+    (tmp_path / "file").write_text("before")
+    files = Guest(LyingIncus(said), "testbed-abc").files
+    with pytest.raises(kind, match="/etc/hostname"):
         files.pull("/etc/hostname", f"{tmp_path}/file")
+    assert (tmp_path / "file").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @given(st.text(), st.integers(0, 1 << 32))

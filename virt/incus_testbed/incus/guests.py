@@ -110,23 +110,3 @@ class Guests(Connection):
             self.target(f"{name}{target}"),
             timeout=IMAGE_LIMIT,
         )
-
-    def pull(
-        self, name: str, source: str, target: str, *, largest: int
-    ) -> None:
-        """Copy a file of at most ``largest`` bytes out of an instance.
-
-        If the file is larger, the target has its first bytes when this raises.
-
-        :raises errors.NotFound: a file or folder named does not exist
-        """
-        where = self.target(f"{name}{source}")
-        words = ("file", "pull", "--quiet", "--", where, target)
-        # The kernel limits the size: Incus has no limit, and the guest can tell
-        # any size.
-        limited = ["prlimit", f"--fsize={largest}", "--", *self.argv(*words)]
-        completed = programs.run(limited, timeout=IMAGE_LIMIT)
-        if completed.status != 0:
-            raise messages.error(
-                ["incus", *words], completed, remote=self._far()
-            )

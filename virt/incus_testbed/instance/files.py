@@ -4,30 +4,35 @@
 import contextlib
 import errno
 import os
-import re
+import secrets
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
 from incus_testbed.incus.connection import IMAGE_LIMIT, REQUEST_LIMIT
 from incus_testbed.instance import scripts
-from incus_testbed.instance.copyup import limits
+from incus_testbed.instance.copyup import file_copy
+from incus_testbed.instance.copyup.file_copy import FileCopy
 from incus_testbed.instance.copyup.limits import Limits
+from incus_testbed.instance.copyup.source import Source
 from incus_testbed.process import programs
 
 if TYPE_CHECKING:
     from incus_testbed.instance.guest import Guest
 
-#: A path in a guest.  Incus gets it joined to the guest's name, as UTF-8.
-_PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4095}", re.DOTALL)
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
-#: A temporary name begins with at most this many characters of the target's.
-_NAME_LENGTH = 100
+#: The errnos with which send-file.sh exits.
+_SENT = frozenset({errno.ENOENT, errno.EIO, errno.EISDIR, errno.EINVAL})
+#: Times that a file is asked for until all of it has come: on a server that is
+#: not reached directly, incus exec may lose the end.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -142,45 +147,49 @@ class GuestFiles:
     def pull(self, source: str, target: str) -> None:
         """Copy a regular file of the guest to a path on this machine.
 
-        A symbolic link is followed, within the guest.  An existing target is
-        replaced when the copy is complete.  The limits of one copy are those of
-        copyup.limits; some of the disk stays free.
+        A symbolic link is followed, by the guest itself.  An existing target is
+        replaced when the copy is complete, and keeps its mode.  The limits of
+        one copy are those of copyup.limits; some of the disk stays free.
 
         :raises FileNotFoundError: the source, or the target's directory, does
             not exist
         :raises errors.LimitReached: the file is larger than the limit
         :raises errors.NoSpace: the file does not fit on the disk
+        :raises errors.CommandFailed: it did not come to its end
         """
-        place = Path(target)
-        limit = Limits.from_environment().size
-        room = limits.room(place.parent)
-        located = self._run_script("locate-file.sh", source, about=source)
-        if not _PATH.fullmatch(located):
-            raise _os_error(
-                errno.EINVAL, source, "the guest does not say where it is"
-            )
-        with tempfile.TemporaryDirectory(
-            prefix=f".{place.name[:_NAME_LENGTH]}.", dir=place.parent
-        ) as folder:
-            copy = Path(folder, "copy")
-            try:
-                with self._incus_says_of(source):
-                    self.guest.incus.pull(
-                        self.guest.name,
-                        located,
-                        str(copy),
-                        largest=min(limit, room),
-                    )
-            except errors.TestbedError:
-                if copy.is_file() and copy.stat().st_size >= room:
-                    raise limits.no_room(room) from None
-                if copy.is_file() and copy.stat().st_size >= limit:
-                    raise limits.too_large(limit) from None
-                raise
-            # Root in the guest may have put a link there meanwhile.
-            if copy.is_symlink() or not copy.is_file():
-                raise _os_error(errno.EINVAL, source)
-            copy.replace(place)
+        mark = secrets.token_hex(16)
+        argv = self.guest.incus.exec_argv(
+            self.guest.name, scripts.command("send-file.sh", mark, source)
+        )
+        limits = Limits.from_environment()
+        limits = replace(limits, size=limits.size + len(mark))
+        with file_copy.file_beside(Path(target)) as copy:
+            for _ in range(_ATTEMPTS):
+                status = _received(argv, copy, limits)
+                if status:
+                    self._check_sent(status, source)
+                if copy.cut(mark.encode()):
+                    copy.finish()
+                    return
+        raise self._not_sent(source)
+
+    def _check_sent(self, status: int, source: str) -> None:
+        """Raise what the exit status of send-file.sh means.
+
+        :raises OSError: there is no such file in the guest
+        :raises errors.TestbedError: the guest could not send it
+        """
+        if status in _SENT:
+            raise _os_error(status, source)
+        with self._incus_says_of(source):  # if the instance is at fault
+            self.guest.execute(["true"], timeout=REQUEST_LIMIT)
+        raise self._not_sent(source)
+
+    def _not_sent(self, source: str) -> errors.CommandFailed:
+        return errors.CommandFailed(
+            f"{self.guest.name} did not send all of {source}",
+            details="The guest restarted, or the connection to it was lost.",
+        )
 
     def _run_script(
         self,
@@ -220,6 +229,32 @@ class GuestFiles:
             except errors.NotFound:
                 raise errors.NotRunning(f"{self.guest.name} is gone") from error
             raise _os_error(errno.ENOENT, path) from error
+
+
+def _received(argv: Sequence[str], copy: FileCopy, limits: Limits) -> int:
+    """Receive what a command prints; return the command's status.
+
+    The guest can print what it likes, and its errors too: nobody reads them.
+
+    :raises errors.TimedOut: it took too long, and was killed
+    """
+    with programs.stream(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as sender:
+        assert sender.stdout  # noqa: S101 - it was asked for
+        timer = threading.Timer(IMAGE_LIMIT, sender.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            copy.receive(Source(sender.stdout.fileno()), limits)
+            status = sender.wait()
+        finally:
+            timer.cancel()
+        if status == -signal.SIGKILL:
+            raise errors.TimedOut(
+                f"The copy did not end within {IMAGE_LIMIT:.0f} s"
+            )
+        return status
 
 
 def _trouble(path: str, otherwise: int) -> int:

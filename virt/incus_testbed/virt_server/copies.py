@@ -17,7 +17,7 @@ from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.errors import printable
-from incus_testbed.instance.copyup import archive, copy
+from incus_testbed.instance.copyup import archive, file_copy, folder_copy
 from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.instance.copyup.source import Ended, Source
 from incus_testbed.instance.copyup.tree import LeftOut, Link
@@ -65,7 +65,7 @@ class Copies:
         :raises OSError: ``here`` can't be used
         """
         limits = Limits.from_environment()
-        with copy.folder_beside(Path(here)) as new, limit():
+        with folder_copy.folder_beside(Path(here)) as new, limit():
             with _sent(auxverb, _SEND_FOLDER, there) as source:
                 new.receive(source, limits)
             new.finish()
@@ -84,11 +84,11 @@ class Copies:
         """Copy a file out of the testbed; raises the same as copy_folder()."""
         limits = Limits.from_environment()
         target = Path(here)
-        if copy.is_device(target):
+        if file_copy.is_device(target):
             with limit(), _sent(auxverb, _SEND_FILE, there) as source:
-                copy.copy_to_device(source, target)
+                file_copy.copy_to_device(source, target)
             return
-        with copy.file_beside(target) as new, limit():
+        with file_copy.file_beside(target) as new, limit():
             with _sent(auxverb, _SEND_FILE, there) as source:
                 new.receive(source, limits)
             new.finish()

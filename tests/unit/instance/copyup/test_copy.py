@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.instance.copyup import copy, limits
+from incus_testbed.instance.copyup import file_copy, folder_copy, limits
 from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.instance.copyup.tree import LeftOut
 from tests.support import hostile_tar
@@ -31,7 +31,7 @@ GENEROUS = Limits()
 
 def copied(data: bytes, target: Path, limits: Limits = GENEROUS) -> LeftOut:
     """Copy an archive into a folder; return what was left out."""
-    with copy.folder_beside(target) as new:
+    with folder_copy.folder_beside(target) as new:
         with hostile_tar.sent(data) as source:
             new.receive(source, limits)
         new.finish()
@@ -290,7 +290,7 @@ def test_target_that_is_a_users_link(target: Path, tmp_path: Path) -> None:
 
 def test_file_replaces_a_link(target: Path, outside: Path) -> None:
     target.symlink_to(outside / "file")
-    with copy.file_beside(target) as new:
+    with file_copy.file_beside(target) as new:
         with hostile_tar.sent(b"new") as source:
             new.receive(source, GENEROUS)
         new.finish()
@@ -344,7 +344,7 @@ def test_limit_on_depth(target: Path) -> None:
 
 def test_limit_on_a_file(target: Path) -> None:
     with (
-        copy.file_beside(target) as new,
+        file_copy.file_beside(target) as new,
         hostile_tar.sent(bytes(2 << 20)) as source,
         pytest.raises(errors.LimitReached),
     ):

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from incus_testbed import errors
-from incus_testbed.instance.copyup import copy
+from incus_testbed.instance.copyup import folder_copy
 from incus_testbed.instance.copyup.limits import Limits
 from tests.support import hostile_tar
 from tests.support.hostile_tar import Member
@@ -124,7 +124,7 @@ def _receive(data: bytes, target: Path) -> None:
     began = time.process_time()
     with (
         contextlib.suppress(errors.TestbedError),
-        copy.folder_beside(target) as new,
+        folder_copy.folder_beside(target) as new,
     ):
         with hostile_tar.sent(data) as source:
             new.receive(source, _LIMITS)
