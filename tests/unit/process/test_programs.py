@@ -101,6 +101,15 @@ def test_time_limit_kills_children_too() -> None:
     assert not _running("sleep 1234.5")
 
 
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_program_that_prints_without_end_is_killed(
+    stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MOST_KEPT", 2 << 20)
+    with pytest.raises(errors.CommandFailed, match="more than 2 MiB"):
+        programs.run(["sh", "-c", f"yes >&{stream}"], timeout=60)
+
+
 def test_interruption_kills_children_too() -> None:
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

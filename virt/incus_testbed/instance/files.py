@@ -9,16 +9,16 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
+from incus_testbed.errors import printable
 from incus_testbed.incus.connection import IMAGE_LIMIT, REQUEST_LIMIT
 from incus_testbed.instance import scripts
 from incus_testbed.instance.copyup import file_copy
-from incus_testbed.instance.copyup.file_copy import FileCopy
 from incus_testbed.instance.copyup.limits import Limits
 from incus_testbed.instance.copyup.source import Source
 from incus_testbed.process import programs
@@ -28,8 +28,19 @@ if TYPE_CHECKING:
 
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
-#: The errnos with which send-file.sh exits.
-_SENT = frozenset({errno.ENOENT, errno.EIO, errno.EISDIR, errno.EINVAL})
+#: The errnos with which our scripts exit.
+_ERRNOS = frozenset(
+    {
+        errno.ENOENT,
+        errno.EIO,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EINVAL,
+    }
+)
+#: Bytes of what a script says that are shown.
+_LONGEST_COMPLAINT = 2000
 #: Times that a file is asked for until all of it has come: on a server that is
 #: not reached directly, incus exec may lose the end.
 _ATTEMPTS = 5
@@ -124,24 +135,21 @@ class GuestFiles:
             ".",
         ]
         with (
-            tempfile.TemporaryFile() as said,
+            tempfile.TemporaryFile() as complaints,
             programs.stream(
-                archive, stdout=subprocess.PIPE, stderr=said
+                archive, stdout=subprocess.PIPE, stderr=complaints
             ) as tar,
         ):
-            self._run_script(
-                "unpack.sh",
-                target,
-                tree.resolve().name,
-                about=target,
-                stdin=tar.stdout,
-                timeout=IMAGE_LIMIT,
-            )
+            words = ("unpack.sh", target, tree.resolve().name)
+            with self._started(*words, stdin=tar.stdout) as unpack:
+                said = unpack.stdout.read(_LONGEST_COMPLAINT)
+                unpack.stdout.close()
+                self._check(_status(unpack), target, said)
             if tar.wait(REQUEST_LIMIT):
-                said.seek(0)
+                complaints.seek(0)
                 raise errors.CommandFailed(
                     f"{source} could not be copied completely",
-                    details=said.read().decode(errors="replace"),
+                    details=complaints.read().decode(errors="replace"),
                 )
 
     def pull(self, source: str, target: str) -> None:
@@ -158,65 +166,76 @@ class GuestFiles:
         :raises errors.CommandFailed: it did not come to its end
         """
         mark = secrets.token_hex(16)
-        argv = self.guest.incus.exec_argv(
-            self.guest.name, scripts.command("send-file.sh", mark, source)
-        )
         limits = Limits.from_environment()
         limits = replace(limits, size=limits.size + len(mark))
         with file_copy.file_beside(Path(target)) as copy:
             for _ in range(_ATTEMPTS):
-                status = _received(argv, copy, limits)
-                if status:
-                    self._check_sent(status, source)
+                with self._started("send-file.sh", mark, source) as sender:
+                    copy.receive(Source(sender.stdout.fileno()), limits)
+                    self._check(_status(sender), source)
                 if copy.cut(mark.encode()):
                     copy.finish()
                     return
-        raise self._not_sent(source)
+        raise self._not_whole(source)
 
-    def _check_sent(self, status: int, source: str) -> None:
-        """Raise what the exit status of send-file.sh means.
+    @contextlib.contextmanager
+    def _started(
+        self, script: str, *arguments: str, stdin: Any = subprocess.DEVNULL
+    ) -> Iterator[Any]:
+        """Run a script of the overlay as root, beside this process.
 
-        :raises OSError: there is no such file in the guest
-        :raises errors.TestbedError: the guest could not send it
+        Its output is a pipe.  A guest can print without end: nobody reads its
+        errors.  After IMAGE_LIMIT seconds it is killed.
         """
-        if status in _SENT:
-            raise _os_error(status, source)
-        with self._incus_says_of(source):  # if the instance is at fault
-            self.guest.execute(["true"], timeout=REQUEST_LIMIT)
-        raise self._not_sent(source)
-
-    def _not_sent(self, source: str) -> errors.CommandFailed:
-        return errors.CommandFailed(
-            f"{self.guest.name} did not send all of {source}",
-            details="The guest restarted, or the connection to it was lost.",
+        argv = self.guest.incus.exec_argv(
+            self.guest.name, scripts.command(script, *arguments)
         )
+        with programs.stream(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as child:
+            timer = threading.Timer(IMAGE_LIMIT, child.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield child
+            finally:
+                timer.cancel()
 
-    def _run_script(
-        self,
-        name: str,
-        *arguments: str,
-        about: str,
-        stdin: Any = subprocess.DEVNULL,
-        timeout: float = REQUEST_LIMIT,
-    ) -> str:
-        """Run a script of the overlay as root and return what it prints.
+    def _run_script(self, name: str, *arguments: str, about: str) -> None:
+        """Run a short script of the overlay as root.
 
         :raises OSError: it exited with an errno, for ``about``
         """
-        words = scripts.command(name, *arguments)
-        try:
-            done = self.guest.run(
-                words, stdin=stdin, capture_output=True, timeout=timeout
+        with self._incus_says_of(about):
+            done = self.guest.execute(
+                scripts.command(name, *arguments), timeout=REQUEST_LIMIT
             )
-        except subprocess.TimeoutExpired:
-            raise errors.TimedOut(
-                f"{self.guest.name} did not answer about {about} within"
-                f" {timeout:.0f} s"
-            ) from None
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise _os_error(done.returncode, about, said)
-        return os.fsdecode(done.stdout).removesuffix("\n")
+        self._check(done.status, about, done.stderr.encode())
+
+    def _check(self, status: int, path: str, said: bytes = b"") -> None:
+        """Raise what the exit status of a script for a path means, if not 0.
+
+        :raises OSError: the guest can't do that with the path
+        :raises errors.TestbedError: it is not known what the guest has done
+        """
+        if status == 0:
+            return
+        if status in _ERRNOS:
+            raise _os_error(
+                status, path, printable(said.decode(errors="replace").strip())
+            )
+        with self._incus_says_of(path):  # if the instance is at fault
+            self.guest.execute(["true"], timeout=REQUEST_LIMIT)
+        raise self._not_whole(path)
+
+    def _not_whole(self, path: str) -> errors.CommandFailed:
+        return errors.CommandFailed(
+            f"{self.guest.name} has not done all that was asked about {path}",
+            details="The guest restarted, or the connection to it was lost.",
+        )
 
     @contextlib.contextmanager
     def _incus_says_of(self, path: str) -> Iterator[None]:
@@ -231,30 +250,17 @@ class GuestFiles:
             raise _os_error(errno.ENOENT, path) from error
 
 
-def _received(argv: Sequence[str], copy: FileCopy, limits: Limits) -> int:
-    """Receive what a command prints; return the command's status.
-
-    The guest can print what it likes, and its errors too: nobody reads them.
+def _status(child: Any) -> int:
+    """Wait for a script, and return its exit status.
 
     :raises errors.TimedOut: it took too long, and was killed
     """
-    with programs.stream(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as sender:
-        assert sender.stdout  # noqa: S101 - it was asked for
-        timer = threading.Timer(IMAGE_LIMIT, sender.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            copy.receive(Source(sender.stdout.fileno()), limits)
-            status = sender.wait()
-        finally:
-            timer.cancel()
-        if status == -signal.SIGKILL:
-            raise errors.TimedOut(
-                f"The copy did not end within {IMAGE_LIMIT:.0f} s"
-            )
-        return status
+    status: int = child.wait()
+    if status == -signal.SIGKILL:
+        raise errors.TimedOut(
+            f"The copy did not end within {IMAGE_LIMIT:.0f} s"
+        )
+    return status
 
 
 def _trouble(path: str, otherwise: int) -> int:

@@ -15,7 +15,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -45,6 +45,9 @@ _KEPT = (
     "no_proxy",
 )
 _KEPT_PREFIX = "INCUS_"
+#: Bytes of an answer.  The longest are lists of thousands of instances; a guest
+#: that prints without end would fill the memory.
+MOST_KEPT = 256 << 20
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
 
@@ -69,6 +72,23 @@ def environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
+class _Kept(io.BytesIO):
+    """What a program prints, up to a limit; beyond it, ``stop`` is called."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        super().__init__()
+        self._stop = stop
+        self.is_full = False
+
+    def write(self, data: Any, /) -> int:
+        """Keep it, or drop it if there is too much."""
+        self.is_full = self.is_full or self.tell() + len(data) > MOST_KEPT
+        if not self.is_full:
+            return super().write(data)
+        self._stop()
+        return len(data)
+
+
 def run(
     argv: Sequence[str], *, timeout: float, stdin: bytes = b""
 ) -> Completed:
@@ -80,9 +100,11 @@ def run(
 
     :raises errors.MissingProgram: argv[0] is not on PATH
     :raises errors.TimedOut: it was killed after ``timeout`` seconds
+    :raises errors.CommandFailed: it printed too much, and was killed
     """
     log.debug("%s", shown(argv))
-    stdout, stderr = io.BytesIO(), io.BytesIO()
+    running: Any = None
+    stdout, stderr = (_Kept(lambda: _kill(running)) for _ in range(2))
     try:
         # Typed from sh 2.4 on, and with types that change from then on.
         command: Any = sh.Command(argv[0])
@@ -91,7 +113,6 @@ def run(
     # With sh's own _timeout, sh looks only ten times a second whether the
     # program has ended.
     expired = threading.Event()
-    running: Any = None
     timer = None
     try:
         with signals.held():
@@ -125,6 +146,11 @@ def run(
     if expired.is_set():
         raise errors.TimedOut(
             f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
+        )
+    if stdout.is_full or stderr.is_full:
+        raise errors.CommandFailed(
+            f"'{shown(argv)}' printed more than {MOST_KEPT >> 20} MiB and was"
+            " killed"
         )
     return Completed(
         argv=tuple(argv),

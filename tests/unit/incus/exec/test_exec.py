@@ -299,6 +299,14 @@ def test_nothing_is_written_to_where_output_comes_from(run: Run) -> None:
     assert {opcode for opcode, _ in server.received["0"]} == {TEXT}
 
 
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_output_that_does_not_end_is_not_kept(run: Run, name: str) -> None:
+    piece = frame(BINARY, bytes(1 << 20))
+    said = Stream([piece] * ((streams.MOST_KEPT >> 20) + 4))
+    run.server(**{name: said})
+    assert "more than 16 MiB" in str(run.error())
+
+
 def test_output_in_crumbs(run: Run) -> None:
     stream = frame(BINARY, b"hel", final=False) + frame(0, b"lo") + END
     crumbs = [bytes([byte]) for byte in stream]

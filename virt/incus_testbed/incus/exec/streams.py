@@ -25,6 +25,10 @@ _PIPE_CHUNK = select.PIPE_BUF
 #: does not start, less is on its way: sockets and pipes take no more.
 _KEPT = 1 << 20
 
+#: Bytes of output that are kept in memory: what we ask a guest for is short,
+#: and a guest can print without end.
+MOST_KEPT = 16 << 20
+
 #: What says that a descriptor, or the kernel (before 6.4), can't be asked to
 #: take only what goes at once.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
@@ -80,7 +84,10 @@ class Output:
             yield self._websocket.fd, select.POLLIN, self.receive
 
     def receive(self) -> None:
-        """Take what has come."""
+        """Take what has come.
+
+        :raises Failure: it is more than can be kept
+        """
         for opcode, piece in self._websocket.receive():
             if opcode == BINARY and not self.whole:
                 self._take(piece)
@@ -92,6 +99,8 @@ class Output:
 
     def _take(self, piece: bytes) -> None:
         self.data += piece
+        if len(self.data) > MOST_KEPT:
+            raise Failure(f"it printed more than {MOST_KEPT >> 20} MiB")
 
 
 class CarriedOutput(Output):

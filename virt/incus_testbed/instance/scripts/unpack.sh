@@ -4,9 +4,10 @@
 # unpack PATH NAME: unpacks a tar archive from standard input into PATH/NAME,
 # which it makes if necessary.  If it can't, it exits with an errno: 2 PATH does
 # not exist, 20 PATH is not a directory, 17 NAME exists and is not a directory,
-# 5 another reason, which is on standard error.
+# 5 another reason, which it prints.
 
 set -u
+exec 2>&1
 [ -e "$1" ] || exit 2
 cd -- "$1" 2>/dev/null || exit 20
 mkdir -p -- "$2" || exit 17
