@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import IMAGE
+from tests.cluster.conftest import IMAGE, TARBALL
 
 if TYPE_CHECKING:
     import subprocess
 
 _ON_TWO = "--launch-argument=--target=two"
+#: Remove an instance, as the end of a testbed does.
+_REMOVE = """
+import sys
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import removal
+print("begun", flush=True)
+try:
+    removal.delete(Incus(), sys.argv[1])
+except errors.TestbedError as error:
+    sys.exit(str(error))
+"""
 #: Seconds for Incus to notice that a member is gone, and some.
 _NOTICED = 60
 #: Seconds after which a command that needs it has to have given up.
@@ -85,6 +97,97 @@ def test_in_the_middle_of_a_command(whole: Cluster) -> None:
     status, said = whole.first.ours("incus-testbed", "doctor")
     assert status == 0, said
     assert "warning      member two         does not answer" in said
+
+
+def _is_one_error(said: str) -> bool:
+    """Tell whether a user gets one error, of this member, and the next step."""
+    return (
+        said.count("of the cluster does not answer") == 1
+        and "two of the cluster does not answer" in said
+        and "Try it again" in said
+    )
+
+
+@pytest.mark.parametrize("delay", [0.5, 2.0])
+def test_in_the_middle_of_a_launch(whole: Cluster, delay: float) -> None:
+    """It waits neither for Incus nor for the limit of a launch."""
+    started = whole.first.start_ours(
+        "incus-testbed", "run", _ON_TWO, IMAGE, "--", "sleep", "600"
+    )
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    assert status == 125, said
+    assert _is_one_error(said), said
+    _launch_elsewhere(whole)
+
+
+def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
+    """Autopkgtest is told that the testbed has failed, not the test."""
+    server = whole.first.start_ours(
+        *("autopkgtest-virt-incus-testbed", "--warm-commands", "true"),
+        *(IMAGE, "--target=two"),
+    )
+    assert server.stdin
+    assert server.stdout
+    print("open", file=server.stdin, flush=True)
+    while "ok /" not in (answer := server.stdout.readline()):
+        assert answer, "the server has ended"
+    print("revert", file=server.stdin, flush=True)
+    time.sleep(0.3)
+
+    whole.members[1].kill()
+
+    said, _ = server.communicate("quit\n", timeout=_LIMIT)
+    assert "Traceback" not in said
+    assert server.returncode == 16, said
+    assert "two of the cluster does not answer" in said
+    _launch_elsewhere(whole)
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.6])
+def test_in_the_middle_of_a_removal(whole: Cluster, delay: float) -> None:
+    run = ("incus-testbed", "run", "--keep", _ON_TWO, IMAGE, "--", "true")
+    assert whole.first.ours(*run)[0] == 0
+    ((name, _),) = whole.first.testbeds().items()
+    started = whole.first.start_ours("/usr/bin/python3", "-c", _REMOVE, name)
+    assert started.stdout
+    assert started.stdout.readline() == "begun\n"
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    # It may have been removed in time.
+    assert (status, said) == (0, "") or _is_one_error(said), said
+    _launch_elsewhere(whole)
+    assert whole.first.ours("incus-testbed", "gc") == (0, "")
+
+
+@pytest.mark.parametrize("delay", [1.0, 4.0])
+def test_in_the_middle_of_an_import(whole: Cluster, delay: float) -> None:
+    """Incus copies the image to the other members before it says that it is there.
+
+    What is on the first member is used, or is imported again.
+    """
+    started = whole.first.start_ours(
+        *("incus-testbed", "import", TARBALL, "--alias=another")
+    )
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    assert status == 0 or _is_one_error(said), said
+    whole.wait_for("two", "Offline", _NOTICED)
+    if status:
+        again = ("incus-testbed", "import", TARBALL, "--alias=another")
+        assert whole.first.ours(*again)[0] == 0
+    run = ("incus-testbed", "run", "another", "--", "true")
+    assert whole.first.ours(*run) == (0, "")
+    assert whole.first.ours("incus-testbed", "remove", "another")[0] == 0
 
 
 def test_evacuation_and_restoration(whole: Cluster) -> None:

@@ -125,9 +125,17 @@ AWAY = Phrase(
     r"Missing event connection with target cluster member"
     r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
-    "'incus cluster list' names it. Testbeds on it come back with it, and"
-    " '{us} gc' then removes those that have no owner.",
+    "Try it again: new testbeds are made on other members once 'incus cluster"
+    " list' shows it as offline. Testbeds on it come back with it, and '{us}"
+    " gc' then removes those that have no owner.",
     brief="A member of the cluster does not answer",
+)
+#: The same, once the cluster knows it; a server that starts may say it, too.
+_NOT_READY = Phrase(
+    r"Server isn't ready yet",
+    errors.MemberDown,
+    AWAY.resolution,
+    brief="Incus, or the member of the cluster that has this, is not ready",
 )
 _EVACUATED = Phrase(
     r"Cluster member is evacuated",
@@ -182,6 +190,7 @@ PHRASES = (
     NO_CERTIFICATE,
     IMPOSTOR,
     AWAY,
+    _NOT_READY,
     _EVACUATED,
     DOWN,
     GONE,
