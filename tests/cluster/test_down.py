@@ -168,7 +168,7 @@ def test_in_the_middle_of_a_removal(whole: Cluster, delay: float) -> None:
 
 @pytest.mark.parametrize("delay", [1.0, 4.0])
 def test_in_the_middle_of_an_import(whole: Cluster, delay: float) -> None:
-    """Incus copies the image to the other members before it says that it is there.
+    """Incus copies an image to the other members before it says it is there.
 
     What is on the first member is used, or is imported again.
     """
