@@ -143,6 +143,13 @@ _EVACUATED = Phrase(
     "Choose another member, or have it take instances again: incus cluster"
     " restore NAME",
 )
+_NO_MEMBER = Phrase(
+    r"Couldn't find a cluster member",
+    errors.NoMember,
+    "'{us} doctor' says why. If one of them went down just now,"
+    " try it again in a minute.",
+    brief="No member of the cluster takes such an instance",
+)
 TURNED_AWAY = Phrase(
     _NEVER,  # incus-user closes the connection without a word
     errors.Denied,
@@ -192,6 +199,7 @@ PHRASES = (
     AWAY,
     _NOT_READY,
     _EVACUATED,
+    _NO_MEMBER,
     DOWN,
     GONE,
     RESTRICTED,
