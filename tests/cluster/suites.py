@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the contract suites of instances and the virt server in a cluster.
+"""Run tests in a cluster, as on one machine.
 
-    python3 -m tests.cluster.suites [ARGUMENT...]
+    python3 -m tests.cluster.suites ARGUMENT...
 
-The suites run on the first of two members, in a copy of this checkout.  Incus
-chooses the member of each testbed.  The arguments go to pytest.
+The arguments go to pytest.  It runs on the first of two members, in a copy of
+this checkout.  Incus chooses the member of each testbed.
 """
 
 import os
@@ -18,7 +18,6 @@ from tests.support import daemon, images, kernel_limits
 from tests.support.sandbox import sandbox
 
 _MEMBERS = 2
-_SUITES = ("tests/contract/instance", "tests/contract/virt_server")
 
 
 def main() -> int:
@@ -36,7 +35,7 @@ def main() -> int:
                 cluster.first.guest.run("apt-get", "update")
                 return cluster.first.watch(
                     *("env", "CI=true", "/usr/bin/python3", "-m", "pytest"),
-                    *(sys.argv[1:] or _SUITES),
+                    *sys.argv[1:],
                 )
     except (
         daemon.DaemonError,
