@@ -89,8 +89,8 @@ check-remote: packages
 		/usr/bin/python3 -m pytest --durations=10 \
 		-k "not test_remote[" $(REMOTE)
 
-# On the first of two members, each a guest with an Incus of its own.  Upstream's
-# instances know nothing of clusters.
+# On the first of two members, each a guest with an Incus of its own.  Left out are
+# upstream's instances: make test says what they do.
 check-cluster: packages
 	$(PYTHON) -m tests.cluster.suites --durations=10 \
 		-k "not upstream" tests/contract/instance tests/contract/virt_server
