@@ -27,11 +27,12 @@ class _Cluster:
     """A server that can't ask the member that has the instance."""
 
     def __init__(self, *statuses: str) -> None:
-        """Have members with these statuses."""
+        """Have members with these statuses; those that are "Gone" too."""
+        self._gone = [status == "Gone" for status in statuses]
         self._members = [
             {
                 "server_name": f"member-{number}",
-                "status": status,
+                "status": "Online" if status == "Gone" else status,
                 "message": "",
                 "url": f"https://192.0.2.{number}:8443",
             }
@@ -45,6 +46,10 @@ class _Cluster:
             return {"environment": {"server_name": "member-1"}}
         if path == "cluster/members" and self._members:
             return self._members
+        if path.startswith("?target=member-"):
+            number = int(path.rpartition("-")[2])
+            if not self._gone[number - 1]:
+                return {}
         raise _AWAY
 
 
@@ -58,6 +63,11 @@ class _Cluster:
         (("Online", "Offline"), "member-2 of the cluster does not answer"),
         (("Offline", "Offline"), "member-2 of the cluster does not answer"),
         (("Online", "Online"), "A member does not answer"),
+        # The cluster does not know it yet.
+        (
+            ("Online", "Online", "Gone", "Online"),
+            "member-3 of the cluster does not answer",
+        ),
         ((), "A member does not answer"),
     ],
 )

@@ -109,12 +109,7 @@ class Connection:
         """Return an error that names the members that do not answer."""
         if not isinstance(failure, errors.MemberDown):
             return failure
-        ask = self._transport().get
-        try:
-            here = ask("")["environment"]["server_name"]
-            return members.named(members.away(ask, here), failure)
-        except errors.TestbedError:
-            return failure
+        return members.named(failure, self._transport().get)
 
     def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
         """Return what is in a list, or what a filter of Incus leaves of it.

@@ -7,7 +7,8 @@ for offline after 20 s (cluster.offline_threshold).
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from incus_testbed import errors
@@ -30,29 +31,47 @@ class Get(Protocol):
         """Return its answer."""
 
 
-def away(ask: Get, here: str) -> list[str]:
-    """Return the names of the members that do not answer.
-
-    ``here`` is the one that is asked: for some seconds after another has gone,
-    it takes itself for offline, too.
-
-    :raises errors.TestbedError: they are not known to this user
-    """
-    found = map(records.member, ask("cluster/members", recursion=1))
-    return [
-        member.name
-        for member in found
-        if member.is_offline and member.name != here
-    ]
-
-
-def named(
-    names: list[str], failure: errors.TestbedError
-) -> errors.TestbedError:
+def named(failure: errors.TestbedError, ask: Get) -> errors.TestbedError:
     """Return an error that names the members it is about, if they are known.
 
-    Incus does not say which one it is that was needed.
+    Incus does not say which one it is that was needed, and takes it for online
+    for some seconds more.  Then each is asked.
     """
+    try:
+        here = ask("")["environment"]["server_name"]
+        others = _others(ask, here)
+        silent = (each for each in others if not _answers(ask, each))
+        names = _offline(others) or [each.name for each in islice(silent, 1)]
+    except errors.TestbedError:
+        return failure
+    return _naming(names, failure)
+
+
+def _others(ask: Get, here: str) -> list[records.Member]:
+    """Return all members but the one that is asked.
+
+    For some seconds after another has gone, it takes itself for offline, too.
+    """
+    found = map(records.member, ask("cluster/members", recursion=1))
+    return [member for member in found if member.name != here]
+
+
+def _offline(members: Iterable[records.Member]) -> list[str]:
+    return [member.name for member in members if member.is_offline]
+
+
+def _answers(ask: Get, member: records.Member) -> bool:
+    """Ask a member; one that has gone takes Incus up to ten seconds."""
+    try:
+        ask(f"?target={quoted(member.name)}")
+    except (errors.DaemonDown, errors.TimedOut):
+        return False
+    return True
+
+
+def _naming(
+    names: Sequence[str], failure: errors.TestbedError
+) -> errors.TestbedError:
     if not names:
         return failure
     return errors.MemberDown(
@@ -99,14 +118,14 @@ class Watch:
         self._found_nothing = self._found_nothing + 1 if names else 0
         if self._found_nothing < _LOOKS:
             return None
-        return named(names, self._failure)
+        return _naming(names, self._failure)
 
     def _lost(self) -> list[str]:
         """Return members that do not answer, if no other has the work."""
         server = self._environment()
         if not server.get("server_clustered"):
             return []
-        names = away(self._ask, server["server_name"])
+        names = _offline(_others(self._ask, server["server_name"]))
         return [] if names and self._is_seen() else names
 
     def _is_seen(self) -> bool:
