@@ -184,6 +184,13 @@ class Cluster:
         listed = self.first.ask("/1.0/cluster/members?recursion=1")
         return {each["server_name"]: each["status"] for each in listed}
 
+    def restart(self, name: str) -> None:
+        """Switch a member on if it is off; wait until the first sees it."""
+        (member,) = (each for each in self.members if each.name == name)
+        if not member.is_running():
+            member.start()
+        self.wait_for(name, "Online")
+
     def wait_for(self, name: str, status: str, seconds: float = 90) -> None:
         """Wait until the first sees a member in a status."""
         deadline = time.monotonic() + seconds

@@ -39,10 +39,7 @@ _LIMIT = 150
 def whole(cluster: Cluster) -> Iterator[Cluster]:
     """Give the cluster; have both members again at the end, with nothing."""
     yield cluster
-    second = cluster.members[1]
-    if not second.is_running():
-        second.start()
-    cluster.wait_for("two", "Online")
+    cluster.restart("two")
     _collect(cluster)
 
 
@@ -147,12 +144,23 @@ def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
     _launch_elsewhere(whole)
 
 
-@pytest.mark.parametrize("delay", [0.2, 0.6])
-def test_in_the_middle_of_a_removal(whole: Cluster, delay: float) -> None:
+@pytest.fixture
+def kept(whole: Cluster) -> Iterator[str]:
+    """Give an instance on the second member that nobody owns."""
     run = ("incus-testbed", "run", "--keep", _ON_TWO, IMAGE, "--", "true")
     assert whole.first.ours(*run)[0] == 0
     ((name, _),) = whole.first.testbeds().items()
-    started = whole.first.start_ours("/usr/bin/python3", "-c", _REMOVE, name)
+    yield name
+    whole.restart("two")
+    if name in whole.first.testbeds():
+        whole.first.guest.run("incus", "delete", "--force", name)
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.6])
+def test_in_the_middle_of_a_removal(
+    whole: Cluster, kept: str, delay: float
+) -> None:
+    started = whole.first.start_ours("/usr/bin/python3", "-c", _REMOVE, kept)
     assert started.stdout
     assert started.stdout.readline() == "begun\n"
     time.sleep(delay)
