@@ -177,8 +177,9 @@ def _add_instance_commands(
         "status",
         help="show the server, members, pool, images, testbeds and garbage",
         description="Show what there is in this project: the server and its"
-        " storage pool, the imported images, the running testbeds with their"
-        " owners, and what 'gc' would remove. Changes nothing.",
+        " storage pool, the members of a cluster, the imported images, the"
+        " running testbeds with their owners, and what 'gc' would remove."
+        " Changes nothing.",
     )
     _add_format(command)
     command.add_argument(
