@@ -130,8 +130,10 @@ def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
     assert server.stdin
     assert server.stdout
     print("open", file=server.stdin, flush=True)
-    while "ok /" not in (answer := server.stdout.readline()):
-        assert answer, "the server has ended"
+    said = ""
+    while "ok /" not in said:
+        assert (answer := server.stdout.readline()), said
+        said += answer
     print("revert", file=server.stdin, flush=True)
     time.sleep(0.3)
 
