@@ -132,7 +132,8 @@ def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
     print("open", file=server.stdin, flush=True)
     said = ""
     while "ok /" not in said:
-        assert (answer := server.stdout.readline()), said
+        answer = server.stdout.readline()
+        assert answer, said
         said += answer
     print("revert", file=server.stdin, flush=True)
     time.sleep(0.3)
