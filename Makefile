@@ -16,6 +16,7 @@ help:
 	@echo 'make test    run the tests only'
 	@echo 'make check-restricted  run the contract tests as a user without rights'
 	@echo 'make check-remote  run the contract tests against a remote, over TLS'
+	@echo 'make check-cluster  run the contract tests in a cluster of two real members'
 	@echo 'make check-images  import images in the shapes of other people, and use them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
@@ -87,6 +88,12 @@ check-remote: packages
 	SHORT_COMMANDS=1000 $(PYTHON) -m tests.support.remote \
 		/usr/bin/python3 -m pytest --durations=10 \
 		-k "not test_remote[" $(REMOTE)
+
+# On the first of two members, each a guest with an Incus of its own.  Left out are
+# upstream's instances: make test says what they do.
+check-cluster: packages
+	$(PYTHON) -m tests.cluster.suites --durations=10 \
+		-k "not upstream" tests/contract/instance tests/contract/virt_server
 
 # make test takes two of these shapes.
 check-images: packages
@@ -175,4 +182,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-scale deb package-check trips format packages linters clean

@@ -37,6 +37,8 @@ _NEIGHBOURLY = (
     "--device=eth0,security.port_isolation=false",
 )
 _PORT = 8443
+#: Seconds for a member to connect to another that is back: some heartbeats.
+_HEARTBEATS = 90
 _RENAME = 'echo "$0" >/etc/hostname; hostname "$0"'
 _CHECKOUT = "/root/checkout"
 _ON_PATH = f"PATH={_CHECKOUT}/virt:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -183,6 +185,21 @@ class Cluster:
         """Return each member's name, and its status as the first sees it."""
         listed = self.first.ask("/1.0/cluster/members?recursion=1")
         return {each["server_name"]: each["status"] for each in listed}
+
+    def restart(self, name: str) -> None:
+        """Switch a member on if it is off; wait until the first reaches it.
+
+        That is up to a heartbeat, 10 s, later than it sees it as online.
+        """
+        (member,) = (each for each in self.members if each.name == name)
+        if not member.is_running():
+            member.start()
+        self.wait_for(name, "Online")
+        asked = ("incus", "query", f"/1.0?target={name}")
+        deadline = time.monotonic() + _HEARTBEATS
+        while (done := self.first.guest.attempt(*asked)).returncode:
+            assert time.monotonic() < deadline, done.stdout
+            time.sleep(1)
 
     def wait_for(self, name: str, status: str, seconds: float = 90) -> None:
         """Wait until the first sees a member in a status."""

@@ -11,7 +11,8 @@ from tests.support import images, kernel_limits
 
 #: An image that our setup and import have made ready, by this alias.
 IMAGE = "plain"
-_TARBALL = "/root/plain.tar.zst"
+#: It was imported from this, on the first member.
+TARBALL = "/root/plain.tar.zst"
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,9 @@ def cluster(bare: Cluster) -> Cluster:
     """Give it set up, with an image."""
     status, said = bare.first.ours("incus-testbed", "setup")
     assert status == 0, said
-    bare.first.push(images.build("bookworm"), _TARBALL)
+    bare.first.push(images.build("bookworm"), TARBALL)
     status, said = bare.first.ours(
-        "incus-testbed", "import", _TARBALL, f"--alias={IMAGE}"
+        "incus-testbed", "import", TARBALL, f"--alias={IMAGE}"
     )
     assert status == 0, said
     return bare

@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import IMAGE
+from tests.cluster.conftest import IMAGE, TARBALL
 
 if TYPE_CHECKING:
     import subprocess
 
 _ON_TWO = "--launch-argument=--target=two"
+#: Remove an instance, as the end of a testbed does.
+_REMOVE = """
+import sys
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance import removal
+print("begun", flush=True)
+try:
+    removal.delete(Incus(), sys.argv[1])
+except errors.TestbedError as error:
+    sys.exit(str(error))
+"""
 #: Seconds for Incus to notice that a member is gone, and some.
 _NOTICED = 60
 #: Seconds after which a command that needs it has to have given up.
@@ -27,10 +39,7 @@ _LIMIT = 150
 def whole(cluster: Cluster) -> Iterator[Cluster]:
     """Give the cluster; have both members again at the end, with nothing."""
     yield cluster
-    second = cluster.members[1]
-    if not second.is_running():
-        second.start()
-    cluster.wait_for("two", "Online")
+    cluster.restart("two")
     _collect(cluster)
 
 
@@ -85,6 +94,111 @@ def test_in_the_middle_of_a_command(whole: Cluster) -> None:
     status, said = whole.first.ours("incus-testbed", "doctor")
     assert status == 0, said
     assert "warning      member two         does not answer" in said
+
+
+def _is_one_error(said: str) -> bool:
+    """Tell whether a user gets one error, of this member, and the next step."""
+    return (
+        said.count("Try it again") == 1
+        and "two of the cluster does not answer" in said
+        and "A member of the cluster" not in said
+    )
+
+
+@pytest.mark.parametrize("delay", [0.5, 2.0])
+def test_in_the_middle_of_a_launch(whole: Cluster, delay: float) -> None:
+    """It waits neither for Incus nor for the limit of a launch."""
+    started = whole.first.start_ours(
+        "incus-testbed", "run", _ON_TWO, IMAGE, "--", "sleep", "600"
+    )
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    assert status == 125, said
+    assert _is_one_error(said), said
+    _launch_elsewhere(whole)
+
+
+def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
+    """Autopkgtest is told that the testbed has failed, not the test."""
+    server = whole.first.start_ours(
+        *("autopkgtest-virt-incus-testbed", "--warm-commands", "true"),
+        *(IMAGE, "--target=two"),
+    )
+    assert server.stdin
+    assert server.stdout
+    print("open", file=server.stdin, flush=True)
+    said = ""
+    while "ok /" not in said:
+        answer = server.stdout.readline()
+        assert answer, said
+        said += answer
+    print("revert", file=server.stdin, flush=True)
+    time.sleep(0.3)
+
+    whole.members[1].kill()
+
+    said, _ = server.communicate("quit\n", timeout=_LIMIT)
+    assert "Traceback" not in said
+    assert server.returncode == 12, said
+    assert _is_one_error(said), said
+    _launch_elsewhere(whole)
+
+
+@pytest.fixture
+def kept(whole: Cluster) -> Iterator[str]:
+    """Give an instance on the second member that nobody owns."""
+    run = ("incus-testbed", "run", "--keep", _ON_TWO, IMAGE, "--", "true")
+    assert whole.first.ours(*run)[0] == 0
+    ((name, _),) = whole.first.testbeds().items()
+    yield name
+    whole.restart("two")
+    if name in whole.first.testbeds():
+        whole.first.guest.run("incus", "delete", "--force", name)
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.6])
+def test_in_the_middle_of_a_removal(
+    whole: Cluster, kept: str, delay: float
+) -> None:
+    started = whole.first.start_ours("/usr/bin/python3", "-c", _REMOVE, kept)
+    assert started.stdout
+    assert started.stdout.readline() == "begun\n"
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    # It may have been removed in time.
+    assert (status, said) == (0, "") or _is_one_error(said), said
+    _launch_elsewhere(whole)
+    assert whole.first.ours("incus-testbed", "gc") == (0, "")
+
+
+@pytest.mark.parametrize("delay", [1.0, 4.0])
+def test_in_the_middle_of_an_import(whole: Cluster, delay: float) -> None:
+    """Incus copies an image to the other members before it says it is there.
+
+    What is on the first member is used, or is imported again.
+    """
+    started = whole.first.start_ours(
+        *("incus-testbed", "import", TARBALL, "--alias=another")
+    )
+    time.sleep(delay)
+
+    whole.members[1].kill()
+
+    status, said = _end(started)
+    assert status == 0 or _is_one_error(said), said
+    whole.wait_for("two", "Offline", _NOTICED)
+    if status:
+        again = ("incus-testbed", "import", TARBALL, "--alias=another")
+        assert whole.first.ours(*again)[0] == 0
+    run = ("incus-testbed", "run", "another", "--", "true")
+    assert whole.first.ours(*run) == (0, "")
+    assert whole.first.ours("incus-testbed", "remove", "another")[0] == 0
 
 
 def test_evacuation_and_restoration(whole: Cluster) -> None:

@@ -162,7 +162,7 @@ _OPERATION = {
 _READ: tuple[tuple[Any, Callable[[Any], object]], ...] = (
     (_IMAGE, records.image),
     (_INSTANCE, records.instance),
-    ([_OPERATION], records.at_work_on),
+    ({"running": [_OPERATION]}, records.at_work_on),
 )
 _VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x" * 5000),

@@ -10,6 +10,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
@@ -147,9 +148,10 @@ class FakeIncus(Incus):
         kind, _, rest = place.partition("/")
         name = unquote(rest)
         answers: dict[str, Callable[[], Any]] = {
+            "": self.server,
             "cluster": self.machines.records,
             "images": lambda: self._images.get(name),
-            "instances": lambda: self._instances.get(name),
+            "instances": lambda: self._instance(name),
             "operations": self._instances.operations,
             "projects": lambda: [{"name": each} for each in self._clients],
             "networks": lambda: self._network(name),
@@ -163,6 +165,17 @@ class FakeIncus(Incus):
         if not recursion and isinstance(answer, list):
             return [_url(place, each) for each in answer]
         return answer
+
+    def working_on(self, name: str) -> AbstractContextManager[None]:
+        """Have an operation on an instance meanwhile."""
+        return self._instances.being_stopped(name)
+
+    def _instance(self, name: str) -> Any:
+        """Return all instances, or one: its member answers for it."""
+        found = self._instances.get(name)
+        if name:
+            self.machines.check_answering(found["location"])
+        return found
 
     def _network(self, path: str) -> Any:
         """Return all networks, or the state of one: its address."""
@@ -184,9 +197,10 @@ class FakeIncus(Incus):
         *words: str,
         stdin: bytes = b"",
         timeout: float = REQUEST_LIMIT,
+        doubt: object = None,
     ) -> bytes:
         """Do what the incus command would."""
-        del timeout
+        del timeout, doubt
         kind, verb, *rest = words
         if kind == "image" or (kind == "query" and "/images/" in words[-1]):
             return self._images.run(verb, *rest, stdin=stdin)

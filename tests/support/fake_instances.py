@@ -133,7 +133,7 @@ class Instances:
     def _stop(self, record: dict[str, Any], option: str) -> None:
         if _init(record) and option != "--force":
             grace = float(option.removeprefix("--timeout="))
-            with self._being_stopped(record["name"]):
+            with self.being_stopped(record["name"]):
                 _wait(lambda: not self._is_up(record), grace)
             if self._is_up(record):
                 raise refusal(
@@ -146,7 +146,8 @@ class Instances:
             del self._records[record["name"]]
 
     @contextmanager
-    def _being_stopped(self, name: str) -> Iterator[None]:
+    def being_stopped(self, name: str) -> Iterator[None]:
+        """List an operation that stops it."""
         self._stopping.append(name)
         try:
             yield

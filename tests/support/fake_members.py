@@ -31,9 +31,13 @@ class Members:
         name = member or next(iter(self.statuses))
         if name not in self.statuses:
             raise errors.NotFound("Cluster member not found")
-        if self.statuses[name] == "Offline":
-            raise errors.DaemonDown(f"Unable to connect to: {name}")
+        self.check_answering(name)
         return {"server_clustered": True, "server_name": name}
+
+    def check_answering(self, name: str) -> None:
+        """Refuse what a member would have to do that is offline."""
+        if self.statuses.get(name) == "Offline":
+            raise errors.MemberDown(f"Unable to connect to: {name}")
 
     def records(self) -> list[dict[str, Any]]:
         """Return the members as the API describes them."""

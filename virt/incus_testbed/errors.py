@@ -86,6 +86,10 @@ class MemberDown(DaemonDown):
     """The member of the cluster that this is about does not answer."""
 
 
+class NoMember(TestbedError):
+    """No member of the cluster takes new instances, or not yet."""
+
+
 class NotRunning(TestbedError):
     """The instance is not running."""
 

@@ -53,13 +53,19 @@ def status(capsys: pytest.CaptureFixture[str]) -> _Command:
 
 
 def _launch(
-    incus: FakeIncus, name: str, owner: object, age: timedelta, purpose: str
+    incus: FakeIncus,
+    name: str,
+    owner: object,
+    age: timedelta,
+    purpose: str,
+    *options: str,
 ) -> None:
     created = (datetime.now(UTC) - age).isoformat()
     incus.run(
         *("init", "t/a", name, f"--config={OWNER_KEY}={owner}"),
         *(f"--config={CREATED_KEY}={created}",),
         f"--config={PURPOSE_KEY}={purpose}",
+        *options,
     )
 
 
@@ -156,6 +162,31 @@ def test_what_this_machine_left_on_a_server_of_many_before_its_boot(
     mine = owners.MINE.host_id
     assert f"{mine} (this one, before its last boot)  2 instances" in said
     assert f"on host {mine}" in said
+
+
+def test_members_of_a_cluster(incus: FakeIncus, status: _Command) -> None:
+    facts = json.loads(status("--format=json"))
+    assert facts["members"] == []
+    assert "MEMBER" not in status()
+
+    incus.become_cluster()
+    vars(incus)["_environments"].clear()
+    named(incus, "t/a")
+    _launch(incus, "here", owners.MINE, timedelta(), "run", "--target=one")
+    _launch(incus, "there", owners.MINE, timedelta(), "run", "--target=one")
+    incus.machines.statuses["two"] = "Offline"
+
+    facts = json.loads(status("--format=json"))
+    assert facts["members"] == [
+        {"name": "one", "status": "Online", "testbeds": 2},
+        {"name": "two", "status": "Offline", "testbeds": 0},
+    ]
+    assert {each["member"] for each in facts["testbeds"]} == {"one"}
+    said = status()
+    assert re.search(r"(?m)^one +Online +2$", said)
+    assert re.search(r"(?m)^two +Offline +0$", said)
+    rows = [*csv.reader(io.StringIO(status("--format=csv")))]
+    assert ["member", "two", "status", "Offline"] in rows
 
 
 def test_what_others_wrote_is_escaped(

@@ -85,6 +85,15 @@ _MESSAGES = [
         errors.Unsupported,
     ),
     (
+        'Error: Failed checking instance exists "local:x1": Server isn\'t ready'
+        " yet",
+        errors.MemberDown,
+    ),
+    (
+        "Launching x1\nError: Couldn't find a cluster member for the instance",
+        errors.NoMember,
+    ),
+    (
         'Error: Failed checking instance exists "local:x": Missing event'
         " connection with target cluster member",
         errors.MemberDown,

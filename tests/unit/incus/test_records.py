@@ -31,7 +31,10 @@ def test_at_work_on() -> None:
         _operation("/1.0/instances/done", status="Success"),
         _operation("/1.0/instances/a?project=p", "/1.0/instances/b"),
     ]
-    assert records.at_work_on(operations) == {"a", "b"}
+    by_status = {"success": operations[3:4], "running": operations}
+    assert records.at_work_on(by_status) == {"a", "b"}
+    # So does Incus say that there are none.
+    assert records.at_work_on(None) == set()
 
 
 @pytest.mark.parametrize("record", [None, 7, [], {}, {"last_used_at": "soon"}])
@@ -40,4 +43,4 @@ def test_record_that_makes_no_sense(record: Any) -> None:
         with pytest.raises(errors.CommandFailed, match="makes no sense"):
             read(record)
     with pytest.raises(errors.CommandFailed, match="makes no sense"):
-        records.at_work_on([record])
+        records.at_work_on({"running": [record]})

@@ -387,3 +387,44 @@ def test_a_copy_that_does_not_start_leaves_nothing(
     with pytest.raises(errors.AlreadyExists):
         base.copy(purpose="another", name=base.name)
     assert _names(incus) == {base.name}
+
+
+def _in_a_cluster(incus: _Failing, failures: int) -> list[None]:
+    """Have some attempts find no member; return those that were made."""
+    attempts: list[None] = []
+
+    def fail(launch: Callable[[], None]) -> None:
+        attempts.append(None)
+        if len(attempts) <= failures:
+            raise errors.NoMember("There is no member")
+        launch()
+
+    incus.fail = fail
+    return attempts
+
+
+def test_a_launch_waits_until_a_cluster_knows_its_members(
+    incus: _Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When one goes down, the others seem to be offline for some seconds."""
+    monkeypatch.setattr(module, "_CLUSTER_PAUSE", 0.01)
+    attempts = _in_a_cluster(incus, 3)
+
+    launched = _launch(incus)
+
+    assert len(attempts) == 4
+    assert _names(incus) == {launched.name}
+
+
+def test_a_launch_does_not_wait_for_a_member_without_end(
+    incus: _Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CLUSTER_PAUSE", 0.01)
+    monkeypatch.setattr(module, "_CLUSTER_LIMIT", 0.1)
+    attempts = _in_a_cluster(incus, 1000)
+
+    with pytest.raises(errors.NoMember):
+        _launch(incus)
+
+    assert 1 < len(attempts) < 1000
+    assert _names(incus) == set()

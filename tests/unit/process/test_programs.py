@@ -14,7 +14,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.ownership import lock
-from incus_testbed.process import programs
+from incus_testbed.process import guard, programs
 
 
 def test_output_is_whole_and_binary_safe() -> None:
@@ -237,3 +237,65 @@ def test_a_stream_that_outlasts_its_grace_is_killed(tmp_path: Path) -> None:
             break
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a doubt asked soon, and often."""
+    monkeypatch.setattr(guard, "FIRST_LOOK", 0.05)
+    monkeypatch.setattr(guard, "NEXT_LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("_soon")
+def test_what_waits_in_vain_is_killed() -> None:
+    why = errors.MemberDown("It is gone")
+    answers = iter([None, None, why])
+    began = time.monotonic()
+
+    with pytest.raises(errors.MemberDown) as said:
+        programs.run(
+            ["sh", "-c", "sleep 1234.7 & wait"],
+            timeout=600,
+            doubt=lambda: next(answers),
+        )
+
+    assert said.value is why
+    assert time.monotonic() - began < 60
+    assert not _running("sleep 1234.7")
+
+
+def test_what_ends_soon_is_not_doubted() -> None:
+    asked: list[None] = []
+    programs.run(["true"], timeout=60, doubt=lambda: asked.append(None))
+    assert asked == []
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_limit_stands_whatever_a_doubt_does() -> None:
+    def fail() -> errors.TestbedError:
+        raise ZeroDivisionError
+
+    for doubt in (lambda: None, fail):
+        with pytest.raises(errors.TimedOut):
+            programs.run(["sleep", "1234.8"], timeout=0.5, doubt=doubt)
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_doubt_that_comes_too_late_changes_nothing() -> None:
+    asked, released = threading.Event(), threading.Event()
+    killed: list[None] = []
+
+    def doubt() -> errors.TestbedError:
+        asked.set()
+        released.wait(60)
+        return errors.MemberDown("It is gone")
+
+    guarded = guard.Guard(
+        lambda: killed.append(None), errors.TimedOut("late"), 60, doubt
+    )
+    assert asked.wait(60)
+    guarded.release()
+    released.set()
+    time.sleep(0.2)
+
+    assert (guarded.error, killed) == (None, [])

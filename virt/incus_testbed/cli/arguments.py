@@ -175,10 +175,11 @@ def _add_instance_commands(
 
     command = commands.add_parser(
         "status",
-        help="show the server, pool, images, testbeds and garbage",
+        help="show the server, members, pool, images, testbeds and garbage",
         description="Show what there is in this project: the server and its"
-        " storage pool, the imported images, the running testbeds with their"
-        " owners, and what 'gc' would remove. Changes nothing.",
+        " storage pool, the members of a cluster, the imported images, the"
+        " running testbeds with their owners, and what 'gc' would remove."
+        " Changes nothing.",
     )
     _add_format(command)
     command.add_argument(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Describe images, testbeds and the server, for tables and for programs."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +33,7 @@ _TESTBED_HEADINGS = ("TESTBED", "TYPE", "STATE", "PURPOSE", "OWNER", "AGE")
 DETAIL_HEADINGS = ("KIND", "NAME", "FACT", "VALUE")
 _GARBAGE_HEADINGS = ("WHAT GC WOULD REMOVE", "NAME")
 _HOST_HEADINGS = ("HOST", "OWNS")
+_MEMBER_HEADINGS = ("MEMBER", "STATE", "TESTBEDS")
 
 
 def image_facts(image: Image) -> Facts:
@@ -73,7 +75,7 @@ def _type(image: Image) -> str:
 
 
 class Status:
-    """The server, pool, images, testbeds and garbage of one project, now."""
+    """The server, its members, and what a project has, now."""
 
     def __init__(self, incus: Incus) -> None:
         """Ask the server.
@@ -98,6 +100,7 @@ class Status:
             for record in instances
             if CREATED_KEY in record.config
         ]
+        self._members = _members(incus, self._testbeds)
         held = garbage.locks(incus)
         found = garbage.among(incus, images, instances, held)
         self._garbage = [
@@ -112,6 +115,7 @@ class Status:
             "host": self._host,
             "server": self._server,
             "pool": self._pool,
+            "members": self._members,
             "images": [image_facts(image) for image in self._images],
             "testbeds": self._testbeds,
             "garbage": self._garbage,
@@ -133,12 +137,14 @@ class Status:
             for each in self._testbeds
         ]
         pieces = [tuple(each.values()) for each in self._garbage]
+        members = [tuple(map(str, each.values())) for each in self._members]
         others: list[tuple[str, ...]] = [
             (hosts.label(host), hosts.owns(owned))
             for host, owned in self._others.items()
         ]
         return [
             ("", ("", ""), self._overview()),
+            ("Members", _MEMBER_HEADINGS, members),
             ("Images", IMAGE_HEADINGS, image_rows(self._images)),
             ("Testbeds", _TESTBED_HEADINGS, testbeds),
             ("Garbage", _GARBAGE_HEADINGS, pieces),
@@ -151,6 +157,11 @@ class Status:
         return [
             *_details("server", "", self._server),
             *_details("pool", "", self._pool or {}),
+            *(
+                row
+                for member in self._members
+                for row in _details("member", str(member["name"]), member)
+            ),
             *(
                 row
                 for image in images
@@ -199,6 +210,26 @@ def _pool(incus: Incus) -> Facts | None:
     return {"name": name, "size": size, "free": free}
 
 
+def _members(incus: Incus, testbeds: Iterable[Facts]) -> list[Facts]:
+    """Return the members of the cluster, if this user can see any.
+
+    What runs on one that does not answer is not known.
+    """
+    try:
+        members = incus.members()
+    except errors.TestbedError:
+        return []
+    running = Counter(each["member"] for each in testbeds)
+    return [
+        {
+            "name": member.name,
+            "status": member.status,
+            "testbeds": running[member.name],
+        }
+        for member in members
+    ]
+
+
 def _space(pool: Facts) -> str:
     if pool["size"] is None:
         return f"{pool['name']}, without a limit"
@@ -221,6 +252,7 @@ def _testbed(record: InstanceRecord, is_gone: Judge) -> Facts:
         "status": record.status,
         "purpose": config.get(PURPOSE_KEY, ""),
         "owner": _owner(config.get(OWNER_KEY), is_gone),
+        "member": record.member,
         "created": _time(config.get(CREATED_KEY, ""), record.created),
     }
 

@@ -8,8 +8,7 @@ raised as one of the errors in errors.py, and the caller decides what it means.
 from incus_testbed.incus.guests import Guests
 from incus_testbed.incus.images import Images
 from incus_testbed.incus.instances import Instances
-from incus_testbed.incus.server import Server
 
 
-class Incus(Server, Images, Instances, Guests):
+class Incus(Images, Instances, Guests):
     """All of it: one class, because tests put one fake in its place."""

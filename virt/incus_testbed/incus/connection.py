@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.incus import location, messages, records
+from incus_testbed.incus import location, members, messages, records
 from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.transport import Direct, Query, Transport
 from incus_testbed.process import programs
+from incus_testbed.process.guard import Doubt
 
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
@@ -62,13 +63,20 @@ class Connection:
         *words: str,
         stdin: bytes = b"",
         timeout: float = REQUEST_LIMIT,
+        doubt: Doubt | None = None,
     ) -> bytes:
         """Run an incus command and return its standard output.
 
+        It is given up if ``doubt`` returns an error, which is raised.
+
         :raises errors.TestbedError: the kind that its message stands for
         """
-        argv = self.argv(*words)
-        completed = programs.run(argv, stdin=stdin, timeout=timeout)
+        completed = programs.run(
+            self.argv(*words),
+            stdin=stdin,
+            timeout=timeout,
+            doubt=doubt,
+        )
         if completed.status != 0:
             failure = messages.error(
                 ["incus", *words], completed, remote=self._far()
@@ -82,12 +90,14 @@ class Connection:
         :raises errors.TestbedError: it refuses, or does not answer
         """
         if self._answers is None:
-            return self._asked(path, recursion)
+            return self._asked(path, recursion=recursion)
         if (path, recursion) not in self._answers:
-            self._answers[path, recursion] = self._asked(path, recursion)
+            self._answers[path, recursion] = self._asked(
+                path, recursion=recursion
+            )
         return self._answers[path, recursion]
 
-    def _asked(self, path: str, recursion: int) -> Any:
+    def _asked(self, path: str, *, recursion: int = 0) -> Any:
         try:
             return self._transport().get(path, recursion=recursion)
         except errors.MemberDown as failure:
@@ -96,32 +106,10 @@ class Connection:
     def naming_member(
         self, failure: errors.TestbedError
     ) -> errors.TestbedError:
-        """Return an error that names the members that do not answer.
-
-        Incus does not say which one it is that was needed.  For some seconds,
-        the one that answers may seem to be offline too.
-        """
+        """Return an error that names the members that do not answer."""
         if not isinstance(failure, errors.MemberDown):
             return failure
-        ask = self._transport().get
-        try:
-            here = ask("")["environment"]["server_name"]
-            found = ask("cluster/members", recursion=1)
-        except errors.TestbedError:
-            return failure
-        names = [
-            member.name
-            for member in map(records.member, found)
-            if member.is_offline and member.name != here
-        ]
-        if not names:
-            return failure
-        return errors.MemberDown(
-            f"{' and '.join(names)} of the cluster"
-            f" {'do' if names[1:] else 'does'} not answer",
-            details=failure.details,
-            resolution=failure.resolution,
-        )
+        return members.named(failure, self._transport().get)
 
     def _list(self, path: str, wanted: str = "") -> list[dict[str, Any]]:
         """Return what is in a list, or what a filter of Incus leaves of it.

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The instances of a project, from outside."""
 
-import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
 
 from incus_testbed import errors
 from incus_testbed.incus import records
-from incus_testbed.incus.connection import (
-    IMAGE_LIMIT,
-    INSTANCE_LIMIT,
-    Connection,
-)
+from incus_testbed.incus.connection import IMAGE_LIMIT, INSTANCE_LIMIT
 from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.members import Watch
 from incus_testbed.incus.records import InstanceRecord
+from incus_testbed.incus.server import Server
 
 log = logging.getLogger(__name__)
 
 
-class Instances(Connection):
+class Instances(Server):
     """A method for each verb."""
 
     def instances(
@@ -49,8 +46,7 @@ class Instances(Connection):
 
     def busy_instances(self) -> set[str]:
         """Return the names of instances that Incus starts, stops or removes."""
-        by_status = self.get("operations", recursion=1) or {}
-        return records.at_work_on(itertools.chain(*by_status.values()))
+        return records.at_work_on(self.get("operations", recursion=1))
 
     def launch(
         self,
@@ -85,6 +81,7 @@ class Instances(Connection):
                 if devices
                 else b"",
                 timeout=IMAGE_LIMIT,
+                doubt=self._watch(name, "launch"),
             )
         except errors.NotFound as failure:
             raise self._absent_project() or failure from None
@@ -129,11 +126,12 @@ class Instances(Connection):
             *(["--ephemeral"] if ephemeral else []),
             *([f"--target={member}"] if member else []),
             timeout=IMAGE_LIMIT,
+            doubt=self._watch(new, "copy"),
         )
 
     def start(self, name: str) -> None:
         """Start a stopped instance."""
-        self.run("start", self.target(name), timeout=INSTANCE_LIMIT)
+        self._alter(name, "start", self.target(name))
 
     def stop(self, name: str, *, grace: float) -> None:
         """Ask an instance to shut down and give it ``grace`` seconds.
@@ -141,23 +139,33 @@ class Instances(Connection):
         :raises errors.NotRunning: it is stopped already
         :raises errors.CommandFailed: it is still running after that time
         """
-        self.run(
-            "stop",
-            self.target(name),
-            f"--timeout={grace:.0f}",
-            timeout=INSTANCE_LIMIT,
-        )
+        limit = f"--timeout={grace:.0f}"
+        self._alter(name, "stop", self.target(name), limit)
 
     def kill(self, name: str) -> None:
         """Stop an instance without asking it."""
-        self.run("stop", self.target(name), "--force", timeout=INSTANCE_LIMIT)
+        self._alter(name, "stop", self.target(name), "--force")
 
     def delete(self, name: str) -> None:
         """Remove an instance, running or not.
 
         :raises errors.NotFound: it is not there
         """
-        self.run(*self._removal(name), timeout=INSTANCE_LIMIT)
+        self._alter(name, *self._removal(name))
+
+    def _alter(self, name: str, *words: str) -> None:
+        """Run a command that changes the state of an instance."""
+        watch = self._watch(name, words[0])
+        self.run(*words, timeout=INSTANCE_LIMIT, doubt=watch)
+
+    def _watch(self, name: str, verb: str) -> Watch:
+        """Return what tells whether a member went down with the work."""
+        return Watch(
+            *(self._asked, self.environment),
+            name,
+            asked=f"incus {verb} {name}",
+            remote=self._far(),
+        )
 
     def unset_instance_key(self, name: str, key: str) -> None:
         """Remove a key that an instance's configuration has.

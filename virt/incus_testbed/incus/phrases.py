@@ -125,15 +125,30 @@ AWAY = Phrase(
     r"Missing event connection with target cluster member"
     r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
-    "'incus cluster list' names it. Testbeds on it come back with it, and"
-    " '{us} gc' then removes those that have no owner.",
+    "Try it again: new testbeds are made on other members once 'incus cluster"
+    " list' shows it as offline. Testbeds on it come back with it, and '{us}"
+    " gc' then removes those that have no owner.",
     brief="A member of the cluster does not answer",
+)
+#: The same, once the cluster knows it; a server that starts may say it, too.
+_NOT_READY = Phrase(
+    r"Server isn't ready yet",
+    errors.MemberDown,
+    AWAY.resolution,
+    brief="Incus, or the member of the cluster that has this, is not ready",
 )
 _EVACUATED = Phrase(
     r"Cluster member is evacuated",
     errors.Unsupported,
     "Choose another member, or have it take instances again: incus cluster"
     " restore NAME",
+)
+_NO_MEMBER = Phrase(
+    r"Couldn't find a cluster member",
+    errors.NoMember,
+    "'{us} doctor' says why. If one of them went down just now,"
+    " try it again in a minute.",
+    brief="No member of the cluster takes such an instance",
 )
 TURNED_AWAY = Phrase(
     _NEVER,  # incus-user closes the connection without a word
@@ -182,7 +197,9 @@ PHRASES = (
     NO_CERTIFICATE,
     IMPOSTOR,
     AWAY,
+    _NOT_READY,
     _EVACUATED,
+    _NO_MEMBER,
     DOWN,
     GONE,
     RESTRICTED,

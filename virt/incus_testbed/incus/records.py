@@ -2,6 +2,7 @@
 """Records of images and instances, as Incus reports them."""
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -190,8 +191,10 @@ def names(path: str, urls: Iterable[str]) -> list[str]:
 
 
 @_understood()
-def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
+def at_work_on(operations: Mapping[str, Any] | None) -> set[str]:
     """Return the names of the instances that Incus is working on.
+
+    ``operations`` are those that the API lists, by their status.
 
     A command that runs in an instance is an operation too, but of another
     class.  Operations that have ended are listed for some seconds.
@@ -200,7 +203,7 @@ def at_work_on(operations: Iterable[dict[str, Any]]) -> set[str]:
     """
     return {
         named_by(path)
-        for operation in operations
+        for operation in itertools.chain(*(operations or {}).values())
         if operation["class"] == "task" and operation["status"] == "Running"
         for path in (operation["resources"] or {}).get("instances", ())
     }

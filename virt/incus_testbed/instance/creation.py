@@ -28,6 +28,11 @@ _PREFIX = "testbed-"
 _NAME_TRIES = 10
 #: Attempts, 0.1 s apart, to find the instance of a killed client.
 _LATE_TRIES = 5
+#: Seconds for a cluster to know again which members it has, and between two
+#: attempts.  When one goes down, the others too seem to be offline for up to a
+#: heartbeat, which is 10 s.
+_CLUSTER_LIMIT = 30.0
+_CLUSTER_PAUSE = 1.0
 
 
 class Creation:
@@ -56,7 +61,7 @@ class Creation:
             tried = name or _random_name()
             holdings.note(holdings.Kind.INSTANCE, tried)
             try:
-                create(tried)
+                _once_it_has_a_member(create, tried)
             except errors.TestbedError as error:
                 # Any error may mean that the instance was created, but not
                 # started.
@@ -117,6 +122,19 @@ class Creation:
             return
         reasons = [line for line in said.splitlines() if " ERROR " in line]
         error.details = "\n".join([error.details, *reasons[:5]]).strip()
+
+
+def _once_it_has_a_member(create: Callable[[str], None], name: str) -> None:
+    """Have it made, also in a cluster of which a member went down just now."""
+    deadline = time.monotonic() + _CLUSTER_LIMIT
+    while True:
+        try:
+            return create(name)
+        except errors.NoMember as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("%s: %s; waiting", name, error.brief)
+            time.sleep(_CLUSTER_PAUSE)
 
 
 def may_be_ours(name: str) -> bool:

@@ -14,15 +14,16 @@ import os
 import shlex
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 import sh
 
 from incus_testbed import errors
 from incus_testbed.process import packages, signals
+from incus_testbed.process.guard import Doubt, Guard
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +91,18 @@ class _Kept(io.BytesIO):
 
 
 def run(
-    argv: Sequence[str], *, timeout: float, stdin: bytes = b""
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stdin: bytes = b"",
+    doubt: Doubt | None = None,
 ) -> Completed:
     """Run a program to its end; return its status and output.
 
     The program reads ``stdin`` and nothing else, has a session of its own (a
     Ctrl-C at the terminal reaches this process only) and is killed after
-    ``timeout`` seconds or when the wait is interrupted.
+    ``timeout`` seconds, when ``doubt`` returns an error, which is raised, or
+    when the wait is interrupted.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
     :raises errors.TimedOut: it was killed after ``timeout`` seconds
@@ -112,8 +118,7 @@ def run(
         raise packages.missing(argv[0]) from None
     # With sh's own _timeout, sh looks only ten times a second whether the
     # program has ended.
-    expired = threading.Event()
-    timer = None
+    guard = None
     try:
         with signals.held():
             running = command(
@@ -129,9 +134,10 @@ def run(
                 _bg=True,
                 _bg_exc=False,
             )
-        timer = threading.Timer(timeout, _expire, (running, expired))
-        timer.daemon = True
-        timer.start()
+        expired = errors.TimedOut(
+            f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
+        )
+        guard = Guard(partial(_kill, running), expired, timeout, doubt)
         running.wait()
     except sh.ForkException:  # it was there a moment ago: an upgrade
         raise packages.missing(argv[0]) from None
@@ -141,12 +147,10 @@ def run(
         _kill(running)
         raise
     finally:
-        if timer:
-            timer.cancel()
-    if expired.is_set():
-        raise errors.TimedOut(
-            f"'{shown(argv)}' did not end within {timeout:g} s and was killed"
-        )
+        if guard:
+            guard.release()
+    if guard and guard.error:
+        raise guard.error
     if stdout.is_full or stderr.is_full:
         raise errors.CommandFailed(
             f"'{shown(argv)}' printed more than {MOST_KEPT >> 20} MiB and was"
@@ -167,11 +171,6 @@ def output(argv: Sequence[str], *, timeout: float) -> str | None:
     except (errors.MissingProgram, errors.TimedOut):
         return None
     return done.stdout.decode(errors="replace") if done.status == 0 else None
-
-
-def _expire(running: Any, expired: threading.Event) -> None:
-    expired.set()
-    _kill(running)
 
 
 def _kill(running: Any) -> None:

@@ -271,10 +271,18 @@ class Testbed:
         """Remove the instance, and the warm base, before this returns."""
         self._remove_instance()
         if self._base:
-            self._base.delete()
+            _delete(self._base)
             self._base = None
 
     def _remove_instance(self) -> None:
         if self._instance:
-            self._instance.delete()
+            _delete(self._instance)
             self._instance = None
+
+
+def _delete(instance: Instance) -> None:
+    """Delete it; if its member of the cluster is down, gc does that later."""
+    try:
+        instance.delete()
+    except errors.MemberDown as error:
+        log.warning("%s is left there: %s", instance.name, error.brief)
