@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Describe images, testbeds and the server, for tables and for programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from incus_testbed import errors
-from incus_testbed.cleanup import garbage, hosts
+from incus_testbed.cleanup import garbage, hosts, inventory
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
 from incus_testbed.image import properties, store
@@ -75,8 +75,10 @@ def _type(image: Image) -> str:
 class Status:
     """The server, pool, images, testbeds and garbage of one project, now."""
 
-    def __init__(self, incus: Incus) -> None:
-        """Ask the server.
+    def __init__(self, incus: Incus, *, everything: bool = False) -> None:
+        """Ask the server; of many images and testbeds, for a page of them.
+
+        With ``everything``, for all: see inventory.py for what that takes.
 
         :raises errors.TestbedError: the server does not answer
         """
@@ -89,17 +91,21 @@ class Status:
             "drivers": sorted(environment["driver"].split(" | ")),
         }
         self._pool = _pool(incus)
-        images = incus.images()
-        instances = incus.instances(CREATED_KEY, OWNER_KEY)
-        self._images = store.finished(images)
         is_gone = judge(incus.is_only_here)
+        there = inventory.take(incus, is_gone, thorough=everything)
+        self._images = store.finished(there.images.read)
         self._testbeds = [
             _testbed(record, is_gone)
-            for record in instances
+            for record in inventory.page(incus, there.instances)
             if CREATED_KEY in record.config
         ]
+        #: How many others there are, of any user.
+        self._unlisted = {
+            "images": there.images.unread,
+            "instances": len(there.instances.unread),
+        }
         held = garbage.locks(incus)
-        found = garbage.among(incus, images, instances, held)
+        found = garbage.among(incus, there.images, there.instances, held)
         self._garbage = [
             {"kind": kind, "name": name} for kind, name in found.pieces()
         ]
@@ -114,6 +120,7 @@ class Status:
             "pool": self._pool,
             "images": [image_facts(image) for image in self._images],
             "testbeds": self._testbeds,
+            "unlisted": self._unlisted,
             "garbage": self._garbage,
             "other_hosts": [
                 {"host": host[:HOST_ID_LENGTH], "owns": dict(owned)}
@@ -161,6 +168,7 @@ class Status:
                 for testbed in self._testbeds
                 for row in _details("testbed", str(testbed["name"]), testbed)
             ),
+            *_details("unlisted", "", self._unlisted),
             *(
                 ("garbage", each["name"], "kind", each["kind"])
                 for each in self._garbage
@@ -180,11 +188,18 @@ class Status:
             ("Incus", f"{server['version']} ({place}), drivers: {drivers}"),
             *([("Storage pool", _space(pool))] if pool else []),
             ("Images", _total(self._images)),
+            *(
+                ("Not listed", f"{number} {what}, which --all looks at")
+                for what, number in self._unlisted.items()
+                if number
+            ),
             ("This host", self._host),
         ]
 
 
-def _details(kind: str, name: str, facts: Facts) -> list[tuple[str, ...]]:
+def _details(
+    kind: str, name: str, facts: Mapping[str, object]
+) -> list[tuple[str, ...]]:
     return [(kind, name, key, str(value)) for key, value in facts.items()]
 
 
