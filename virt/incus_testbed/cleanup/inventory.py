@@ -28,7 +28,7 @@ from incus_testbed.ownership.owner import Judge, Owner
 _FEW_IMAGES = 50
 _FEW_INSTANCES = 200
 #: So many lines of instances are shown of many.
-_PAGE = 20
+_PAGE = 10
 #: A record that is asked for alone takes as long as so many in a list.
 _ALONE = 5
 
@@ -80,11 +80,16 @@ def take(incus: Incus, is_gone: Judge, *, thorough: bool = False) -> Inventory:
 
 
 def page(incus: Incus, instances: Instances) -> Iterator[InstanceRecord]:
-    """Yield the instances that were read, and more of ours to fill a page."""
+    """Yield the instances that were read, and others to fill a page.
+
+    Those with a made-up name come first.
+    """
     yield from instances.read
-    likely = filter(naming.may_be_ours, instances.unread)
+    likely = sorted(
+        instances.unread, key=lambda name: (not naming.may_be_ours(name), name)
+    )
     wanted = max(_PAGE - len(instances.read), 0)
-    for _, record in _each(incus, sorted(likely)[:wanted]):
+    for _, record in _each(incus, likely[:wanted]):
         yield record
 
 

@@ -8,7 +8,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage, hosts, inventory
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
-from incus_testbed.image import properties, store
+from incus_testbed.image import profiles, properties, store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
@@ -82,6 +82,10 @@ class Status:
 
         :raises errors.TestbedError: the server does not answer
         """
+        with incus.asking_once():
+            self._ask(incus, everything)
+
+    def _ask(self, incus: Incus, everything: bool) -> None:
         environment = incus.environment()
         choice = incus.choice()
         self._server: Facts = {
@@ -90,15 +94,16 @@ class Status:
             "project": choice.project,
             "drivers": sorted(environment["driver"].split(" | ")),
         }
-        self._pool = _pool(incus)
         is_gone = judge(incus.is_only_here)
         there = inventory.take(incus, is_gone, thorough=everything)
         self._images = store.finished(there.images.read)
+        shown = [*inventory.page(incus, there.instances)]
         self._testbeds = [
             _testbed(record, is_gone)
-            for record in inventory.page(incus, there.instances)
+            for record in shown
             if CREATED_KEY in record.config
         ]
+        self._pool = _pool(incus, shown)
         #: How many others there are, of any user.
         self._unlisted = {
             "images": there.images.unread,
@@ -203,10 +208,16 @@ def _details(
     return [(kind, name, key, str(value)) for key, value in facts.items()]
 
 
-def _pool(incus: Incus) -> Facts | None:
-    """Return the pool that testbeds use; None if this user can't see it."""
+def _pool(incus: Incus, instances: Iterable[InstanceRecord]) -> Facts | None:
+    """Return the pool that testbeds use; None if this user can't see it.
+
+    One of the instances may tell.  With the profile itself, Incus lists all
+    that use it: 0.1 ms for each.
+    """
+    profile = profiles.chosen(incus)
+    pools = (each.pool for each in instances if each.profiles == (profile,))
     try:
-        name = doctor.names_in_use(incus).pool
+        name = next(pools, "") or doctor.names_in_use(incus).pool
         space = incus.pool_space(name)
     except errors.TestbedError:
         return None

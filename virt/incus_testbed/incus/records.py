@@ -47,9 +47,9 @@ class InstanceRecord:
     """An instance as Incus reports it.
 
     ``kind`` is container or virtual-machine.  ``cards`` are the names of its
-    NICs among its devices, and ``networks`` their networks; both include those
-    of its profiles.  ``member`` is the cluster's that has it; empty without a
-    cluster.
+    NICs among its devices, ``networks`` their networks, and ``pool`` is that of
+    its root disk: also those of its ``profiles``.  ``member`` is the cluster's
+    that has it; empty without a cluster.
     """
 
     name: str
@@ -60,6 +60,8 @@ class InstanceRecord:
     created: datetime
     cards: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    pool: str = ""
+    profiles: tuple[str, ...] = ()
     member: str = ""
 
 
@@ -164,6 +166,12 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
+        pool="".join(
+            device["pool"]
+            for device in devices.values()
+            if device.get("path") == "/" and "pool" in device
+        ),
+        profiles=tuple(record.get("profiles") or ()),
         member=_member_of(record),
     )
 
