@@ -107,7 +107,8 @@ class Status:
         #: How many others there are, of any user.
         self._unlisted = {
             "images": there.images.unread,
-            "instances": len(there.instances.unread),
+            "instances": len(there.instances.read + there.instances.unread)
+            - len(shown),
         }
         held = garbage.locks(incus)
         found = garbage.among(incus, there.images, there.instances, held)
@@ -192,9 +193,13 @@ class Status:
         return [
             ("Incus", f"{server['version']} ({place}), drivers: {drivers}"),
             *([("Storage pool", _space(pool))] if pool else []),
-            ("Images", _total(self._images)),
             *(
-                ("Not listed", f"{number} {what}, which --all looks at")
+                [("Images", _total(self._images))]
+                if self._images or not self._unlisted["images"]
+                else []
+            ),
+            *(
+                ("Not listed", f"{_counted(number, what)}: see --all")
                 for what, number in self._unlisted.items()
                 if number
             ),
@@ -230,6 +235,10 @@ def _space(pool: Facts) -> str:
         return f"{pool['name']}, without a limit"
     size, free = (int(str(pool[key])) / 1e9 for key in ("size", "free"))
     return f"{pool['name']}, {free:.1f} GB of {size:.1f} GB are free"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
 
 
 def _total(images: list[Image]) -> str:
