@@ -36,8 +36,8 @@ def may_be_ours(name: str) -> bool:
 def groups(names: Iterable[str]) -> list[list[str]]:
     """Return the made-up names, in groups that have the same owner.
 
-    Those of another place are one group, since none of its processes can be
-    judged from here.  A name of an earlier version is a group of its own.
+    Those of another place are one group: from here, all its processes count as
+    alive, or all as ended.  A name of an earlier version is a group of its own.
     """
     here, _ = _words(Owner.current())
     found: dict[str, list[str]] = {}
