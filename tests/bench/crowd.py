@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -48,24 +48,22 @@ def connected() -> socket.socket:
 
 @dataclass(frozen=True, kw_only=True)
 class Crowd:
-    """So many images, and instances with a name and keys, in a project."""
+    """So many images, and instances with names and keys, in a project."""
 
     project: str
     images: int
-    instances: int
-    name: str
+    instances: Sequence[str]
     keys: Mapping[str, str]
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
         """Make them; remove the instances at the end, which takes long."""
-        names = [f"{self.name}-{number}" for number in range(self.instances)]
         try:
             _each(self._add_image, range(self.images))
-            _each(self._add_instance, names)
+            _each(self._add_instance, self.instances)
             yield
         finally:
-            _each(self._remove_instance, names)
+            _each(self._remove_instance, self.instances)
 
     def _add_image(self, number: int) -> None:
         made = self._do("images", _image(number), "application/octet-stream")

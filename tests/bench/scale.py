@@ -28,6 +28,7 @@ from typing import TypeAlias
 
 from incus_testbed.image.store import content_alias
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance import naming
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.ownership.owner import Owner
 from tests.bench.cost import Cost, processor_time
@@ -128,14 +129,22 @@ def _projects(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
                 crowd = Crowd(
                     project=mine.project,
                     images=arguments.images,
-                    instances=arguments.instances,
-                    name="testbed" if name == "ours" else "other",
+                    instances=_names(name, arguments.instances),
                     keys=keys if name == "ours" else {},
                 )
                 stack.enter_context(crowd.made())
                 seconds = time.monotonic() - start
                 print(f"{name}: made in {seconds:.0f} s", file=sys.stderr)
         yield made
+
+
+def _names(project: str, count: int) -> list[str]:
+    if project != "ours":
+        return [f"other-{number}" for number in range(count)]
+    found: set[str] = set()
+    while len(found) < count:
+        found.add(naming.make_up())
+    return sorted(found)
 
 
 def _steps(small: Path, alias: str) -> list[_Step]:
@@ -158,11 +167,16 @@ def _steps(small: Path, alias: str) -> list[_Step]:
         _Step(
             name="gc",
             ours=lambda there: _run(there, "gc"),
-            floor=_lists,
+            floor=lambda: Incus().contents(),
         ),
         _Step(
             name="status",
             ours=lambda there: _run(there, "status"),
+            floor=lambda: Incus().contents(),
+        ),
+        _Step(
+            name="gc --thorough",
+            ours=lambda there: _run(there, "gc", "--thorough"),
             floor=_lists,
         ),
         _Step(name="doctor", ours=_doctor),

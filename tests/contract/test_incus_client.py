@@ -259,6 +259,31 @@ def test_the_names_of_images_are_listed_alone(
     assert len(names) == len(set(names))
 
 
+def test_aliases_and_claims_say_which_images_they_name(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    before = incus.alias_targets()
+    image, claim = add("contract/a b"), f"{CLAIM}use/1"
+    incus.create_alias(claim, image.fingerprint)
+
+    added = dict.fromkeys(("contract/a b", claim), image.fingerprint)
+    assert incus.alias_targets() == before | added
+
+
+def test_a_project_says_what_it_has(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    before = incus.contents()
+    image = add("contract/a b")
+    incus.run("init", "contract/a b", "contract-1")
+
+    now = incus.contents()
+
+    assert {*now.instances} == {*before.instances, "contract-1"}
+    assert {*(now.images or ())} == {*(before.images or ()), image.fingerprint}
+    assert now.images is not None
+
+
 @pytest.mark.parametrize("word", ["contract/absent", _ABSENT])
 def test_an_image_that_is_not_there(incus: Incus, word: str) -> None:
     with pytest.raises(errors.NotFound, match="not found"):

@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.cleanup import garbage, inventory
 from incus_testbed.host import doctor
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance import naming
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
+from incus_testbed.ownership import claim
+from incus_testbed.ownership.claim import Kind
 from incus_testbed.ownership.owner import Owner
 from tests.support import tiny_system
 from tests.support.sandbox import Sandbox
@@ -82,6 +86,27 @@ def test_what_somebody_may_own_stays(
     name = owned(str(owner))
     assert cli.output("gc") == ""
     assert name in _names(incus)
+
+
+def test_beside_many_names_tell_what_to_read(
+    incus: Incus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_FEW_IMAGES", "_FEW_INSTANCES", "_ALONE"):
+        monkeypatch.setattr(inventory, limit, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Owner, "current", lambda: _REUSED)
+        name = naming.make_up()
+        left = claim.stake(incus, incus.image(_IMAGE).fingerprint, Kind.USE)
+    incus.run("init", _IMAGE, name, f"--config={OWNER_KEY}={_REUSED}")
+    with monkeypatch.context() as patch:
+        for lists in ("images", "instances"):
+            patch.setattr(incus, lists, None)
+
+        found = garbage.collect(incus)
+
+    assert {*found.pieces()} == {("instance", name), ("claim", left)}
+    assert name not in _names(incus)
+    assert left not in incus.alias_names()
 
 
 @pytest.fixture

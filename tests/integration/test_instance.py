@@ -41,7 +41,7 @@ def _output(instance: Instance, *command: str) -> str:
 
 
 def test_launch_gives_a_guest_its_own_name(instance: Instance) -> None:
-    assert re.fullmatch(r"testbed-[a-z0-9]{8}", instance.name)
+    assert re.fullmatch(r"testbed-[a-z0-9]{11}", instance.name)
     assert _output(instance, "cat", "/etc/hostname").strip() == instance.name
     assert instance.name in _output(instance, "cat", "/etc/hosts")
 

@@ -46,7 +46,11 @@ class Images:
             # The order means nothing: it is not that of the imports.
             return [self._records[name] for name in sorted(self._records)]
         if path == "aliases":
-            return [{"name": name} for name in sorted(self._aliases())]
+            return [
+                {"name": each["name"], "target": fingerprint}
+                for fingerprint, record in sorted(self._records.items())
+                for each in record["aliases"]
+            ]
         if not path.startswith("aliases/"):
             return self._of_fingerprint(path)
         alias = path.removeprefix("aliases/")

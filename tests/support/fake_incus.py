@@ -153,7 +153,7 @@ class FakeIncus(Incus):
             "images": lambda: self._images.get(name),
             "instances": lambda: self._instance(name),
             "operations": self._instances.operations,
-            "projects": lambda: [{"name": each} for each in self._clients],
+            "projects": lambda: self._projects(name),
             "networks": lambda: self._network(name),
             "network-acls": lambda: self._acl(name),
             "storage-pools": lambda: [*self.objects["storage"].values()],
@@ -176,6 +176,25 @@ class FakeIncus(Incus):
         if name:
             self.machines.check_answering(found["location"])
         return found
+
+    def _projects(self, name: str) -> Any:
+        """Return the names of all projects, or what is in this one."""
+        if not name:
+            return [{"name": each} for each in self._clients]
+        if name != self.current_project():
+            return self._clients[name]._projects(name)
+        kinds = {
+            "images": self._images.get,
+            "instances": self._instances.get,
+        }
+        return {
+            "config": self.settings,
+            "used_by": [
+                f"{_url(kind, each)}?project=p"
+                for kind, listed in kinds.items()
+                for each in listed("")
+            ],
+        }
 
     def _network(self, path: str) -> Any:
         """Return all networks, or the state of one: its address."""

@@ -55,6 +55,7 @@ LAPTOP = Trip(
         ),
         Step("incus-testbed status", "trixie"),
         Step("incus-testbed gc"),
+        Step("incus-testbed gc --thorough"),
         Step("incus-testbed gc --keep 3"),
         Step("incus-testbed gc --max-size 20GiB"),
         Step("incus-testbed remove trixie"),

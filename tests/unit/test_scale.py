@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a testbed needs is asked for by name, whatever else there is."""
+"""What is needed is asked for by name, whatever else there is."""
 
 import hashlib
 import io
@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from incus_testbed.cleanup import background, eviction, garbage
+from incus_testbed.cleanup import background, eviction, garbage, inventory
+from incus_testbed.cli import listing
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
+from incus_testbed.instance import naming
+from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import lease
+from incus_testbed.ownership.owner import Owner
 from incus_testbed.process import programs
 from tests.support import tiny_system
 from tests.support.fake_incus import FakeIncus
@@ -83,12 +87,24 @@ def _look_and_removal_by_a_virt_server(incus: _Counting) -> None:
     background.start(incus, instance.name, suspected)
 
 
+def _gc(incus: _Counting) -> None:
+    garbage.collect(incus)
+
+
+def _status(incus: _Counting) -> None:
+    listing.Status(incus)
+
+
 def _project(others: int) -> _Counting:
     incus = _Counting.set_up()
     named(incus, _ALIAS, source=_SHA256)
     for number in range(others):
         named(incus, f"t/{number}", evictable=False)
         incus.run("init", f"t/{number}", f"other-{number}")
+        # It may be of this very process, which lives.
+        name = f"{naming.make_up()[:-3]}{number:03}"
+        owner = f"--config={OWNER_KEY}={Owner.current()}"
+        incus.run("init", f"t/{number}", name, owner)
     incus.asked.clear()
     incus.records = 0
     return incus
@@ -104,6 +120,8 @@ def _project(others: int) -> _Counting:
         _eviction,
         _end_of_a_request,
         _look_and_removal_by_a_virt_server,
+        _gc,
+        _status,
     ],
 )
 def test_nothing_is_asked_for_more_where_there_is_more(
@@ -113,6 +131,8 @@ def test_nothing_is_asked_for_more_where_there_is_more(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(programs, "detach", lambda _: None)
+    monkeypatch.setattr(inventory, "_FEW_IMAGES", 0)
+    monkeypatch.setattr(inventory, "_FEW_INSTANCES", 0)
     little, much = _project(_LITTLE), _project(_MUCH)
 
     act(little)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
+from incus_testbed.cleanup import inventory
 from incus_testbed.cli import main as module
 from incus_testbed.cli import output, place
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
@@ -134,6 +135,36 @@ def test_what_has_an_owner_alone_is_garbage_too(
 
     assert facts["testbeds"] == []
     assert facts["garbage"] == [{"kind": "instance", "name": "bare"}]
+
+
+def test_of_much_a_page_is_shown_and_the_rest_is_counted(
+    incus: FakeIncus, status: _Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "_FEW_IMAGES", 0)
+    monkeypatch.setattr(inventory, "_FEW_INSTANCES", 0)
+    named(incus, "t/a")
+    for number in range(30):
+        _launch(incus, f"mine-{number}", owners.MINE, timedelta(), "run")
+    for number in range(12):
+        name = f"testbed-{number:03}"
+        _launch(incus, name, owners.MINE, timedelta(), "run")
+
+    facts = json.loads(status("--format=json"))
+
+    assert [each["name"] for each in facts["testbeds"]] == [
+        f"testbed-{number:03}" for number in range(10)
+    ]
+    assert facts["images"] == []
+    assert facts["unlisted"] == {"images": 1, "instances": 32}
+    said = status()
+    assert not re.search(r"(?m)^Images  +none", said)
+    assert "1 image: see --all" in said
+    assert "32 instances: see --all" in said
+    everything = json.loads(status("--all", "--format=json"))
+    assert len(everything["testbeds"]) == 42
+    assert len(everything["images"]) == 1
+    assert everything["unlisted"] == {"images": 0, "instances": 0}
+    assert "--all" not in status("--all")
 
 
 @pytest.mark.usefixtures("full")

@@ -13,7 +13,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import InstanceRecord
-from incus_testbed.instance import creation as module
+from incus_testbed.instance import creation, naming
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership.owner import Owner
@@ -58,7 +58,7 @@ def _names(incus: Incus) -> set[str]:
 def draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Draw these names, one after the other, and each of them."""
     names: list[str] = []
-    monkeypatch.setattr(module, "_random_name", lambda: names.pop(0))
+    monkeypatch.setattr(naming, "make_up", lambda: names.pop(0))
     yield names
     assert names == []
 
@@ -68,7 +68,7 @@ def test_a_launch_says_whose_it_is(incus: _Failing) -> None:
 
     launched = _launch(incus)
 
-    assert re.fullmatch(r"testbed-[a-z0-9]{8}", launched.name)
+    assert re.fullmatch(r"testbed-[a-z0-9]{11}", launched.name)
     assert not launched.guest.vm
     record = incus.instance(launched.name)
     assert record.status == "Running"
@@ -407,7 +407,7 @@ def test_a_launch_waits_until_a_cluster_knows_its_members(
     incus: _Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When one goes down, the others seem to be offline for some seconds."""
-    monkeypatch.setattr(module, "_CLUSTER_PAUSE", 0.01)
+    monkeypatch.setattr(creation, "_CLUSTER_PAUSE", 0.01)
     attempts = _in_a_cluster(incus, 3)
 
     launched = _launch(incus)
@@ -419,8 +419,8 @@ def test_a_launch_waits_until_a_cluster_knows_its_members(
 def test_a_launch_does_not_wait_for_a_member_without_end(
     incus: _Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CLUSTER_PAUSE", 0.01)
-    monkeypatch.setattr(module, "_CLUSTER_LIMIT", 0.1)
+    monkeypatch.setattr(creation, "_CLUSTER_PAUSE", 0.01)
+    monkeypatch.setattr(creation, "_CLUSTER_LIMIT", 0.1)
     attempts = _in_a_cluster(incus, 1000)
 
     with pytest.raises(errors.NoMember):

@@ -18,7 +18,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import INSTANCE_LIMIT
-from incus_testbed.instance.creation import may_be_ours
+from incus_testbed.instance import naming
 from incus_testbed.instance.instance import Instance
 from incus_testbed.process import programs
 
@@ -55,7 +55,7 @@ def suspects(incus: Incus, mine: str) -> Suspects:
     try:
         names = [name for name in incus.instance_names() if name != mine]
         random.shuffle(names)
-        names.sort(key=may_be_ours, reverse=True)
+        names.sort(key=naming.may_be_ours, reverse=True)
         return _orphans(incus, names[:_FEW])
     except errors.TestbedError:
         return None
@@ -104,7 +104,8 @@ def main() -> None:
     incus = Incus(remote=remote or None, project=project or None)
     try:
         Instance(incus, name).delete()
-        garbage.collect(incus)
+        # There is some, perhaps with a name that a user gave.
+        garbage.collect(incus, thorough=True)
     except errors.TestbedError as error:
         # Nothing reads our output; the exit status only helps someone tracing
         # the process.

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from incus_testbed import errors
+from incus_testbed.cleanup import inventory
+from incus_testbed.cleanup.inventory import Images, Instances, owner_of
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
-from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import claim, holdings, shared_lock
 from incus_testbed.ownership.holdings import Kind
@@ -55,18 +56,16 @@ class Garbage:
             yield _LOCK, name
 
 
-def find(incus: Incus, *, lost: str = "") -> Garbage:
+def find(incus: Incus, *, lost: str = "", thorough: bool = False) -> Garbage:
     """Return everything whose owner has ended, without removing it.
 
-    ``lost`` is a host that an admin has given up (see Owner.is_gone).
+    ``lost`` is a host that an admin has given up (see Owner.is_gone).  In a
+    project with many images or instances some can be missed, unless the look
+    is ``thorough`` (see inventory.py).
     """
-    return among(
-        incus,
-        incus.images(),
-        incus.instances(OWNER_KEY),
-        locks(incus),
-        lost=lost,
-    )
+    is_gone = judge(incus.is_only_here, lost=lost)
+    found = inventory.take(incus, is_gone, thorough=thorough or bool(lost))
+    return among(incus, found.images, found.instances, locks(incus), lost=lost)
 
 
 def locks(incus: Incus) -> Mapping[str, Owner]:
@@ -77,20 +76,21 @@ def locks(incus: Incus) -> Mapping[str, Owner]:
 
 def among(
     incus: Incus,
-    images: Iterable[Image] = (),
-    instances: Iterable[InstanceRecord] = (),
+    of_images: Images,
+    of_instances: Instances,
     held: Mapping[str, Owner] | None = None,
     *,
     lost: str = "",
 ) -> Garbage:
     """Return what is garbage of some images, instances and locks, as find()."""
-    images, instances, held = tuple(images), tuple(instances), held or {}
+    images, instances, held = of_images.read, of_instances.read, held or {}
+    alike = of_instances.alike
     is_gone = judge(incus.is_only_here, lost=lost)
     return Garbage(
         instances=tuple(
             record
             for record in instances
-            if (owner := _owner(record)) and is_gone(owner)
+            if (owner := owner_of(record)) and is_gone(owner)
         ),
         images=tuple(
             image
@@ -109,7 +109,11 @@ def among(
         locks=tuple(name for name, owner in held.items() if is_gone(owner)),
         elsewhere=_elsewhere(
             [
-                *((_INSTANCE, _owner(record)) for record in instances),
+                *(
+                    (_INSTANCE, owner_of(record))
+                    for record in instances
+                    for _ in range(1 + alike.get(record.name, 0))
+                ),
                 *((_IMAGE, properties.unfinished_by(each)) for each in images),
                 *(
                     (_CLAIM, each.owner)
@@ -140,7 +144,9 @@ def orphans(incus: Incus, names: Iterable[str]) -> Garbage:
 
     Each is asked for alone, so that others cost nothing.
     """
-    return among(incus, instances=_instances(incus, names))
+    return among(
+        incus, Images(), Instances(read=tuple(_instances(incus, names)))
+    )
 
 
 def _instances(incus: Incus, names: Iterable[str]) -> Iterator[InstanceRecord]:
@@ -149,14 +155,14 @@ def _instances(incus: Incus, names: Iterable[str]) -> Iterator[InstanceRecord]:
             yield incus.instance(name)
 
 
-def collect(incus: Incus, *, lost: str = "") -> Garbage:
+def collect(incus: Incus, *, lost: str = "", thorough: bool = False) -> Garbage:
     """Remove everything whose owner has ended, and return what it was.
 
     The arguments are those of find().
 
     :raises errors.TestbedError: as remove()
     """
-    garbage = find(incus, lost=lost)
+    garbage = find(incus, lost=lost, thorough=thorough)
     remove(incus, garbage)
     return garbage
 
@@ -205,13 +211,13 @@ def relinquish(incus: Incus) -> None:
     mine = Owner.current()
     for record in _instances(incus, holdings.names(Kind.INSTANCE)):
         # Perhaps the user keeps it, or it is another one of the same name.
-        if _owner(record) == mine:
+        if owner_of(record) == mine:
             log.info("removing instance %s", record.name)
             Instance(incus, record.name).delete()
     for name in holdings.names(Kind.CLAIM):
         claim.drop(incus, name)
     failed = holdings.names(Kind.IMPORT)
-    for image in incus.images() if failed else ():
+    for image in inventory.nameless(incus) if failed else ():
         if properties.unfinished_by(image) == mine:
             _remove(incus, image)
     for alias in failed:
@@ -222,7 +228,3 @@ def _remove(incus: Incus, image: Image) -> None:
     log.info("removing unfinished image %s", image.fingerprint[:12])
     with contextlib.suppress(errors.NotFound):
         incus.delete_image(image.fingerprint)
-
-
-def _owner(record: InstanceRecord) -> Owner | None:
-    return Owner.parse(record.config.get(OWNER_KEY, ""))

@@ -178,14 +178,20 @@ def _add_instance_commands(
         help="show the server, members, pool, images, testbeds and garbage",
         description="Show what there is in this project: the server and its"
         " storage pool, the members of a cluster, the imported images, the"
-        " running testbeds with their owners, and what 'gc' would remove."
-        " Changes nothing.",
+        " testbeds with their owners, and what 'gc' would remove. Where there"
+        " is much, a page of it. Changes nothing.",
     )
     _add_format(command)
     command.add_argument(
         "--watch",
         action="store_true",
         help="show it again every two seconds, until Ctrl-C",
+    )
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="list everything where there is much: more than 50 images or 200"
+        " instances; takes 1 ms for each image and 0.25 ms for each instance",
     )
 
     gc.add_command(commands)

@@ -34,6 +34,13 @@ def add_command(
         help="in every project, not only the current one",
     )
     command.add_argument(
+        "--thorough",
+        action="store_true",
+        help="look at every image and instance, also where there are many: this"
+        " takes 1 ms for each image and 0.25 ms for each instance, and finds"
+        " what was left with a name that a user gave",
+    )
+    command.add_argument(
         "--host",
         metavar="ID",
         type=_host_id,
@@ -121,7 +128,9 @@ def gc(incus: Incus, arguments: argparse.Namespace) -> int:
 
 def _host(host_id: str, clients: Iterable[Incus]) -> str:
     """Return the host that an admin has given up."""
-    found = [garbage.find(client).elsewhere for client in clients]
+    found = [
+        garbage.find(client, thorough=True).elsewhere for client in clients
+    ]
     return hosts.resolved(host_id, hosts.together(found))
 
 
@@ -136,7 +145,7 @@ class _Found:
 def _garbage(incus: Incus, arguments: argparse.Namespace, lost: str) -> _Found:
     """Remove the garbage of one project; in a dry run, only find it."""
     act = garbage.find if arguments.dry_run else garbage.collect
-    found = act(incus, lost=lost)
+    found = act(incus, lost=lost, thorough=arguments.thorough)
     evicted = eviction.evict(
         incus,
         keep=arguments.keep,

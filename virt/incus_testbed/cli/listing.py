@@ -2,14 +2,14 @@
 """Describe images, testbeds and the server, for tables and for programs."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from incus_testbed import errors
-from incus_testbed.cleanup import garbage, hosts
+from incus_testbed.cleanup import garbage, hosts, inventory
 from incus_testbed.customise import vm
 from incus_testbed.host import doctor
-from incus_testbed.image import properties, store
+from incus_testbed.image import profiles, properties, store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
 from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, PURPOSE_KEY
@@ -77,11 +77,17 @@ def _type(image: Image) -> str:
 class Status:
     """The server, its members, and what a project has, now."""
 
-    def __init__(self, incus: Incus) -> None:
-        """Ask the server.
+    def __init__(self, incus: Incus, *, everything: bool = False) -> None:
+        """Ask the server; of many images and testbeds, for a page of them.
+
+        With ``everything``, for all: see inventory.py for what that takes.
 
         :raises errors.TestbedError: the server does not answer
         """
+        with incus.asking_once():
+            self._ask(incus, everything)
+
+    def _ask(self, incus: Incus, everything: bool) -> None:
         environment = incus.environment()
         choice = incus.choice()
         self._server: Facts = {
@@ -90,19 +96,25 @@ class Status:
             "project": choice.project,
             "drivers": sorted(environment["driver"].split(" | ")),
         }
-        self._pool = _pool(incus)
-        images = incus.images()
-        instances = incus.instances(CREATED_KEY, OWNER_KEY)
-        self._images = store.finished(images)
         is_gone = judge(incus.is_only_here)
+        there = inventory.take(incus, is_gone, thorough=everything)
+        self._images = store.finished(there.images.read)
+        shown = [*inventory.page(incus, there.instances)]
         self._testbeds = [
             _testbed(record, is_gone)
-            for record in instances
+            for record in shown
             if CREATED_KEY in record.config
         ]
         self._members = _members(incus, self._testbeds)
+        self._pool = _pool(incus, shown)
+        #: How many others there are, of any user.
+        self._unlisted = {
+            "images": there.images.unread,
+            "instances": len(there.instances.read + there.instances.unread)
+            - len(shown),
+        }
         held = garbage.locks(incus)
-        found = garbage.among(incus, images, instances, held)
+        found = garbage.among(incus, there.images, there.instances, held)
         self._garbage = [
             {"kind": kind, "name": name} for kind, name in found.pieces()
         ]
@@ -118,6 +130,7 @@ class Status:
             "members": self._members,
             "images": [image_facts(image) for image in self._images],
             "testbeds": self._testbeds,
+            "unlisted": self._unlisted,
             "garbage": self._garbage,
             "other_hosts": [
                 {"host": host[:HOST_ID_LENGTH], "owns": dict(owned)}
@@ -172,6 +185,7 @@ class Status:
                 for testbed in self._testbeds
                 for row in _details("testbed", str(testbed["name"]), testbed)
             ),
+            *_details("unlisted", "", self._unlisted),
             *(
                 ("garbage", each["name"], "kind", each["kind"])
                 for each in self._garbage
@@ -190,19 +204,36 @@ class Status:
         return [
             ("Incus", f"{server['version']} ({place}), drivers: {drivers}"),
             *([("Storage pool", _space(pool))] if pool else []),
-            ("Images", _total(self._images)),
+            *(
+                [("Images", _total(self._images))]
+                if self._images or not self._unlisted["images"]
+                else []
+            ),
+            *(
+                ("Not listed", f"{_counted(number, what)}: see --all")
+                for what, number in self._unlisted.items()
+                if number
+            ),
             ("This host", self._host),
         ]
 
 
-def _details(kind: str, name: str, facts: Facts) -> list[tuple[str, ...]]:
+def _details(
+    kind: str, name: str, facts: Mapping[str, object]
+) -> list[tuple[str, ...]]:
     return [(kind, name, key, str(value)) for key, value in facts.items()]
 
 
-def _pool(incus: Incus) -> Facts | None:
-    """Return the pool that testbeds use; None if this user can't see it."""
+def _pool(incus: Incus, instances: Iterable[InstanceRecord]) -> Facts | None:
+    """Return the pool that testbeds use; None if this user can't see it.
+
+    One of the instances may tell.  With the profile itself, Incus lists all
+    that use it: 0.1 ms for each.
+    """
+    profile = profiles.chosen(incus)
+    pools = (each.pool for each in instances if each.profiles == (profile,))
     try:
-        name = doctor.names_in_use(incus).pool
+        name = next(pools, "") or doctor.names_in_use(incus).pool
         space = incus.pool_space(name)
     except errors.TestbedError:
         return None
@@ -235,6 +266,10 @@ def _space(pool: Facts) -> str:
         return f"{pool['name']}, without a limit"
     size, free = (int(str(pool[key])) / 1e9 for key in ("size", "free"))
     return f"{pool['name']}, {free:.1f} GB of {size:.1f} GB are free"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
 
 
 def _total(images: list[Image]) -> str:

@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import functools
 import logging
 import shlex
 import sys
@@ -124,11 +125,12 @@ def _images(incus: Incus, arguments: argparse.Namespace) -> int:
 
 
 def _status(incus: Incus, arguments: argparse.Namespace) -> int:
+    look = functools.partial(listing.Status, incus, everything=arguments.all)
     if not arguments.watch:
-        _print_status(listing.Status(incus), arguments.format)
+        _print_status(look(), arguments.format)
         return 0
     while True:
-        status = listing.Status(incus)
+        status = look()
         output.clear()
         _print_status(status, arguments.format)
         time.sleep(_WATCH_PAUSE)

@@ -29,13 +29,21 @@ class Images(Connection):
     def images(self) -> list[Image]:
         """Return all images of the project.
 
-        Incus takes a millisecond for each, and as long for their names alone.
+        Incus takes a millisecond for each, and as long for their fingerprints
+        alone; contents() has those sooner.
         """
         return [records.image(record) for record in self._list("images")]
 
     def alias_names(self) -> list[str]:
         """Return the aliases of all images, and claims on them."""
         return self._names("images/aliases")
+
+    def alias_targets(self) -> dict[str, str]:
+        """Return the fingerprints of the images that aliases name, by alias.
+
+        Claims are among them.  Incus takes 0.3 ms for each alias.
+        """
+        return records.targets(self._list("images/aliases"))
 
     def named(self, alias: str) -> Image:
         """Return the image that an alias names.

@@ -48,9 +48,9 @@ class InstanceRecord:
     """An instance as Incus reports it.
 
     ``kind`` is container or virtual-machine.  ``cards`` are the names of its
-    NICs among its devices, and ``networks`` their networks; both include those
-    of its profiles.  ``member`` is the cluster's that has it; empty without a
-    cluster.
+    NICs among its devices, ``networks`` their networks, and ``pool`` is that of
+    its root disk: also those of its ``profiles``.  ``member`` is the cluster's
+    that has it; empty without a cluster.
     """
 
     name: str
@@ -61,7 +61,20 @@ class InstanceRecord:
     created: datetime
     cards: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    pool: str = ""
+    profiles: tuple[str, ...] = ()
     member: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The names of the instances of a project, and its images' fingerprints.
+
+    ``images`` is None if the project has the images of another one.
+    """
+
+    instances: tuple[str, ...]
+    images: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +167,12 @@ def instance(record: dict[str, Any]) -> InstanceRecord:
             for device in devices.values()
             if "network" in device
         ),
+        pool="".join(
+            device["pool"]
+            for device in devices.values()
+            if device.get("path") == "/" and "pool" in device
+        ),
+        profiles=tuple(record.get("profiles") or ()),
         member=_member_of(record),
     )
 
@@ -188,6 +207,38 @@ def names(path: str, urls: Iterable[str]) -> list[str]:
     if not all(each.startswith(place) for each in found):
         raise ValueError(f"not below {place}")
     return [each.removeprefix(place) for each in found]
+
+
+@_understood()
+def targets(aliases: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the fingerprints that the API's records of aliases name.
+
+    :raises errors.CommandFailed: they have not the API's form
+    """
+    return {alias["name"]: alias["target"] for alias in aliases}
+
+
+@_understood()
+def contents(project: dict[str, Any]) -> Contents:
+    """Read the API's record of a project.
+
+    :raises errors.CommandFailed: it has not the API's form
+    """
+    paths = [urlsplit(url).path for url in project["used_by"] or ()]
+
+    def below(kind: str) -> tuple[str, ...]:
+        place = f"/1.0/{kind}/"
+        return tuple(
+            unquote(path.removeprefix(place))
+            for path in paths
+            if path.startswith(place)
+        )
+
+    has_images = project["config"].get("features.images") != "false"
+    return Contents(
+        instances=below("instances"),
+        images=below("images") if has_images else None,
+    )
 
 
 @_understood()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance import removal
+from incus_testbed.instance import naming, removal
 from incus_testbed.ownership import holdings
 from incus_testbed.ownership.owner import Owner
 
@@ -23,8 +23,6 @@ PURPOSE_KEY = "user.incus-testbed.purpose"
 #: Identifies one creation, also among those of this process.
 _LAUNCH_KEY = "user.incus-testbed.launch"
 
-#: What the name of an instance begins with, unless the caller gave it one.
-_PREFIX = "testbed-"
 _NAME_TRIES = 10
 #: Attempts, 0.1 s apart, to find the instance of a killed client.
 _LATE_TRIES = 5
@@ -52,13 +50,13 @@ class Creation:
     def by(self, create: Callable[[str], None], name: str | None) -> str:
         """Have ``create`` make and start it; return its name.
 
-        Without ``name`` a random one is tried until one is free.  If
+        Without ``name`` made-up ones are tried until one is free.  If
         ``create`` fails or is interrupted, nothing is left.
 
         :raises errors.AlreadyExists: the name is taken
         """
         for _ in range(_NAME_TRIES):
-            tried = name or _random_name()
+            tried = name or naming.make_up()
             holdings.note(holdings.Kind.INSTANCE, tried)
             try:
                 _once_it_has_a_member(create, tried)
@@ -135,13 +133,3 @@ def _once_it_has_a_member(create: Callable[[str], None], name: str) -> None:
                 raise
             log.info("%s: %s; waiting", name, error.brief)
             time.sleep(_CLUSTER_PAUSE)
-
-
-def may_be_ours(name: str) -> bool:
-    """Tell whether an instance's name looks as if this software made it up."""
-    return name.startswith(_PREFIX)
-
-
-def _random_name() -> str:
-    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return _PREFIX + "".join(secrets.choice(alphabet) for _ in range(8))
