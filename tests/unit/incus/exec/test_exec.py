@@ -41,6 +41,7 @@ from tests.support.fake_incusd import (
     Incusd,
     Stream,
     frame,
+    wait_for,
 )
 
 _LIMIT = 60
@@ -394,7 +395,7 @@ def test_daemon_that_does_not_answer(
 
 
 def test_quiet_command_has_no_time_limit(run: Run) -> None:
-    run.server(stdout=Stream([frame(BINARY, b"late"), END], pause=1))
+    run.server(stdout=Stream([frame(BINARY, b"late") + END], pause=1))
     done = subprocess.run(
         _hurried(run.argv("true")),
         stdin=subprocess.DEVNULL,
@@ -586,7 +587,7 @@ def test_daemon_that_leaves_its_proxy(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing says so, until something is written to it."""
-    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    monkeypatch.setattr(session_command, "_PULSE", 0.1)
     server = run.server(proxied=True, stdout=Stream([]), stderr=Stream([END]))
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
@@ -595,7 +596,7 @@ def test_daemon_that_leaves_its_proxy(
 def test_daemon_that_leaves_after_the_output(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    monkeypatch.setattr(session_command, "_PULSE", 0.1)
     server = run.server(proxied=True)
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
@@ -660,7 +661,12 @@ def test_command_that_starts_late_has_its_whole_input(
 ) -> None:
     """What can be kept is given again, and nothing is run without the rest."""
     given = os.urandom(size)
-    late = Stream(pause=1)
+
+    def has_its_input() -> bool:
+        ends = [each for each in server.received["0"] if each == (TEXT, b"")]
+        return len(ends) == _tries(server)
+
+    late = Stream(once=has_its_input)
     server = run.server(failures=[api.NOT_ATTACHED], stdout=late)
     assert run(stdin=None, input=given).returncode == status
     assert _tries(server) == tries
@@ -704,7 +710,10 @@ def test_words_that_json_cannot_carry(run: Run) -> None:
 
 def test_input(run: Run) -> None:
     data = os.urandom(1_000_000)
-    server = run.server(stdin=Stream([KEEPALIVE]), stdout=Stream(pause=1))
+    server = run.server(
+        stdin=Stream([KEEPALIVE]),
+        stdout=Stream(once=lambda: (TEXT, b"") in server.received["0"]),
+    )
     assert run(stdin=None, input=data).returncode == 0
     received = server.received["0"]
     assert b"".join(payload for _, payload in received) == data
@@ -730,7 +739,10 @@ def test_input_that_nobody_reads_holds_nothing_up(run: Run) -> None:
 def test_closed_standard_streams(run: Run, stream: str) -> None:
     server = run.server(
         status=3,
-        stdout=Stream([frame(BINARY, b"out"), END], pause=0.2),
+        stdout=Stream(
+            [frame(BINARY, b"out"), END],
+            once=lambda: (TEXT, b"") in server.received["0"],
+        ),
         stderr=_said(frame(BINARY, b"err"), END),
     )
     done = subprocess.run(
@@ -770,10 +782,10 @@ def test_output_that_cannot_be_written(run: Run) -> None:
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 )
 def test_signal_goes_to_the_command(run: Run, number: signal.Signals) -> None:
-    server = run.server(status=9, stdout=Stream([END], pause=1.5))
+    heard = Stream(once=lambda: server.received["control"])
+    server = run.server(status=9, stdout=heard)
     with run.start() as child:
-        _wait_for(lambda: len(server.requests) >= 6)
-        time.sleep(0.3)
+        wait_for(lambda: server.received["0"])  # it is at work
         child.send_signal(number)
         assert child.wait(_LIMIT) == 9
     (sent,) = server.received["control"]
@@ -781,20 +793,15 @@ def test_signal_goes_to_the_command(run: Run, number: signal.Signals) -> None:
 
 
 def test_ignored_signal_is_not_passed_on(run: Run) -> None:
-    server = run.server(stdout=Stream([END], pause=1.5))
+    sent = threading.Event()
+    server = run.server(stdout=Stream(once=sent.is_set, pause=0.3))
     argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run.argv("true")]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as child:
-        _wait_for(lambda: len(server.requests) >= 6)
+        wait_for(lambda: server.received["0"])
         child.send_signal(signal.SIGHUP)
+        sent.set()
         assert child.wait(_LIMIT) == 0
     assert server.received["control"] == []
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_output_where_the_kernel_can_not_write_what_goes_at_once(
