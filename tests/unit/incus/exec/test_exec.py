@@ -369,9 +369,9 @@ def test_autopkgtest_keeps_255_for_itself(
 # -- time limits
 
 
-def _hurried(argv: list[str]) -> list[str]:
-    """Return a session's command line with a limit of 0.5 s, not 60."""
-    hurry = "from exec import api; api.LIMIT = 0.5; from exec"
+def _hurried(argv: list[str], limit: float) -> list[str]:
+    """Return a session's command line with a limit that is not 60 s."""
+    hurry = f"from exec import api; api.LIMIT = {limit}; from exec"
     return [word.replace("from exec", hurry) for word in argv]
 
 
@@ -381,23 +381,23 @@ def test_daemon_that_does_not_answer(
 ) -> None:
     with daemon(run.path):
         done = subprocess.run(
-            _hurried(run.argv("true")),
+            _hurried(run.argv("true"), 0.2),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LIMIT / 2,
             check=False,
         )
-        late = run.error(limit=0.5)
+        late = run.error(limit=0.2)
     assert done.returncode == 125
     assert isinstance(late, errors.TimedOut)
-    assert "0.5 s" in done.stderr.decode()
-    assert "0.5 s" in late.details
+    assert "0.2 s" in done.stderr.decode()
+    assert "0.2 s" in late.details
 
 
 def test_quiet_command_has_no_time_limit(run: Run) -> None:
     run.server(stdout=Stream([frame(BINARY, b"late") + END], pause=1))
     done = subprocess.run(
-        _hurried(run.argv("true")),
+        _hurried(run.argv("true"), 0.5),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_LIMIT,
