@@ -41,7 +41,7 @@ class _Package:
     options: Sequence[str]
 
 
-_RUNS = (
+RUNS = (
     _Package(
         step="autopkgtest, a trivial test",
         name="odd-ends",
@@ -78,9 +78,9 @@ def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
         VIRT_INCUS: ["incus", IMAGE],
         VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", "--release=bookworm"],
     }
-    for package in _RUNS:
+    for package in RUNS:
         for _, name in turns(list(servers), rounds):
-            run = partial(_autopkgtest, package, servers[name])
+            run = partial(autopkgtest, package, servers[name])
             yield timed(package.step, name, run)
 
 
@@ -136,7 +136,7 @@ def _reboot(name: str) -> Sample:
     return sample
 
 
-def _autopkgtest(package: _Package, server: Sequence[str]) -> None:
+def autopkgtest(package: _Package, server: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as output:
         done = subprocess.run(
             [

@@ -89,14 +89,15 @@ def _busy_machine() -> Iterator[None]:
 
 
 def test_short_commands_lose_nothing_on_a_busy_machine(guest: Guest) -> None:
-    count = int(os.environ.get("SHORT_COMMANDS", "200"))
-    deadline = time.monotonic() + 0.3 * count
+    """All of a number that was asked for; otherwise, what goes in a minute."""
+    count = int(os.environ.get("SHORT_COMMANDS", "0"))
+    deadline = time.monotonic() + 60
     with _busy_machine():
-        for _ in range(count):
+        for _ in range(count or 200):
             done = guest.run("echo", "hello")
             assert (done.returncode, done.stdout) == (0, b"hello\n")
             assert done.stderr == b""
-            if time.monotonic() > deadline:
+            if not count and time.monotonic() > deadline:
                 break
 
 

@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ def frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
     else:
         size = b"\x7f" + length.to_bytes(8, "big")
     return bytes([opcode | 0x80 * final]) + size + payload
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it is true."""
+    deadline = time.monotonic() + _LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -75,6 +83,8 @@ class Stream:
     stay: bool = False
     #: Seconds until it is open.
     delay: float = 0.0
+    #: What has to be true before anything is sent.
+    once: Callable[[], object] = lambda: True
 
 
 class Incusd:
@@ -213,6 +223,7 @@ class Incusd:
         )
         if stream.stay or secret in {"0", "control"}:
             listening.start()
+        wait_for(stream.once)
         for part in stream.parts:
             time.sleep(stream.pause)
             try:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 #: An attribute of our exceptions: sends the signal again if Python drops them.
 _AGAIN = "_incus_testbed_again"
-#: Seconds: usually the code that dropped the exception has ended by then.
-_PAUSE = 0.01
+#: Seconds: the code that dropped the exception has ended by then, usually even
+#: where others use all processors.
+_PAUSE = 0.1
 
 
 class _Hold:

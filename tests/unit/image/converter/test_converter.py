@@ -452,6 +452,7 @@ def test_a_process_that_hangs_takes_its_time_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saying("import time; time.sleep(600)", monkeypatch)
+    monkeypatch.setattr(converter, "_GRACE", 0.5)
     with pytest.raises(errors.TimedOut, match="SECONDS"):
         convert(io.BytesIO(b"x"), budget=Budget(seconds=1))
 

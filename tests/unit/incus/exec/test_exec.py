@@ -41,6 +41,7 @@ from tests.support.fake_incusd import (
     Incusd,
     Stream,
     frame,
+    wait_for,
 )
 
 _LIMIT = 60
@@ -376,9 +377,9 @@ def test_autopkgtest_keeps_255_for_itself(
 # -- time limits
 
 
-def _hurried(argv: list[str]) -> list[str]:
-    """Return a session's command line with a limit of 0.5 s, not 60."""
-    hurry = "from exec import api; api.LIMIT = 0.5; from exec"
+def _hurried(argv: list[str], limit: float) -> list[str]:
+    """Return a session's command line with a limit that is not 60 s."""
+    hurry = f"from exec import api; api.LIMIT = {limit}; from exec"
     return [word.replace("from exec", hurry) for word in argv]
 
 
@@ -388,23 +389,23 @@ def test_daemon_that_does_not_answer(
 ) -> None:
     with daemon(run.path):
         done = subprocess.run(
-            _hurried(run.argv("true")),
+            _hurried(run.argv("true"), 0.2),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LIMIT / 2,
             check=False,
         )
-        late = run.error(limit=0.5)
+        late = run.error(limit=0.2)
     assert done.returncode == 125
     assert isinstance(late, errors.TimedOut)
-    assert "0.5 s" in done.stderr.decode()
-    assert "0.5 s" in late.details
+    assert "0.2 s" in done.stderr.decode()
+    assert "0.2 s" in late.details
 
 
 def test_quiet_command_has_no_time_limit(run: Run) -> None:
-    run.server(stdout=Stream([frame(BINARY, b"late"), END], pause=1))
+    run.server(stdout=Stream([frame(BINARY, b"late") + END], pause=1))
     done = subprocess.run(
-        _hurried(run.argv("true")),
+        _hurried(run.argv("true"), 0.5),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_LIMIT,
@@ -594,7 +595,7 @@ def test_daemon_that_leaves_its_proxy(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing says so, until something is written to it."""
-    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    monkeypatch.setattr(session_command, "_PULSE", 0.1)
     server = run.server(proxied=True, stdout=Stream([]), stderr=Stream([END]))
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
@@ -603,7 +604,7 @@ def test_daemon_that_leaves_its_proxy(
 def test_daemon_that_leaves_after_the_output(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_command, "_PULSE", 0.3)
+    monkeypatch.setattr(session_command, "_PULSE", 0.1)
     server = run.server(proxied=True)
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
@@ -668,7 +669,12 @@ def test_command_that_starts_late_has_its_whole_input(
 ) -> None:
     """What can be kept is given again, and nothing is run without the rest."""
     given = os.urandom(size)
-    late = Stream(pause=1)
+
+    def has_its_input() -> bool:
+        ends = [each for each in server.received["0"] if each == (TEXT, b"")]
+        return len(ends) == _tries(server)
+
+    late = Stream(once=has_its_input)
     server = run.server(failures=[api.NOT_ATTACHED], stdout=late)
     assert run(stdin=None, input=given).returncode == status
     assert _tries(server) == tries
@@ -712,7 +718,10 @@ def test_words_that_json_cannot_carry(run: Run) -> None:
 
 def test_input(run: Run) -> None:
     data = os.urandom(1_000_000)
-    server = run.server(stdin=Stream([KEEPALIVE]), stdout=Stream(pause=1))
+    server = run.server(
+        stdin=Stream([KEEPALIVE]),
+        stdout=Stream(once=lambda: (TEXT, b"") in server.received["0"]),
+    )
     assert run(stdin=None, input=data).returncode == 0
     received = server.received["0"]
     assert b"".join(payload for _, payload in received) == data
@@ -738,7 +747,10 @@ def test_input_that_nobody_reads_holds_nothing_up(run: Run) -> None:
 def test_closed_standard_streams(run: Run, stream: str) -> None:
     server = run.server(
         status=3,
-        stdout=Stream([frame(BINARY, b"out"), END], pause=0.2),
+        stdout=Stream(
+            [frame(BINARY, b"out"), END],
+            once=lambda: (TEXT, b"") in server.received["0"],
+        ),
         stderr=_said(frame(BINARY, b"err"), END),
     )
     done = subprocess.run(
@@ -778,10 +790,10 @@ def test_output_that_cannot_be_written(run: Run) -> None:
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 )
 def test_signal_goes_to_the_command(run: Run, number: signal.Signals) -> None:
-    server = run.server(status=9, stdout=Stream([END], pause=1.5))
+    heard = Stream(once=lambda: server.received["control"])
+    server = run.server(status=9, stdout=heard)
     with run.start() as child:
-        _wait_for(lambda: len(server.requests) >= 6)
-        time.sleep(0.3)
+        wait_for(lambda: server.received["0"])  # it is at work
         child.send_signal(number)
         assert child.wait(_LIMIT) == 9
     (sent,) = server.received["control"]
@@ -789,20 +801,15 @@ def test_signal_goes_to_the_command(run: Run, number: signal.Signals) -> None:
 
 
 def test_ignored_signal_is_not_passed_on(run: Run) -> None:
-    server = run.server(stdout=Stream([END], pause=1.5))
+    sent = threading.Event()
+    server = run.server(stdout=Stream(once=sent.is_set, pause=0.3))
     argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run.argv("true")]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as child:
-        _wait_for(lambda: len(server.requests) >= 6)
+        wait_for(lambda: server.received["0"])
         child.send_signal(signal.SIGHUP)
+        sent.set()
         assert child.wait(_LIMIT) == 0
     assert server.received["control"] == []
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_output_where_the_kernel_can_not_write_what_goes_at_once(

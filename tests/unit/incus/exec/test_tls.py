@@ -292,6 +292,26 @@ def test_files_that_are_of_no_use(
         assert isinstance(_refused(place, where), errors.Denied)
 
 
+def test_later_connections_go_on_with_the_first_ones_session(
+    place: Place,
+) -> None:
+    """Until the server has forgotten it."""
+    contexts: list[ssl.SSLContext] = []
+    place.daemon.known = {"type": "sync", "metadata": "known"}
+    front = place.front(change=contexts.append)
+    where = Direct(place.address(front, pinned="server"), "p", _LIMIT)
+
+    def resumed() -> list[int]:
+        for _ in range(4):
+            assert where.get("operations/x") == "known"
+        return [context.session_stats()["hits"] for context in contexts]
+
+    assert resumed() == [3]
+    place.front(change=contexts.append)
+    front._context = contexts[1]
+    assert resumed() == [3, 3]
+
+
 # -- where it is
 
 

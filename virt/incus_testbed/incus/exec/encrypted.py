@@ -6,7 +6,6 @@ ssl.SSLSocket a daemon's end would be a SIGPIPE to this process, and decrypted
 bytes could wait where poll() does not see them.
 """
 
-import contextlib
 import socket
 import ssl
 import time
@@ -16,6 +15,23 @@ from .connection import Connection
 
 #: Bytes that are read, and encrypted, at a time.
 _CHUNK = 1 << 17
+
+
+class _Ignored:
+    """Ends a block at an exception; contextlib would take long to import."""
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        """Ignore exceptions of these kinds."""
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> bool:
+        """Tell whether it is ignored."""
+        return isinstance(error, self._kinds)
 
 
 def _trouble(error: ssl.SSLError) -> Exception:
@@ -65,10 +81,16 @@ class Encrypted(Connection):
     def session(self) -> ssl.SSLSession | None:
         """Return what lets both sides skip the proofs next time, if it is here.
 
-        It comes with the first answer, and saves two thirds of the time.
+        It comes with the first answer, and saves two thirds of the time.  To
+        return it is half as long as a handshake with it, so one is kept.
         """
         session = self._tls.session
         return session if session and session.has_ticket else None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the proofs were skipped, by an earlier session."""
+        return bool(self._tls.session_reused)
 
     @property
     def idle(self) -> bool:
@@ -94,7 +116,7 @@ class Encrypted(Connection):
                 self._push(deadline)
                 self._take(deadline)
             except ssl.SSLError:
-                with contextlib.suppress(OSError):  # tell it why
+                with _Ignored(OSError):  # tell it why
                     self._push(deadline)
                 raise
             else:
@@ -120,7 +142,7 @@ class Encrypted(Connection):
             while left:
                 left = left[self.send(left) :]
         except OSError:
-            with contextlib.suppress(OSError):
+            with _Ignored(OSError):
                 self.recv(_CHUNK)  # the server may have said why
             raise
 
@@ -131,7 +153,7 @@ class Encrypted(Connection):
             data = self._decrypted()
             # The protocol itself may have something to say, though what can't
             # be said does not stop what can be read.
-            with contextlib.suppress(OSError):
+            with _Ignored(OSError):
                 self._push(deadline)
             if data or self._ended:
                 return data
@@ -154,7 +176,7 @@ class Encrypted(Connection):
                 raise self._trouble from None
         if self._ended or self._trouble:
             # poll() shall tell of it, even if the server sends nothing more.
-            with contextlib.suppress(OSError):
+            with _Ignored(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
         return b"".join(pieces)
 
@@ -193,9 +215,9 @@ class Encrypted(Connection):
 
     def close(self) -> None:
         """Close it; tell the server, if that goes at once."""
-        with contextlib.suppress(OSError, ValueError):
+        with _Ignored(OSError, ValueError):
             self.settimeout(0)
             self._tls.unwrap()
-        with contextlib.suppress(OSError):
+        with _Ignored(OSError):
             self._push(0)
         super().close()

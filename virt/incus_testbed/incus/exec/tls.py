@@ -6,7 +6,6 @@ shared/tcp/ of Incus 6.0 to 7.0.  Different here: where a certificate is pinned,
 no other one will do, and INCUS_INSECURE_TLS does not allow TLS 1.2.
 """
 
-import contextlib
 import socket
 import ssl
 import time
@@ -16,8 +15,6 @@ from .encrypted import Encrypted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .address import TlsAddress
 
 #: Seconds for one of a name's addresses to answer.
@@ -42,17 +39,21 @@ class Client:
         self._address = address
         self._pinned = _pinned(address.pinned) if address.pinned else None
         self._context = _context(address, self._pinned)
+        #: By which the next connection can be quicker, and who will know one.
+        self._session: ssl.SSLSession | None = None
         self._last: Encrypted | None = None
 
     def connect(self, limit: float) -> Encrypted:
         """Return a connection, as Address has it."""
         deadline = time.monotonic() + limit
+        if not self._session and self._last:
+            self._session = self._last.session()
         try:
             connection = Encrypted(
                 _connected(self._address, deadline),
                 self._context,
                 _encoded(self._address.host),
-                self._last.session() if self._last else None,
+                self._session,
             )
         except TimeoutError:
             raise Late(f"no connection within {limit:g} s") from None
@@ -63,7 +64,8 @@ class Client:
             connection.close()
             raise
         connection.settimeout(limit)
-        self._last = connection
+        if not connection.resumed:
+            self._session, self._last = None, connection
         return connection
 
     def _shake_hands(self, connection: Encrypted, limit: float) -> None:
@@ -160,7 +162,7 @@ def _context(address: "TlsAddress", pinned: bytes | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # A connection that was cut is not one that has ended.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    with _readable(f"{address.certificate} or {address.key}"):
+    with _Readable(f"{address.certificate} or {address.key}"):
         context.load_cert_chain(
             address.certificate, address.key, password=_no_password
         )
@@ -171,26 +173,36 @@ def _context(address: "TlsAddress", pinned: bytes | None) -> ssl.SSLContext:
         context.verify_flags |= ssl.VerifyFlags(
             ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
         )
-        with _readable(address.pinned):
+        with _Readable(address.pinned):
             context.load_verify_locations(cadata=pinned)
     elif address.authorities:
-        with _readable(address.authorities):
+        with _Readable(address.authorities):
             context.load_verify_locations(address.authorities)
     else:
         context.load_default_certs()
     return context
 
 
-@contextlib.contextmanager
-def _readable(what: str) -> "Iterator[None]":
-    try:
-        yield
-    except ssl.SSLError as error:
-        raise NoCertificate(
-            f"{what} does not hold what it should: {error.reason}"
-        ) from None
-    except OSError as error:
-        raise NoCertificate(f"{what} can't be read: {error.strerror}") from None
+class _Readable:
+    """Says what can't be read; contextlib would take long to import."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, ssl.SSLError):
+            raise NoCertificate(
+                f"{self._what} does not hold what it should: {error.reason}"
+            ) from None
+        if isinstance(error, OSError):
+            raise NoCertificate(
+                f"{self._what} can't be read: {error.strerror}"
+            ) from None
 
 
 def _no_password() -> str:
@@ -204,7 +216,7 @@ def _pinned(path: str) -> bytes:
 
     :raises NoCertificate: there is none to read
     """
-    with _readable(path), open(path, encoding="latin-1") as file:  # noqa: PTH123
+    with _Readable(path), open(path, encoding="latin-1") as file:  # noqa: PTH123
         text = file.read(_LARGEST)
     start = max(0, text.find(ssl.PEM_HEADER))
     end = text.find(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
