@@ -89,6 +89,7 @@ _MESSAGES = [
         " yet",
         errors.MemberDown,
     ),
+    ("Error: peer node 10.3.27.3:8443 is down", errors.MemberDown),
     (
         "Launching x1\nError: Couldn't find a cluster member for the instance",
         errors.NoMember,

@@ -281,8 +281,8 @@ class Testbed:
 
 
 def _delete(instance: Instance) -> None:
-    """Delete it; if its member of the cluster is down, gc does that later."""
+    """Delete it; if its member of the cluster is down, leave it to gc."""
     try:
         instance.delete()
     except errors.MemberDown as error:
-        log.warning("%s is left there: %s", instance.name, error.brief)
+        log.warning("%s is left to gc: %s", instance.name, error.brief)
