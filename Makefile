@@ -80,15 +80,17 @@ check-restricted: packages
 	$(PYTHON) -m tests.support.restricted /usr/bin/python3 -m pytest \
 		-p no:cacheprovider -k "not ($(FOR_ADMINS))" $(RESTRICTED)
 
-# All clients reach a private Incus as a remote, over TLS.  Left out is a test
-# whose remote is a socket.
+# All clients reach a private Incus as a remote, over TLS.  Left out are tests
+# whose Incus has to be a socket.
+AT_SOCKETS = test_remote[ or test_remote_in or keeps_to_the_project \
+	or without_a_daemon or daemon_does_not_answer
 REMOTE = tests/contract/instance tests/contract/virt_server \
 	tests/integration/test_exec.py tests/integration/test_executor.py \
 	tests/integration/test_login.py tests/integration/test_secrets.py
 check-remote: packages
 	SHORT_COMMANDS=1000 $(PYTHON) -m tests.support.remote \
 		/usr/bin/python3 -m pytest --durations=10 \
-		-k "not test_remote[" $(REMOTE)
+		-k "not ($(AT_SOCKETS))" $(REMOTE)
 
 # On the first of two members, each a guest with an Incus of its own.  Left out are
 # upstream's instances, of which make test says what they do; a test for which the

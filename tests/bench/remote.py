@@ -15,8 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-
-import pytest
+from unittest.mock import patch
 
 from tests.bench import process, servers
 from tests.bench.cost import Cost, processor_time
@@ -61,9 +60,7 @@ def measured(
     """Return what each step took, by place; a place is its environment."""
     taken: dict[str, dict[str, list[Cost]]] = {}
     for _, place in turns(list(places), rounds):
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in places[place].items():
-                patch.setenv(name, value)
+        with patch.dict(os.environ, places[place]):
             for step, cost in _steps():
                 of_step = taken.setdefault(step, {})
                 of_step.setdefault(place, []).append(cost)

@@ -277,7 +277,10 @@ def _no_way_in(instance: Instance) -> Iterator[None]:
 def test_command_that_does_not_get_in(
     incus: Incus, bookworm: str, tmp_path: Path
 ) -> None:
-    """Of its input so little is taken that all is there for another try."""
+    """Of its input so little is taken that all is there for another try.
+
+    By TCP, the kernels of both sides may take more; then there is none.
+    """
     file = tmp_path / "input"
     with file.open("wb") as empty:
         empty.truncate(_BIG)
@@ -288,7 +291,8 @@ def test_command_that_does_not_get_in(
             failed = guest.run("cat", stdin=source)
             assert (failed.returncode, failed.stdout) == (125, b"")
             assert api.NOT_ATTACHED.encode() in failed.stderr
-            assert os.lseek(source.fileno(), 0, os.SEEK_CUR) <= 1 << 20
+            taken = os.lseek(source.fileno(), 0, os.SEEK_CUR)
+            assert taken <= 1 << 20 or not incus.is_local()
             with pytest.raises(errors.NotRunning):
                 incus.execute(launched.name, ["true"], timeout=_LIMIT)
         assert guest.run("echo", "in").stdout == b"in\n"

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.support import daemon
 from tests.support.tls_front import certificate
@@ -88,8 +89,11 @@ def _incus(environment: dict[str, str], *words: str) -> str:
 def main() -> int:
     """Run the command line; give its exit status."""
     signal.signal(signal.SIGTERM, daemon.on_sigterm)
-    with daemon.private() as incus, configured(incus.environment) as client:
-        os.environ.update(client)
+    with (
+        daemon.private() as incus,
+        configured(incus.environment) as client,
+        patch.dict(os.environ, client),
+    ):
         return daemon.run(sys.argv[1:])
 
 
