@@ -165,6 +165,19 @@ def test_progress_bars_are_left_out() -> None:
             " use of closed network connection",
             "the machine of far",
         ),
+        (
+            'Post "https://a:1/1.0/images": use of closed network connection',
+            "the machine of far",
+        ),
+        (
+            'Post "https://a:1/1.0": http: server closed idle connection',
+            "the machine of far",
+        ),
+        (
+            'Post "https://a:1/1.0": readfrom tcp 127.0.0.1:2->127.0.0.1:1:'
+            " write: broken pipe",
+            "the machine of far",
+        ),
     ],
 )
 def test_remedy_is_that_of_a_remote(said: str, remedy: str) -> None:

@@ -70,8 +70,10 @@ DOWN = Phrase(
     ),
 )
 GONE = Phrase(
+    # The incus command may notice it in any of the steps of a request.
     r"Daemon is shutting down|unexpected EOF|connection reset by peer|: EOF$"
-    r"|write tcp [^\n]*: (use of closed network connection|write: broken pipe)",
+    r"|use of closed network connection|write: broken pipe"
+    r"|server closed idle connection",
     errors.DaemonDown,
     f"Look why: journalctl --unit=incus. {_DOCTOR}",
     brief="The Incus daemon has gone away",
