@@ -7,18 +7,15 @@ What is committed here is tested in a guest that runs SUITE.  The arguments go
 to pytest: without any it runs all tests that need no Debusine server.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from tests.e2e import guest
 from tests.e2e.guest import Guest
-from tests.support import daemon, images, kernel_limits, sandbox
+from tests.support import own_project
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CHECKOUT = "/root/checkout"
@@ -49,24 +46,12 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     suite, *arguments = sys.argv[1:]
-    signal.signal(signal.SIGTERM, daemon.on_sigterm)
-    try:
-        with daemon.running() as incus:
-            os.environ.update(incus.environment)
-            with sandbox.sandbox(str(os.getpid())) as mine:
-                os.environ["INCUS_PROJECT"] = mine.project
-                with (
-                    kernel_limits.for_many(),
-                    guest.running(Incus(), suite, ()) as machine,
-                ):
-                    return check(machine, *(arguments or ["-v"]))
-    except (
-        daemon.DaemonError,
-        images.ImageError,
-        errors.TestbedError,
-    ) as error:
-        print(error, file=sys.stderr)
-        return 1
+
+    def run() -> int:
+        with guest.running(Incus(), suite, ()) as machine:
+            return check(machine, *(arguments or ["-v"]))
+
+    return own_project.status(run)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ executor when the environment's image is not in Incus yet ("cold"), and again.
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from tests.e2e.debusine import RequestFailed
 from tests.e2e.installation import GENERATIONS, Installation, installed
-from tests.support import daemon, images, sandbox
+from tests.support import own_project
 
 #: The one of hello-testbed's tests that needs no reboot, no revert and no
 #: system without failed units.
@@ -123,24 +121,14 @@ def table(runs: list[Run]) -> str:
 
 def main() -> int:
     """Compare on every generation; give the exit status."""
-    signal.signal(signal.SIGTERM, daemon.on_sigterm)
+    return own_project.status(_compare_all, RequestFailed)
+
+
+def _compare_all() -> int:
     runs: list[Run] = []
-    try:
-        with daemon.running() as incus:
-            os.environ.update(incus.environment)
-            with sandbox.sandbox(str(os.getpid())) as mine:
-                os.environ["INCUS_PROJECT"] = mine.project
-                for generation in GENERATIONS:
-                    with installed(Incus(), generation) as site:
-                        runs += compare(site)
-    except (
-        daemon.DaemonError,
-        images.ImageError,
-        errors.TestbedError,
-        RequestFailed,
-    ) as error:
-        print(error, file=sys.stderr)
-        return 1
+    for generation in GENERATIONS:
+        with installed(Incus(), generation) as site:
+            runs += compare(site)
     print(table(runs))
     if path := os.environ.get("E2E_COMPARISON"):
         Path(path).write_text(json.dumps([asdict(run) for run in runs]))

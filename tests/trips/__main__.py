@@ -13,16 +13,14 @@ prints each documented command, and who runs it.
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from tests.e2e import guest, packages
-from tests.support import daemon, images, kernel_limits, sandbox
+from tests.support import images, own_project
 from tests.trips import TRIPS, coverage
 from tests.trips.journey import Journey
 from tests.trips.trip import Trip
@@ -35,7 +33,7 @@ _BUILT = "/build/packages"
 Say = Callable[[str], None]
 
 
-def run(suite: str, trips: Sequence[Trip], say: Say) -> list[str]:
+def make(suite: str, trips: Sequence[Trip], say: Say) -> list[str]:
     """Build our packages, and make the trips; return what went wrong."""
     failures: list[str] = []
     codename = images.codename(suite)
@@ -71,34 +69,20 @@ def main() -> int:
     if unknown := set(arguments.trip) - known.keys():
         parser.error(f"no such trip: {', '.join(unknown)}")
     trips = [known[name] for name in arguments.trip or known]
-    signal.signal(signal.SIGTERM, daemon.on_sigterm)
     with arguments.transcript.open("w") as transcript:
 
         def say(text: str) -> None:
             for stream in (sys.stdout, transcript):
                 print(text, file=stream, flush=True)
 
-        return _main(_SUITES.get(arguments.suite, arguments.suite), trips, say)
+        def run() -> int:
+            suite = _SUITES.get(arguments.suite, arguments.suite)
+            failures = make(suite, trips, say)
+            for failure in failures:
+                say(f"FAILED: {failure}")
+            return 1 if failures else 0
 
-
-def _main(suite: str, trips: Sequence[Trip], say: Say) -> int:
-    try:
-        with daemon.running() as incus:
-            os.environ.update(incus.environment)
-            with sandbox.sandbox(str(os.getpid())) as mine:
-                os.environ["INCUS_PROJECT"] = mine.project
-                with kernel_limits.for_many():
-                    failures = run(suite, trips, say)
-    except (
-        daemon.DaemonError,
-        images.ImageError,
-        errors.TestbedError,
-    ) as error:
-        print(error, getattr(error, "details", ""), file=sys.stderr)
-        return 1
-    for failure in failures:
-        say(f"FAILED: {failure}")
-    return 1 if failures else 0
+        return own_project.status(run)
 
 
 if __name__ == "__main__":

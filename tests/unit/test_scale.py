@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from incus_testbed.cleanup import background, eviction, garbage, inventory
-from incus_testbed.cli import listing
+from incus_testbed.cli.status import Status
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import naming
@@ -92,7 +92,7 @@ def _gc(incus: _Counting) -> None:
 
 
 def _status(incus: _Counting) -> None:
-    listing.Status(incus)
+    Status(incus)
 
 
 def _project(others: int) -> _Counting:

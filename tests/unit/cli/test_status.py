@@ -220,6 +220,25 @@ def test_members_of_a_cluster(incus: FakeIncus, status: _Command) -> None:
     assert ["member", "two", "status", "Offline"] in rows
 
 
+def test_members_of_whose_testbeds_only_a_page_is_read(
+    incus: FakeIncus, status: _Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "_FEW_INSTANCES", 1)
+    monkeypatch.setattr(inventory, "_ALONE", 0)
+    monkeypatch.setattr(inventory, "_PAGE", 1)
+    incus.become_cluster()
+    vars(incus)["_environments"].clear()
+    named(incus, "t/a")
+    for name in ("here", "there"):
+        _launch(incus, name, owners.MINE, timedelta(), "run", "--target=one")
+
+    facts = json.loads(status("--format=json"))
+
+    assert {each["testbeds"] for each in facts["members"]} == {None}
+    assert re.search(r"(?m)^one +Online +\?$", status())
+    assert re.search(r"(?m)^one +Online +2$", status("--all"))
+
+
 def test_what_others_wrote_is_escaped(
     incus: FakeIncus, status: _Command
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.ownership import lock
-from incus_testbed.process import guard, programs
+from incus_testbed.process import guard, kept, programs
 
 
 def test_output_is_whole_and_binary_safe() -> None:
@@ -105,7 +105,7 @@ def test_time_limit_kills_children_too() -> None:
 def test_a_program_that_prints_without_end_is_killed(
     stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "MOST_KEPT", 2 << 20)
+    monkeypatch.setattr(kept, "MOST", 2 << 20)
     with pytest.raises(errors.CommandFailed, match="more than 2 MiB"):
         programs.run(["sh", "-c", f"yes >&{stream}"], timeout=60)
 

@@ -19,7 +19,6 @@ from incus_testbed.cli import (
     completion,
     exit_status,
     gc,
-    listing,
     machine,
     max_age,
     network,
@@ -27,6 +26,12 @@ from incus_testbed.cli import (
     place,
     refresh,
 )
+from incus_testbed.cli.images import (
+    IMAGE_HEADINGS,
+    image_facts,
+    image_rows,
+)
+from incus_testbed.cli.status import DETAIL_HEADINGS, Status
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
@@ -114,18 +119,18 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 def _images(incus: Incus, arguments: argparse.Namespace) -> int:
     images = Store(incus).images()
     if arguments.format in output.DOCUMENTS:
-        facts = [listing.image_facts(image) for image in images]
+        facts = [image_facts(image) for image in images]
         output.document(arguments.format, facts)
     else:
-        rows = listing.image_rows(images)
-        output.rows(arguments.format, listing.IMAGE_HEADINGS, rows)
+        rows = image_rows(images)
+        output.rows(arguments.format, IMAGE_HEADINGS, rows)
     if not images and arguments.format == "table":
         log.warning("there are no images; make one: incus-testbed build sid")
     return 0
 
 
 def _status(incus: Incus, arguments: argparse.Namespace) -> int:
-    look = functools.partial(listing.Status, incus, everything=arguments.all)
+    look = functools.partial(Status, incus, everything=arguments.all)
     if not arguments.watch:
         _print_status(look(), arguments.format)
         return 0
@@ -136,12 +141,12 @@ def _status(incus: Incus, arguments: argparse.Namespace) -> int:
         time.sleep(_WATCH_PAUSE)
 
 
-def _print_status(status: listing.Status, form: str) -> None:
+def _print_status(status: Status, form: str) -> None:
     if form in output.DOCUMENTS:
         output.document(form, status.facts())
         return
     if form == "csv":
-        output.rows(form, listing.DETAIL_HEADINGS, status.details())
+        output.rows(form, DETAIL_HEADINGS, status.details())
         return
     for number, (title, headings, rows) in enumerate(status.sections()):
         if rows:

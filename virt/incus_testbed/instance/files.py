@@ -144,7 +144,8 @@ class GuestFiles:
             with self._started(*words, stdin=tar.stdout) as unpack:
                 said = unpack.stdout.read(_LONGEST_COMPLAINT)
                 unpack.stdout.close()
-                self._check(_status(unpack), target, said)
+                text = said.decode(errors="replace")
+                self._check(_status(unpack), target, text)
             if tar.wait(REQUEST_LIMIT):
                 complaints.seek(0)
                 raise errors.CommandFailed(
@@ -213,9 +214,9 @@ class GuestFiles:
             done = self.guest.execute(
                 scripts.command(name, *arguments), timeout=REQUEST_LIMIT
             )
-        self._check(done.status, about, done.stderr.encode())
+        self._check(done.status, about, done.stderr)
 
-    def _check(self, status: int, path: str, said: bytes = b"") -> None:
+    def _check(self, status: int, path: str, said: str = "") -> None:
         """Raise what the exit status of a script for a path means, if not 0.
 
         :raises OSError: the guest can't do that with the path
@@ -224,9 +225,7 @@ class GuestFiles:
         if status == 0:
             return
         if status in _ERRNOS:
-            raise _os_error(
-                status, path, printable(said.decode(errors="replace").strip())
-            )
+            raise _os_error(status, path, printable(said.strip()))
         with self._incus_says_of(path):  # if the instance is at fault
             self.guest.execute(["true"], timeout=REQUEST_LIMIT)
         raise self._not_whole(path)

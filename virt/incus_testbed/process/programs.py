@@ -14,7 +14,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
@@ -22,7 +22,7 @@ from typing import IO, Any
 import sh
 
 from incus_testbed import errors
-from incus_testbed.process import packages, signals
+from incus_testbed.process import kept, packages, signals
 from incus_testbed.process.guard import Doubt, Guard
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,6 @@ _KEPT = (
     "no_proxy",
 )
 _KEPT_PREFIX = "INCUS_"
-#: Bytes of an answer.  The longest are lists of thousands of instances; a guest
-#: that prints without end would fill the memory.
-MOST_KEPT = 256 << 20
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
 
@@ -73,23 +70,6 @@ def environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-class _Kept(io.BytesIO):
-    """What a program prints, up to a limit; beyond it, ``stop`` is called."""
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        super().__init__()
-        self._stop = stop
-        self.is_full = False
-
-    def write(self, data: Any, /) -> int:
-        """Keep it, or drop it if there is too much."""
-        self.is_full = self.is_full or self.tell() + len(data) > MOST_KEPT
-        if not self.is_full:
-            return super().write(data)
-        self._stop()
-        return len(data)
-
-
 def run(
     argv: Sequence[str],
     *,
@@ -110,7 +90,7 @@ def run(
     """
     log.debug("%s", shown(argv))
     running: Any = None
-    stdout, stderr = (_Kept(lambda: _kill(running)) for _ in range(2))
+    stdout, stderr = (kept.Kept(lambda: _kill(running)) for _ in range(2))
     try:
         # Typed from sh 2.4 on, and with types that change from then on.
         command: Any = sh.Command(argv[0])
@@ -153,7 +133,7 @@ def run(
         raise guard.error
     if stdout.is_full or stderr.is_full:
         raise errors.CommandFailed(
-            f"'{shown(argv)}' printed more than {MOST_KEPT >> 20} MiB and was"
+            f"'{shown(argv)}' printed more than {kept.MOST >> 20} MiB and was"
             " killed"
         )
     return Completed(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describe images, testbeds and the server, for tables and for programs."""
+"""Describe the server and what a project has, for tables and for programs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage, hosts, inventory
-from incus_testbed.customise import vm
+from incus_testbed.cli.images import (
+    IMAGE_HEADINGS,
+    Facts,
+    image_facts,
+    image_rows,
+)
 from incus_testbed.host import doctor
 from incus_testbed.image import profiles, properties, store
 from incus_testbed.incus.client import Incus
@@ -20,58 +25,15 @@ from incus_testbed.ownership.owner import (
     judge,
 )
 
-Facts = dict[str, object]
 #: A title, the headings of its columns, and the rows.
 Section = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
-IMAGE_HEADINGS = (
-    *("ALIAS", "TYPE", "SYSTEM", "ARCHITECTURE", "SIZE"),
-    *("IMPORTED", "LAST USED"),
-)
 _TESTBED_HEADINGS = ("TESTBED", "TYPE", "STATE", "PURPOSE", "OWNER", "AGE")
 #: For CSV: an image's name is its fingerprint.
 DETAIL_HEADINGS = ("KIND", "NAME", "FACT", "VALUE")
 _GARBAGE_HEADINGS = ("WHAT GC WOULD REMOVE", "NAME")
 _HOST_HEADINGS = ("HOST", "OWNS")
 _MEMBER_HEADINGS = ("MEMBER", "STATE", "TESTBEDS")
-
-
-def image_facts(image: Image) -> Facts:
-    """Return an image's facts as JSON has them."""
-    return {
-        "aliases": list(image.aliases),
-        "fingerprint": image.fingerprint,
-        "architecture": image.architecture,
-        "type": image.kind,
-        "size": image.size,
-        "unpacked_size": properties.unpacked_size(image),
-        "uploaded": image.uploaded.isoformat(),
-        "last_used": image.last_used.isoformat() if image.last_used else None,
-        "profiles": list(image.profiles),
-        "properties": dict(image.properties),
-    }
-
-
-def image_rows(images: Iterable[Image]) -> list[tuple[str, ...]]:
-    """Return a row for each image, below IMAGE_HEADINGS."""
-    return [
-        (
-            " ".join(image.aliases),
-            _type(image),
-            f"{image.properties.get('os')} {image.properties.get('release')}",
-            image.architecture,
-            f"{properties.disk_use(image) / 1e6:.0f} MB",
-            f"{image.uploaded:%Y-%m-%d %H:%M}",
-            f"{image.last_used:%Y-%m-%d %H:%M}" if image.last_used else "never",
-        )
-        for image in images
-    ]
-
-
-def _type(image: Image) -> str:
-    """Return the image's type, and what starts Incus' agent in it."""
-    agent = image.properties.get(vm.AGENT)
-    return f"{image.kind}, agent by {agent}" if agent else image.kind
 
 
 class Status:
@@ -105,7 +67,6 @@ class Status:
             for record in shown
             if CREATED_KEY in record.config
         ]
-        self._members = _members(incus, self._testbeds)
         self._pool = _pool(incus, shown)
         #: How many others there are, of any user.
         self._unlisted = {
@@ -113,6 +74,8 @@ class Status:
             "instances": len(there.instances.read + there.instances.unread)
             - len(shown),
         }
+        is_whole = not self._unlisted["instances"]
+        self._members = _members(incus, self._testbeds if is_whole else None)
         held = garbage.locks(incus)
         found = garbage.among(incus, there.images, there.instances, held)
         self._garbage = [
@@ -150,7 +113,10 @@ class Status:
             for each in self._testbeds
         ]
         pieces = [tuple(each.values()) for each in self._garbage]
-        members = [tuple(map(str, each.values())) for each in self._members]
+        members = [
+            tuple("?" if fact is None else str(fact) for fact in each.values())
+            for each in self._members
+        ]
         others: list[tuple[str, ...]] = [
             (hosts.label(host), hosts.owns(owned))
             for host, owned in self._others.items()
@@ -241,21 +207,22 @@ def _pool(incus: Incus, instances: Iterable[InstanceRecord]) -> Facts | None:
     return {"name": name, "size": size, "free": free}
 
 
-def _members(incus: Incus, testbeds: Iterable[Facts]) -> list[Facts]:
+def _members(incus: Incus, testbeds: Iterable[Facts] | None) -> list[Facts]:
     """Return the members of the cluster, if this user can see any.
 
-    What runs on one that does not answer is not known.
+    Without all testbeds it is not known how many are on each.  What runs on one
+    that does not answer is not known either.
     """
     try:
         members = incus.members()
     except errors.TestbedError:
         return []
-    running = Counter(each["member"] for each in testbeds)
+    running = Counter(each["member"] for each in testbeds or ())
     return [
         {
             "name": member.name,
             "status": member.status,
-            "testbeds": running[member.name],
+            "testbeds": None if testbeds is None else running[member.name],
         }
         for member in members
     ]
