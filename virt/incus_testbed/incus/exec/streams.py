@@ -100,7 +100,10 @@ class Output:
     def _take(self, piece: bytes) -> None:
         self.data += piece
         if len(self.data) > MOST_KEPT:
-            raise Failure(f"it printed more than {MOST_KEPT >> 20} MiB")
+            raise Failure(
+                f"it printed more than {MOST_KEPT >> 20} MiB, and no answer is"
+                " so long: do not use this testbed any longer"
+            )
 
 
 class CarriedOutput(Output):
