@@ -63,6 +63,7 @@ class Front:
         self._path = path
         self._context = context
         self._ragged = ragged
+        self.served: list[ssl.SSLSocket] = []
         listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
         self._listener = Listener(listening, self._serve)
@@ -85,8 +86,9 @@ class Front:
         connection.settimeout(_LIMIT)
         # As in Go. Small answers would wait 40 ms for the client's kernel.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError, ValueError), connection:
             outside = self._context.wrap_socket(connection, server_side=True)
+            self.served.append(outside)
             with outside, socket.socket(socket.AF_UNIX) as inside:
                 inside.connect(str(self._path))
                 inside.settimeout(_LIMIT)

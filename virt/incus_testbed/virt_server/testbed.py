@@ -18,6 +18,7 @@ from incus_testbed.instance.instance import Instance
 from incus_testbed.refresh import warm
 from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import command, protocol
+from incus_testbed.virt_server.forkserver import Forkserver
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Testbed:
         self._instance: Instance | None = None
         self._suspects: background.Suspects = None
         self._normal_user = ""
+        self._forkserver: Forkserver | None = None
 
     def hook_capabilities(self) -> list[str]:
         """Return what the testbed can do."""
@@ -87,6 +89,9 @@ class Testbed:
         with protocol.bombing():
             if self._name and self._delete_existing:
                 Instance(self._incus, self._name).delete()
+            if not self._forkserver:
+                # It gets ready while the guest boots.
+                self._forkserver = Forkserver()
             self._instance = (
                 self._copied(self._set_up) if self._set_up else self._launched()
             )
@@ -103,7 +108,9 @@ class Testbed:
                 log.info(_CONTAINER, self._instance.name)
             self._normal_user = ready.user
             protocol.run_commands_by(
-                self._instance.guest.exec_argv([], program=command.PROGRAM)
+                self._instance.guest.exec_argv(
+                    [], program=command.program(self._forkserver.name)
+                )
             )
 
     def hook_downtmp(self, path: str | None) -> str:
@@ -273,6 +280,9 @@ class Testbed:
         if self._base:
             _delete(self._base)
             self._base = None
+        if self._forkserver:
+            self._forkserver.close()
+            self._forkserver = None
 
     def _remove_instance(self) -> None:
         if self._instance:

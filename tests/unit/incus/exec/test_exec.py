@@ -22,13 +22,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incus_testbed import errors
-from incus_testbed.incus.exec import api, response, streams, websocket
+from incus_testbed.incus.exec import (
+    api,
+    forked,
+    response,
+    streams,
+    websocket,
+)
 from incus_testbed.incus.exec import command as session_command
 from incus_testbed.incus.exec.address import Address, UnixAddress
 from incus_testbed.incus.exec.connection import Connection
 from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
+from incus_testbed.virt_server.forkserver import Forkserver
 from tests.support import fake_incusd, tls_front
 from tests.support.fake_incusd import (
     BINARY,
@@ -148,9 +155,12 @@ def test_quoted_words_hold_nothing_special(word: str) -> None:
 class Run:
     """The program, run on a daemon of the test's own."""
 
-    def __init__(self, path: Path, address: Address) -> None:
+    def __init__(
+        self, path: Path, address: Address, program: Sequence[str]
+    ) -> None:
         self.path = path
         self.address = address
+        self.program = program
         self.servers: list[Incusd] = []
 
     def server(self, **behaviour: Any) -> Incusd:
@@ -160,14 +170,21 @@ class Run:
 
     def argv(self, *command: str, **options: Any) -> list[str]:
         return session_argv(
-            self.address, "some project", "box", command, **options
+            self.address,
+            "some project",
+            "box",
+            command,
+            **{"program": self.program, **options},
         )
 
     def __call__(
-        self, *command: str, program: Sequence[str] = (), **options: Any
+        self,
+        *command: str,
+        program: Sequence[str] | None = None,
+        **options: Any,
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            self.argv(*(command or ("true",)), program=program),
+            self.argv(*(command or ("true",)), program=program or self.program),
             check=False,
             timeout=_LIMIT,
             **{
@@ -206,14 +223,43 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["unix", "tls"])
+#: Has a forkserver run a session, and has the status of exec.
+_FORKED = (
+    sys.executable,
+    "-I",
+    "-S",
+    "-c",
+    "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep);"
+    " from incus_testbed.incus.exec import forked;"
+    " status = forked.outcome(sys.argv[1], sys.argv[2:]);"
+    " os._exit(125 if status is None else status)",
+    os.pathsep.join(sys.path),
+)
+
+
+@pytest.fixture
+def forkserver() -> Iterator[Forkserver]:
+    server = Forkserver()
+    try:
+        wait_for(lambda: _listens(server.name))
+        yield server
+    finally:
+        server.close()
+
+
+def _listens(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        return caller.connect_ex(forked.address(name)) == 0
+
+
+@pytest.fixture(params=["unix", "tls", "forked unix", "forked tls"])
 def run(
     request: pytest.FixtureRequest, tmp_path: Path, certificates: Path
 ) -> Iterator[Run]:
     path = tmp_path / "socket"
     with contextlib.ExitStack() as stack:
         address: Address = UnixAddress(str(path))
-        if request.param == "tls":
+        if "tls" in request.param:
             server, client = (
                 certificates / f"{name}.crt" for name in ("server", "client")
             )
@@ -221,7 +267,11 @@ def run(
             front = tls_front.Front(path, context)
             stack.callback(front.close)
             address = front.address(client, pinned=str(server))
-        running = Run(path, address)
+        program: Sequence[str] = ()
+        if "forked" in request.param:
+            name = request.getfixturevalue("forkserver").name
+            program = (*_FORKED, name)
+        running = Run(path, address, program)
         yield running
         for daemon in running.servers:
             daemon.close()
@@ -389,7 +439,7 @@ def test_daemon_that_does_not_answer(
 ) -> None:
     with daemon(run.path):
         done = subprocess.run(
-            _hurried(run.argv("true"), 0.2),
+            _hurried(run.argv("true", program=()), 0.2),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LIMIT / 2,
@@ -405,7 +455,7 @@ def test_daemon_that_does_not_answer(
 def test_quiet_command_has_no_time_limit(run: Run) -> None:
     run.server(stdout=Stream([frame(BINARY, b"late") + END], pause=1))
     done = subprocess.run(
-        _hurried(run.argv("true"), 0.5),
+        _hurried(run.argv("true", program=()), 0.5),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_LIMIT,

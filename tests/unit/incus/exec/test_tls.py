@@ -315,6 +315,66 @@ def test_later_connections_go_on_with_the_first_ones_session(
 # -- where it is
 
 
+def _stocked(where: TlsAddress) -> int:
+    """Have all connections ready that a command needs; return how many."""
+    number = 1
+    while where.stock_up():
+        number += 1
+    return number
+
+
+def test_command_uses_the_connections_that_are_ready(place: Place) -> None:
+    front = place.front()
+    where = place.address(front, pinned="server")
+    assert _stocked(where) == 6
+    front.close()  # nobody new is let in
+    place.fronts.clear()
+    done = Direct(where, "some project", _LIMIT).execute(
+        "box", ["true"], timeout=_LIMIT
+    )
+    assert (done.status, done.stdout) == (7, b"out")
+
+
+def test_connection_that_the_server_has_left_is_not_used(place: Place) -> None:
+    front = place.front()
+    where = place.address(front, pinned="server")
+    assert _stocked(where) == 6
+    for connection in front.served:
+        connection.shutdown(socket.SHUT_RDWR)
+    done = Direct(where, "some project", _LIMIT).execute(
+        "box", ["true"], timeout=_LIMIT
+    )
+    assert (done.status, done.stdout) == (7, b"out")
+
+
+def test_connections_that_another_process_has_are_left_to_it(
+    place: Place,
+) -> None:
+    where = place.address(place.front(), pinned="server")
+    assert _stocked(where) == 6
+    child = os.fork()
+    if not child:
+        try:
+            time.sleep(0.5)
+            Direct(where, "some project", _LIMIT).execute(
+                "box", ["true"], timeout=_LIMIT
+            )
+            os._exit(0)
+        finally:
+            os._exit(1)
+    where.let_go()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_nobody_to_have_connections_with(place: Place) -> None:
+    front = place.front()
+    where = place.address(front, pinned="server")
+    front.close()
+    place.fronts.clear()
+    assert where.stock_up() is False
+    assert "refused" in str(_refused(place, where))
+
+
 def test_nobody_listens(place: Place) -> None:
     front = place.front()
     front.close()

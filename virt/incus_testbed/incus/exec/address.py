@@ -8,7 +8,7 @@ of() reads them.
 import socket
 import time
 
-from .api import Denied, Late, Unreachable
+from .api import Denied, Failure, Late, Unreachable
 from .connection import Connection
 
 TYPE_CHECKING = False
@@ -34,6 +34,16 @@ class Address:
         :raises Failure: nobody answers there, or not to us, or not in time
         """
         raise NotImplementedError
+
+    def stock_up(self) -> bool:
+        """Have a connection ready, where that takes time; tell if more help.
+
+        A command uses several.  If it fails, connect() will say why.
+        """
+        return False
+
+    def let_go(self) -> None:
+        """Leave to another process the connections that are ready."""
 
     def __eq__(self, other: object) -> bool:
         """Tell whether it is the same daemon, reached in the same way."""
@@ -146,16 +156,42 @@ class TlsAddress(Address):
 
     def connect(self, limit: float) -> Connection:
         """Return a connection, as Address has it."""
+        return self._known_client().connect(limit)
+
+    def stock_up(self) -> bool:
+        """Have a connection ready, as Address has it."""
+        try:
+            return self._known_client().stock_up()
+        except Failure:
+            return False
+
+    def let_go(self) -> None:
+        """Leave the connections to another process, as Address has it."""
+        if self._client:
+            self._client.let_go()
+
+    def _known_client(self) -> "Client":
         if not self._client:
             # Imported here: ssl takes a third as long as all the rest.
             from . import tls  # noqa: PLC0415
 
             self._client = tls.Client(self)
-        return self._client.connect(limit)
+        return self._client
+
+
+#: What of() has returned: a process has one client for each server.
+_KNOWN: "dict[tuple[tuple[str, str], ...], Address]" = {}
 
 
 def of(options: dict[str, str]) -> Address:
     """Return the address that options of a command line are."""
+    key = tuple(sorted(options.items()))
+    if key not in _KNOWN:
+        _KNOWN[key] = _made(options)
+    return _KNOWN[key]
+
+
+def _made(options: dict[str, str]) -> Address:
     if "server" not in options:
         return UnixAddress(options["socket"])
     host, _, port = options["server"].rpartition(":")

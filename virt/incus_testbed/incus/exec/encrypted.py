@@ -97,6 +97,17 @@ class Encrypted(Connection):
         """Whether all that send() has taken is on its way."""
         return not self._unsent
 
+    def is_silent(self) -> bool:
+        """Whether it is open, and the server has not said anything yet."""
+        self.settimeout(0)
+        try:
+            self.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        except (OSError, Stranger):
+            return False
+        return False
+
     def settimeout(self, limit: float) -> None:
         """Let each call take so many seconds; with 0 none blocks."""
         self._limit = limit

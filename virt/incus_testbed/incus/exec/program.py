@@ -8,6 +8,7 @@ import sys
 from . import address
 from .api import Failure
 from .command import request, run
+from .forked import occupy_standard_streams
 from .streams import complain
 
 TYPE_CHECKING = False
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 
 #: The exit status where the command could not be run.
 OWN_FAILURE = 125
-
-
-def occupy_standard_streams() -> None:
-    """Have descriptors 0, 1 and 2 open, so that no socket gets their number."""
-    fd = 0
-    while fd <= 2:  # noqa: PLR2004
-        fd = os.open("/dev/null", os.O_RDWR)
-    os.close(fd)
 
 
 def split(argv: "Sequence[str]") -> tuple[dict[str, str], list[str]]:

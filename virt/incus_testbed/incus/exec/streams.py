@@ -9,12 +9,12 @@ import signal
 import stat
 
 from .api import CHUNK, Failure
+from .forked import die, on_signals
 from .websocket import BINARY, TEXT, Websocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     Interests = Iterator[tuple[int, int, Callable[[], None]]]
 
@@ -32,15 +32,6 @@ MOST_KEPT = 16 << 20
 #: What says that a descriptor, or the kernel (before 6.4), can't be asked to
 #: take only what goes at once.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
-
-_FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 
 
 def is_regular_file(fd: int) -> bool:
@@ -225,13 +216,6 @@ class Input:
             self._end()
 
 
-def on_signals(handle: "Callable[[int, Any], None]") -> None:
-    """Handle the signals that are for the command, but those ignored."""
-    for number in _FORWARDED:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
-
-
 class Control:
     """What keeps the command running: it is killed when this is closed."""
 
@@ -283,9 +267,3 @@ def complain(message: str) -> None:
         os.write(2, line.encode(errors="replace"))
     except OSError:  # nobody listens: the status has to do
         return
-
-
-def die(number: int) -> None:
-    """End as this signal ends a process."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)

@@ -6,6 +6,7 @@ shared/tcp/ of Incus 6.0 to 7.0.  Different here: where a certificate is pinned,
 no other one will do, and INCUS_INSECURE_TLS does not allow TLS 1.2.
 """
 
+import select
 import socket
 import ssl
 import time
@@ -22,6 +23,10 @@ _CONNECT_LIMIT = 10.0
 #: A machine that has vanished is noticed after about so many seconds; the pause
 #: between two looks.
 _SILENCE, _LOOK = 30, 3
+#: A command's start, the wait for its end, and four streams.
+_FOR_A_COMMAND = 6
+#: Seconds for each of these to be ready, and for what the next one needs of it.
+_STOCK_LIMIT, _TICKET_LIMIT = 3.0, 0.3
 #: Bytes of a certificate's file that are read.
 _LARGEST = 1 << 17
 #: X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which ssl has no name for.
@@ -42,15 +47,43 @@ class Client:
         #: By which the next connection can be quicker, and who will know one.
         self._session: ssl.SSLSession | None = None
         self._last: Encrypted | None = None
+        self._ready: list[Encrypted] = []
+
+    def stock_up(self) -> bool:
+        """Have a connection ready; tell whether a command needs more.
+
+        :raises Failure: as Address.connect()
+        """
+        connection = self._connected(_STOCK_LIMIT)
+        self._ready.append(connection)
+        if not connection.resumed:
+            # What makes the next ones quick comes now.
+            select.select([connection], [], [], _TICKET_LIMIT)
+        return connection.is_silent() and len(self._ready) < _FOR_A_COMMAND
+
+    def let_go(self) -> None:
+        """Leave the connections that are ready to another process."""
+        for connection in self._ready:
+            connection.let_go()
+        self._ready.clear()
 
     def connect(self, limit: float) -> Encrypted:
         """Return a connection, as Address has it."""
+        while self._ready:
+            connection = self._ready.pop()
+            if connection.is_silent():
+                connection.settimeout(limit)
+                return connection
+            connection.close()
+        return self._connected(limit)
+
+    def _connected(self, limit: float) -> Encrypted:
         deadline = time.monotonic() + limit
         if not self._session and self._last:
             self._session = self._last.session()
         try:
             connection = Encrypted(
-                _connected(self._address, deadline),
+                _reached(self._address, deadline),
                 self._context,
                 _encoded(self._address.host),
                 self._session,
@@ -104,7 +137,7 @@ def _encoded(host: str) -> bytes:
     return host.encode("ascii" if host.isascii() else "idna")
 
 
-def _connected(address: "TlsAddress", deadline: float) -> socket.socket:
+def _reached(address: "TlsAddress", deadline: float) -> socket.socket:
     """Connect to the first of a name's addresses that answers.
 
     :raises Unreachable: there is none
