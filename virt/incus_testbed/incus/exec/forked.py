@@ -25,8 +25,8 @@ FORWARDED = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
 )
-#: During an upgrade, callers of the newer version meet a forkserver of the older
-#: one: what they say to each other must not change.
+#: During an upgrade, callers of the newer version meet a forkserver of the
+#: older one: what they say to each other must not change.
 #: A request is so many bytes, their number in front, and with the first of them
 #: descriptors 0, 1 and 2.  The bytes are words, each with a NUL at its end:
 #: first TERM, empty if there is none, then those of the session.
