@@ -115,7 +115,7 @@ def test_each_foreign_thing_has_one_door() -> None:
 def test_only_the_command_line_prints() -> None:
     assert _containing(r"(?m)^\s*print\(") == {
         "cli/gc.py",
+        "cli/listing.py",
         "cli/machine.py",
-        "cli/main.py",
         "cli/output.py",
     }

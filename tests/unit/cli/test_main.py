@@ -40,7 +40,7 @@ def _process(
     incus: FakeIncus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
     """Aim the command at the fake, and leave this process as it is."""
-    for each in (module, gc, place):
+    for each in (gc, place):
         monkeypatch.setattr(each, "Incus", incus.aimed)
     monkeypatch.delenv("INCUS_REMOTE", raising=False)
     monkeypatch.setattr(signals, "catch", lambda *_: None)

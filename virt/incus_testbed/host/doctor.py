@@ -29,7 +29,7 @@ from incus_testbed.host import (
 )
 from incus_testbed.host import local as host_local
 from incus_testbed.host.acl import AS_BEFORE, Access
-from incus_testbed.host.names import Names, names_in_use
+from incus_testbed.host.names import Names
 from incus_testbed.host.requirement import (
     ALL,
     CONTAINERS,
@@ -38,6 +38,7 @@ from incus_testbed.host.requirement import (
     Requirement,
     State,
 )
+from incus_testbed.host.use import names_in_use
 from incus_testbed.incus.client import Incus
 
 __all__ = [
