@@ -30,6 +30,7 @@ help:
 	@echo 'make soak    kill processes at random moments; takes an hour or two'
 	@echo 'make check-vm  test virtual machines, in an emulated machine; takes hours'
 	@echo 'make bench   measure the speed, and that of other programs; BENCH= its arguments'
+	@echo 'make bench-quick  in three minutes: has something become slower?'
 	@echo 'make bench-remote  measure a remote beside the same Incus as a local one'
 	@echo 'make bench-scale  measure with many images and instances; SCALE= its arguments'
 	@echo 'make deb     build the Debian packages in the parent folder'
@@ -162,6 +163,10 @@ bench:
 	tests/bootstrap.sh bench
 	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench $(BENCH)
 
+bench-quick:
+	tests/bootstrap.sh bench
+	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.quick
+
 bench-remote:
 	tests/bootstrap.sh bench
 	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.remote
@@ -192,4 +197,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-cluster check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-remote bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean

@@ -37,25 +37,26 @@ class Case:
 
 def measured(system: Path, folder: Path, rounds: int) -> Iterator[Sample]:
     """Import each tarball so many times, and Debusine's way once."""
-    for number, case in enumerate(_CASES):
-        plain = folder / f"{number}.plain"
-        case.make(system, plain)
-        step = (
-            f"import {plain.stat().st_size / _MB:.0f} MB, {case.suffix}"
-            f"{case.note}"
-        )
-        packed = folder / f"{number}{case.suffix}"
-        with plain.open("rb") as source, packed.open("wb") as target:
-            subprocess.run(case.packer, stdin=source, stdout=target, check=True)
-        plain.unlink()
+    for number, case in enumerate(CASES):
+        file, step = packed(case, system, folder / f"{number}")
         for turn in range(rounds):
-            yield taken(step, OURS, ours(packed))
-            yield floor(step, packed, folder / f"{number}.ready")
+            yield taken(step, OURS, ours(file))
+            yield floor(step, file, folder / f"{number}.ready")
             if case.theirs and turn == rounds // 2:
-                yield taken(
-                    step, DEBUSINE, debusine.importing(packed, "tarball")
-                )
-        packed.unlink()
+                yield taken(step, DEBUSINE, debusine.importing(file, "tarball"))
+        file.unlink()
+
+
+def packed(case: Case, system: Path, place: Path) -> tuple[Path, str]:
+    """Make a case's tarball; return it, and what its import is called."""
+    plain = place.with_suffix(".plain")
+    case.make(system, plain)
+    size = plain.stat().st_size / _MB
+    file = place.with_suffix(case.suffix)
+    with plain.open("rb") as source, file.open("wb") as target:
+        subprocess.run(case.packer, stdin=source, stdout=target, check=True)
+    plain.unlink()
+    return file, f"import {size:.0f} MB, {case.suffix}{case.note}"
 
 
 def _small(system: Path, target: Path) -> None:
@@ -79,7 +80,7 @@ def _large(system: Path, target: Path) -> None:
                 tar.add(path, f"./opt{path}")
 
 
-_CASES = (
+CASES = (
     Case(make=_small, packer=["xz", "-c"], suffix=".tar.xz", theirs=True),
     Case(
         make=_middle,
@@ -115,15 +116,15 @@ def taken(step: str, contender: str, argv: Sequence[str | Path]) -> Sample:
     return Sample(step=step, contender=contender, **asdict(usage))
 
 
-def floor(step: str, packed: Path, ready: Path) -> Sample:
+def floor(step: str, file: Path, ready: Path) -> Sample:
     """Unpack, and have Incus import an image that it has exported."""
     rootfs = ready.with_name(f"{ready.name}.root")
     if not rootfs.exists():
-        process.do(*ours(packed))
+        process.do(*ours(file))
         process.do("incus", "image", "export", _ALIAS, ready)
         process.do("incus", "image", "delete", _ALIAS)
-    unpack = f'{_UNPACK.get(packed.suffix, "cat")} "$0" >/dev/null'
-    unpacking = process.run(["sh", "-c", unpack, packed])
+    unpack = f'{_UNPACK.get(file.suffix, "cat")} "$0" >/dev/null'
+    unpacking = process.run(["sh", "-c", unpack, file])
     importing = process.run(
         ["incus", "image", "import", ready, rootfs, "--alias", _ALIAS]
     )

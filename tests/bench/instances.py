@@ -89,8 +89,8 @@ class _Interface:
 class Bare:
     """The incus command."""
 
-    def __init__(self) -> None:
-        self._name = f"bench-{secrets.token_hex(4)}"
+    def __init__(self, name: str = "") -> None:
+        self._name = name or f"bench-{secrets.token_hex(4)}"
 
     def start(self) -> None:
         process.do("incus", "launch", IMAGE, self._name)
