@@ -2,13 +2,12 @@
 """The images of a fake Incus, as the API describes them."""
 
 import hashlib
-import json
 import tarfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import yaml
 
@@ -59,26 +58,34 @@ class Images:
                 return {"name": alias, "target": record["fingerprint"]}
         raise refusal("Image alias not found")
 
-    def run(self, verb: str, *words: str, stdin: bytes = b"") -> bytes:
-        """Do what incus image or query would; return what it prints."""
+    def change(self, method: str, path: str, document: Any) -> None:
+        """Change what is at a path: an image, or an alias."""
+        match method, *path.split("/", 1):
+            case "POST", "aliases":
+                self._create_alias(**document)
+            case "PUT", "aliases", name:
+                self._of_fingerprint(document["target"])
+                self._delete_alias(unquote(name))
+                self._create_alias(unquote(name), **document)
+            case "DELETE", "aliases", name:
+                self._delete_alias(unquote(name))
+            case "PUT", fingerprint:
+                self._edit(self._of_fingerprint(fingerprint), document)
+            case _:
+                raise NotImplementedError(f"{method} images/{path}")
+
+    def run(self, verb: str, *words: str) -> bytes:
+        """Do what incus image would; return what it prints."""
         match verb, *words:
             case "import", metadata, rootfs:
                 made = self._import(Path(metadata), Path(rootfs))
                 return f"Image imported with fingerprint: {made}\n".encode()
             case "import", _:
                 raise refusal("Metadata tarball is missing metadata.yaml")
-            case "edit", word:
-                self._edit(self.named(word), json.loads(stdin))
             case "unset-property", word, key:
                 self.named(word)["properties"].pop(key, None)
             case "delete", word:
                 del self._records[self.named(word)["fingerprint"]]
-            case "alias", "create", alias, word, option:
-                self._create_alias(alias, word, option)
-            case "alias", "delete", alias:
-                self._delete_alias(alias)
-            case "--request=PUT", data, url:
-                self._move_alias(data, url)
             case _:
                 raise NotImplementedError(f"incus image {verb} {words}")
         return b""
@@ -132,12 +139,13 @@ class Images:
                 raise refusal(f"Profile '{profile}' doesn't exist")
         record.update(document)
 
-    def _create_alias(self, alias: str, word: str, option: str) -> None:
-        record = self._of_fingerprint(word)
-        if alias in self._aliases():
-            raise refusal(f'Alias "{alias}" already exists')
-        description = option.removeprefix("--description=")
-        record["aliases"].append({"name": alias, "description": description})
+    def _create_alias(
+        self, name: str, target: str, description: str = ""
+    ) -> None:
+        record = self._of_fingerprint(target)
+        if name in self._aliases():
+            raise refusal(f'Alias "{name}" already exists')
+        record["aliases"].append({"name": name, "description": description})
 
     def _delete_alias(self, alias: str) -> None:
         if alias not in self._aliases():
@@ -146,15 +154,6 @@ class Images:
             record["aliases"] = [
                 each for each in record["aliases"] if each["name"] != alias
             ]
-
-    def _move_alias(self, data: str, url: str) -> None:
-        path = urlsplit(url.partition(":")[2]).path
-        place, _, name = path.rpartition("/")
-        assert place == "/1.0/images/aliases"
-        target = json.loads(data.removeprefix("--data="))["target"]
-        self._of_fingerprint(target)
-        self._delete_alias(unquote(name))
-        self._create_alias(unquote(name), target, "")
 
     def _aliases(self) -> Sequence[str]:
         return [

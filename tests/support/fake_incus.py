@@ -211,6 +211,12 @@ class FakeIncus(Incus):
             else [{"address": address.partition("/")[0]}]
         }
 
+    def change(self, method: str, path: str, document: object = None) -> None:
+        """Change an image, or an alias."""
+        kind, _, rest = path.partition("/")
+        assert kind == "images"
+        self._images.change(method, rest, json.loads(json.dumps(document)))
+
     def run(
         self,
         *words: str,
@@ -221,8 +227,8 @@ class FakeIncus(Incus):
         """Do what the incus command would."""
         del timeout, doubt
         kind, verb, *rest = words
-        if kind == "image" or (kind == "query" and "/images/" in words[-1]):
-            return self._images.run(verb, *rest, stdin=stdin)
+        if kind == "image":
+            return self._images.run(verb, *rest)
         if kind in _OF_INSTANCES:
             return self._instances.run(*words, stdin=stdin)
         if kind == "query":

@@ -103,6 +103,16 @@ class Connection:
         except errors.MemberDown as failure:
             raise self.naming_member(failure) from failure
 
+    def change(self, method: str, path: str, document: object = None) -> None:
+        """Change what the server has, as Transport.change() does.
+
+        :raises errors.TestbedError: it refuses, or does not answer
+        """
+        try:
+            self._transport().change(method, path, document)
+        except errors.MemberDown as failure:
+            raise self.naming_member(failure) from failure
+
     def naming_member(
         self, failure: errors.TestbedError
     ) -> errors.TestbedError:

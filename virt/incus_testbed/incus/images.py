@@ -2,7 +2,6 @@
 """The images of a project, and their aliases."""
 
 import contextlib
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -57,7 +56,7 @@ class Images(Connection):
         """
         for _ in range(_TRIES):
             try:
-                target = self.get(f"images/aliases/{quoted(alias)}")["target"]
+                target = self.get(_alias(alias))["target"]
             except errors.NotFound:
                 raise errors.NotFound(f"There is no image {alias}") from None
             with contextlib.suppress(errors.NotFound):
@@ -73,7 +72,7 @@ class Images(Connection):
         """
         word = quoted(name)
         try:
-            word = self.get(f"images/aliases/{word}")["target"]
+            word = self.get(_alias(name))["target"]
         except errors.NotFound:
             log.debug("%s is not an alias", name)
         return records.image(self.get(f"images/{word}"))
@@ -112,15 +111,10 @@ class Images(Connection):
         Incus 6.0 and 7.0 do not read profiles from an image's metadata; they
         are a setting of the imported image.
         """
-        document = {
-            "properties": dict(image.properties),
-            "profiles": list(profiles),
-        }
-        self.run(
-            "image",
-            "edit",
-            self.target(image.fingerprint),
-            stdin=json.dumps(document).encode(),
+        self.change(
+            "PUT",
+            f"images/{quoted(image.fingerprint)}",
+            {"properties": dict(image.properties), "profiles": list(profiles)},
         )
 
     def unset_image_property(self, fingerprint: str, key: str) -> None:
@@ -135,11 +129,10 @@ class Images(Connection):
         :raises errors.AlreadyExists: the name is taken
         :raises errors.NotFound: there is no such image
         """
-        self.run(
-            *("image", "alias", "create"),
-            self.target(alias),
-            fingerprint,
-            f"--description={description}",
+        self.change(
+            "POST",
+            "images/aliases",
+            {"name": alias, "target": fingerprint, "description": description},
         )
 
     def move_alias(self, alias: str, fingerprint: str) -> None:
@@ -149,21 +142,14 @@ class Images(Connection):
 
         :raises errors.NotFound: there is no such name, or no such image
         """
-        choice = self.choice()
-        self.run(
-            "query",
-            "--request=PUT",
-            f"--data={json.dumps({'target': fingerprint})}",
-            f"{choice.remote}:/1.0/images/aliases/{quoted(alias)}"
-            f"?project={quoted(choice.project)}",
-        )
+        self.change("PUT", _alias(alias), {"target": fingerprint})
 
     def delete_alias(self, alias: str) -> None:
         """Take a name away; the image stays.
 
         :raises errors.NotFound: there is no such name
         """
-        self.run("image", "alias", "delete", self.target(alias))
+        self.change("DELETE", _alias(alias))
 
     def delete_image(self, fingerprint: str) -> None:
         """Remove an image with all its names.
@@ -176,3 +162,7 @@ class Images(Connection):
             self.target(fingerprint),
             timeout=INSTANCE_LIMIT,
         )
+
+
+def _alias(name: str) -> str:
+    return f"images/aliases/{quoted(name)}"

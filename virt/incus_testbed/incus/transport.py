@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions to the Incus server: to the daemon itself, or by incus query.
+"""Requests to the Incus server: to the daemon itself, or by incus query.
 
 The daemon answers in a tenth of the time that the incus command takes.
 """
@@ -30,13 +30,21 @@ _MEANINGS = {
 
 
 class Transport(Protocol):
-    """What answers questions about one project of one server."""
+    """What asks for one project of one server, and changes what it has."""
 
     def get(self, path: str, *, recursion: int = 0) -> Any:
         """Return what the server answers to GET, below /1.0.
 
         With ``recursion`` 1 it gives what is in a list, not its names.  The
         path may have a query of its own.
+
+        :raises errors.TestbedError: it refuses, or does not answer
+        """
+
+    def change(self, method: str, path: str, document: object) -> None:
+        """Send a document with a method of HTTP, below /1.0.
+
+        This is for what is done when the server has answered.
 
         :raises errors.TestbedError: it refuses, or does not answer
         """
@@ -61,6 +69,15 @@ class Direct:
             return api.get(self.address, target, self.limit)
         except api.Failure as failure:
             raise self._error(failure, f"GET {target}") from failure
+
+    def change(self, method: str, path: str, document: object) -> None:
+        """Send a document, as Transport has it."""
+        target = _target(path, self.project, 0)
+        body = json.dumps(document)
+        try:
+            api.get(self.address, target, self.limit, body, method)
+        except api.Failure as failure:
+            raise self._error(failure, f"{method} {target}") from failure
 
     def execute(
         self,
@@ -130,6 +147,16 @@ class Query:
         # It prints nothing where the server's answer is null.
         said = self.run("query", f"{self.remote}:{target}").strip()
         return json.loads(said or b"null")
+
+    def change(self, method: str, path: str, document: object) -> None:
+        """Send a document, as Transport has it."""
+        target = _target(path, self.project, 0)
+        self.run(
+            "query",
+            f"--request={method}",
+            f"--data={json.dumps(document)}",
+            f"{self.remote}:{target}",
+        )
 
 
 def _target(path: str, project: str, recursion: int) -> str:

@@ -97,19 +97,25 @@ def quoted(word: str) -> str:
 
 
 def ask(
-    address: "Address", target: str, limit: float, body: str | None = None
+    address: "Address",
+    target: str,
+    limit: float,
+    body: str | None = None,
+    method: str = "",
 ) -> "Connection":
     """Send a request; return the connection that the answer comes on.
 
-    The server may leave it open after the answer: incus-user does.
+    Without a ``method`` it is GET, or POST where there is a body.  The server
+    may leave it open after the answer: incus-user does.
 
     :raises Failure: as Address.connect()
     :raises OSError: it is lost, or does not take the request in time
     """
     connection = address.connect(limit)
     content = (body or "").encode()
+    verb = method or ("GET" if body is None else "POST")
     head = (
-        f"{'GET' if body is None else 'POST'} {target} HTTP/1.1\r\n"
+        f"{verb} {target} HTTP/1.1\r\n"
         "Host: incus\r\n"
         "Connection: close\r\n"
         "Content-Type: application/json\r\n"
@@ -120,14 +126,18 @@ def ask(
 
 
 def get(
-    address: "Address", target: str, limit: float, body: str | None = None
+    address: "Address",
+    target: str,
+    limit: float,
+    body: str | None = None,
+    method: str = "",
 ) -> "Any":
-    """Return what the daemon's answer to a request is about.
+    """Return what the daemon's answer to a request, as in ask(), is about.
 
     :raises Failure: there is none, or it is an error
     """
     try:
-        connection = ask(address, target, limit, body)
+        connection = ask(address, target, limit, body, method)
         try:
             return metadata(read(connection, limit))
         finally:
