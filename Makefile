@@ -134,7 +134,8 @@ e2e-debci e2e-ci: linters
 	CI=true $(PYTHON) -m pytest --durations=5 -k "$(E2E_HOWTO)" \
 		tests/e2e/test_howto.py
 
-# Each member is a guest with an Incus of its own.
+# Each member is a guest of SUITE, with the Incus that this has.
+e2e-cluster check-cluster: export SUITE_OF_CLUSTER = $(or $(SUITE),trixie)
 e2e-cluster: linters
 	CI=true $(PYTHON) -m pytest --durations=5 tests/cluster
 

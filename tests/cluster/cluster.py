@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -21,7 +22,8 @@ from tests.support import images
 
 #: Names of the members.  The first makes the cluster, and runs our commands.
 NAMES = ("one", "two", "three")
-_SUITE = "trixie"
+#: The members' Debian, whose Incus is tested.
+_SUITE = os.environ.get("SUITE_OF_CLUSTER", "trixie")
 #: What runs testbeds, and our tests.
 _PACKAGES = (
     *("autopkgtest", "btrfs-progs", "bubblewrap", "bzip2", "dnsmasq-base"),
