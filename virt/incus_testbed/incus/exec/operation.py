@@ -3,7 +3,18 @@
 
 import select
 
-from .api import CHUNK, Failure, Lost, ask, feed, get, metadata, refusal
+from .api import (
+    CHUNK,
+    Failure,
+    Lost,
+    Refused,
+    ask,
+    feed,
+    get,
+    metadata,
+    quoted,
+    refusal,
+)
 from .response import Response
 
 TYPE_CHECKING = False
@@ -17,17 +28,53 @@ if TYPE_CHECKING:
 _LARGEST = 255
 NONSENSE = "the answer of the Incus daemon makes no sense"
 
+#: How many looks in a row have to fail: one that fails may be chance.  Nothing
+#: else is done meanwhile, so each has few seconds.
+_LOOKS, _LOOK_LIMIT = 3, 10.0
+
+
+#: Where a command is if there is no cluster.
+_NOWHERE = "none"
+#: What the daemon calls a command's websockets.
+_STREAMS = ("control", "0", "1", "2")
+
+
+def began(operation: "Any") -> "tuple[str, list[str], bool]":
+    """Return what the daemon says of a command that it begins.
+
+    That is the path of the operation, the secrets of its websockets, and
+    whether it is on a member of a cluster.
+
+    :raises Lost: the daemon did not say them
+    """
+    try:
+        fds = operation["metadata"]["fds"]
+        secrets = [quoted(fds[name]) for name in _STREAMS]
+        path = f"/1.0/operations/{quoted(operation['id'])}"
+        where = operation.get("location", _NOWHERE)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Lost(NONSENSE) from None
+    return path, secrets, where != _NOWHERE
+
 
 class Operation:
     """The wait for the daemon to say how a command has ended."""
 
     def __init__(
-        self, address: "Address", target: str, query: str, limit: float
+        self,
+        address: "Address",
+        target: str,
+        query: str,
+        limit: float,
+        *,
+        on_member: bool = False,
     ) -> None:
-        """Ask when it ends."""
+        """Ask when it ends; ``on_member``: it is on a member of a cluster."""
         self._address = address
         self._target = f"{target}{query}"
         self._limit = limit
+        self._on_member = on_member
+        self._failed_looks = 0
         self._connection = ask(address, f"{target}/wait{query}", limit)
         self._connection.settimeout(0)
         self._response = Response()
@@ -38,6 +85,36 @@ class Operation:
     def finished(self) -> bool:
         """Whether the command has ended, or is lost sight of."""
         return self._ended
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last look has failed."""
+        return self._failed_looks > 0
+
+    def look(self) -> None:
+        """Find out whether the member that has the command still answers.
+
+        The daemon that is asked keeps its connections to another member, and
+        ours, open for minutes after that has gone.
+
+        :raises Failure: it has not answered at several looks in a row
+        """
+        is_known = self._ended and not isinstance(self._outcome, Failure)
+        if not self._on_member or is_known:
+            return
+        try:
+            get(self._address, self._target, min(self._limit, _LOOK_LIMIT))
+        except Refused as problem:
+            self._failed_looks += 1
+            if self._failed_looks < _LOOKS:
+                return
+            if "not found" in str(problem):
+                raise Lost("the Incus daemon has left the command") from None
+            # Never NotStarted: the command may have run.
+            raise Refused(str(problem)) from None
+        except Failure:  # the daemon that is asked is slow, or has gone
+            return
+        self._failed_looks = 0
 
     def interests(self) -> "Interests":
         """Return what to wait for."""
