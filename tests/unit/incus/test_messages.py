@@ -99,6 +99,7 @@ _MESSAGES = [
         " connection with target cluster member",
         errors.MemberDown,
     ),
+    ("Error: Target cluster member is unavailable", errors.MemberDown),
     (
         'Launching x1\nError: Post "https://10.73.27.3:8443/1.0/instances'
         '?project=default&target=two": Unable to connect to: 10.73.27.3:8443'

@@ -124,7 +124,8 @@ NO_CERTIFICATE = Phrase(
 #: Said by the member that this client asks, of the one that it should ask.  The
 #: client itself would have failed at its first question, of /1.0.
 AWAY = Phrase(
-    r"Missing event connection with target cluster member|peer node \S+ is down"
+    r"Missing event connection with target cluster member"
+    r"|Target cluster member is unavailable|peer node \S+ is down"
     r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
     "Try it again: new testbeds are made on other members once 'incus cluster"
