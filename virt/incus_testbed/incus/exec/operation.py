@@ -32,7 +32,6 @@ NONSENSE = "the answer of the Incus daemon makes no sense"
 #: else is done meanwhile, so each has few seconds.
 _LOOKS, _LOOK_LIMIT = 3, 10.0
 
-
 #: Where a command is if there is no cluster.
 _NOWHERE = "none"
 #: What the daemon calls a command's websockets.
