@@ -205,6 +205,7 @@ def test_members_of_a_cluster(incus: FakeIncus, status: _Command) -> None:
     named(incus, "t/a")
     _launch(incus, "here", owners.MINE, timedelta(), "run", "--target=one")
     _launch(incus, "there", owners.MINE, timedelta(), "run", "--target=one")
+    _launch(incus, "away", owners.MINE, timedelta(), "run", "--target=two")
     incus.machines.statuses["two"] = "Offline"
 
     facts = json.loads(status("--format=json"))
