@@ -2,6 +2,7 @@
 """Learn from the daemon when and how a command has ended."""
 
 import select
+import time
 
 from .api import (
     CHUNK,
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 _LARGEST = 255
 NONSENSE = "the answer of the Incus daemon makes no sense"
 
-#: How many looks in a row have to fail: one that fails may be chance.  Nothing
-#: else is done meanwhile, so each has few seconds.
-_LOOKS, _LOOK_LIMIT = 3, 10.0
+#: Seconds that a member has to answer again, and those of one look: Incus 6.0
+#: tries for 20 s to reach a member that has gone.  Nothing else is done
+#: meanwhile.
+_PATIENCE, _LOOK_LIMIT = 20.0, 25.0
 
 #: Where a command is if there is no cluster.
 _NOWHERE = "none"
@@ -73,7 +75,7 @@ class Operation:
         self._target = f"{target}{query}"
         self._limit = limit
         self._on_member = on_member
-        self._failed_looks = 0
+        self._silent_since: float | None = None
         self._connection = ask(address, f"{target}/wait{query}", limit)
         self._connection.settimeout(0)
         self._response = Response()
@@ -88,7 +90,7 @@ class Operation:
     @property
     def in_doubt(self) -> bool:
         """Whether the last look has failed."""
-        return self._failed_looks > 0
+        return self._silent_since is not None
 
     def look(self) -> None:
         """Find out whether the member that has the command still answers.
@@ -96,24 +98,28 @@ class Operation:
         The daemon that is asked keeps its connections to another member, and
         ours, open for minutes after that has gone.
 
-        :raises Failure: it has not answered at several looks in a row
+        :raises Failure: it has not answered for some time
         """
         is_known = self._ended and not isinstance(self._outcome, Failure)
         if not self._on_member or is_known:
             return
+        begun = self._silent_since or time.monotonic()
         try:
             get(self._address, self._target, min(self._limit, _LOOK_LIMIT))
         except Refused as problem:
-            self._failed_looks += 1
-            if self._failed_looks < _LOOKS:
-                return
-            if "not found" in str(problem):
-                raise Lost("the Incus daemon has left the command") from None
-            # Never NotStarted: the command may have run.
-            raise Refused(str(problem)) from None
-        except Failure:  # the daemon that is asked is slow, or has gone
+            if time.monotonic() - begun >= _PATIENCE:
+                if "not found" in str(problem):
+                    message = "the Incus daemon has left the command"
+                    raise Lost(message) from None
+                # Never NotStarted: the command may have run.
+                raise Refused(str(problem)) from None
+        except Failure:
+            # The daemon that is asked is slow, or has gone, which shows anyway.
+            pass
+        else:
+            self._silent_since = None
             return
-        self._failed_looks = 0
+        self._silent_since = begun
 
     def interests(self) -> "Interests":
         """Return what to wait for."""
