@@ -16,14 +16,14 @@ help:
 	@echo 'make test    run the tests only'
 	@echo 'make check-restricted  run the contract tests as a user without rights'
 	@echo 'make check-remote  run the contract tests against a remote, over TLS'
-	@echo 'make check-cluster  run the contract tests in a cluster of two real members'
+	@echo 'make check-cluster  run the contract tests in a cluster of two real members; SUITE='
 	@echo 'make check-images  import images in the shapes of other people, and use them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
 	@echo '             TRIPS= some of: laptop ci sbuild worker farm checkout'
 	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
-	@echo 'make e2e-cluster  test clusters of two and three real members'
+	@echo 'make e2e-cluster  test clusters of two and three real members; SUITE= their Debian'
 	@echo 'make e2e-compare  time a task with our executor and with that of Debusine'
 	@echo 'make package-check  build and install the packages on each Debian release'
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
@@ -135,7 +135,8 @@ e2e-debci e2e-ci: linters
 	CI=true $(PYTHON) -m pytest --durations=5 -k "$(E2E_HOWTO)" \
 		tests/e2e/test_howto.py
 
-# Each member is a guest with an Incus of its own.
+# Each member is a guest of SUITE, with the Incus that this has.
+e2e-cluster check-cluster: export SUITE_OF_CLUSTER = $(or $(SUITE),trixie)
 e2e-cluster: linters
 	CI=true $(PYTHON) -m pytest --durations=5 tests/cluster
 

@@ -7,12 +7,15 @@ import pytest
 
 from incus_testbed.incus.client import Incus
 from tests.cluster.cluster import Cluster, Member, machines
+from tests.cluster.down import collect
 from tests.support import images, kernel_limits
 
 #: An image that our setup and import have made ready, by this alias.
 IMAGE = "plain"
 #: It was imported from this, on the first member.
 TARBALL = "/root/plain.tar.zst"
+#: What has a testbed made on the second member.
+ON_TWO = "--launch-argument=--target=two"
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,24 @@ def cluster(bare: Cluster) -> Cluster:
     )
     assert status == 0, said
     return bare
+
+
+@pytest.fixture
+def whole(cluster: Cluster) -> Iterator[Cluster]:
+    """Give the cluster; have both members again at the end, with nothing."""
+    yield cluster
+    cluster.restart("two")
+    collect(cluster)
+
+
+@pytest.fixture
+def kept(whole: Cluster) -> Iterator[str]:
+    """Give an instance on the second member that nobody owns."""
+    run = ("incus-testbed", "run", "--keep", ON_TWO, IMAGE, "--", "true")
+    status, said = whole.first.ours(*run)
+    assert status == 0, said
+    ((name, _),) = whole.first.testbeds().items()
+    yield name
+    whole.restart("two")
+    if name in whole.first.testbeds():
+        whole.first.guest.run("incus", "delete", "--force", name)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import IMAGE, TARBALL
+from tests.cluster.conftest import IMAGE, ON_TWO, TARBALL
+from tests.cluster.down import LIMIT, NOTICED, end, is_one_error
 
 if TYPE_CHECKING:
     import subprocess
 
-_ON_TWO = "--launch-argument=--target=two"
 #: Remove an instance, as the end of a testbed does.
 _REMOVE = """
 import sys
@@ -29,28 +29,6 @@ try:
 except errors.TestbedError as error:
     sys.exit(str(error))
 """
-#: Seconds for Incus to notice that a member is gone, and some.
-_NOTICED = 60
-#: Seconds after which a command that needs it has to have given up.
-_LIMIT = 150
-
-
-@pytest.fixture
-def whole(cluster: Cluster) -> Iterator[Cluster]:
-    """Give the cluster; have both members again at the end, with nothing."""
-    yield cluster
-    cluster.restart("two")
-    _collect(cluster)
-
-
-def _collect(cluster: Cluster) -> None:
-    """Have gc remove all that is left; it has to succeed."""
-    deadline = time.monotonic() + _LIMIT
-    while testbeds := cluster.first.testbeds():
-        assert time.monotonic() < deadline, testbeds
-        status, said = cluster.first.ours("incus-testbed", "gc")
-        assert status == 0, said
-        time.sleep(1)
 
 
 def _begun(cluster: Cluster, *argv: str) -> "subprocess.Popen[str]":
@@ -62,26 +40,20 @@ def _begun(cluster: Cluster, *argv: str) -> "subprocess.Popen[str]":
     return started
 
 
-def _end(started: "subprocess.Popen[str]") -> tuple[int, str]:
-    said, _ = started.communicate(timeout=_LIMIT)
-    assert "Traceback" not in said
-    return started.returncode, said
-
-
 def _launch_elsewhere(cluster: Cluster) -> None:
-    cluster.wait_for("two", "Offline", _NOTICED)
+    cluster.wait_for("two", "Offline", NOTICED)
     for _ in range(2):
         done = cluster.first.ours("incus-testbed", "run", IMAGE, "--", "true")
         assert done == (0, "")
 
 
 def test_in_the_middle_of_a_command(whole: Cluster) -> None:
-    run = ("incus-testbed", "run", _ON_TWO, IMAGE, "--")
+    run = ("incus-testbed", "run", ON_TWO, IMAGE, "--")
     started = _begun(whole, *run, "sh", "-c", "echo begun; sleep 600")
 
     whole.members[1].kill()
 
-    status, said = _end(started)
+    status, said = end(started)
     assert status == 125
     assert "of the cluster does not answer" in said
     assert "incus-testbed gc" in said
@@ -96,28 +68,19 @@ def test_in_the_middle_of_a_command(whole: Cluster) -> None:
     assert "warning      member two         does not answer" in said
 
 
-def _is_one_error(said: str) -> bool:
-    """Tell whether a user gets one error, of this member, and the next step."""
-    return (
-        said.count("Try it again") == 1
-        and "two of the cluster does not answer" in said
-        and "A member of the cluster" not in said
-    )
-
-
 @pytest.mark.parametrize("delay", [0.5, 2.0])
 def test_in_the_middle_of_a_launch(whole: Cluster, delay: float) -> None:
     """It waits neither for Incus nor for the limit of a launch."""
     started = whole.first.start_ours(
-        "incus-testbed", "run", _ON_TWO, IMAGE, "--", "sleep", "600"
+        "incus-testbed", "run", ON_TWO, IMAGE, "--", "sleep", "600"
     )
     time.sleep(delay)
 
     whole.members[1].kill()
 
-    status, said = _end(started)
+    status, said = end(started)
     assert status == 125, said
-    assert _is_one_error(said), said
+    assert is_one_error(said), said
     _launch_elsewhere(whole)
 
 
@@ -140,23 +103,11 @@ def test_in_the_middle_of_a_copy(whole: Cluster) -> None:
 
     whole.members[1].kill()
 
-    said, _ = server.communicate("quit\n", timeout=_LIMIT)
+    said, _ = server.communicate("quit\n", timeout=LIMIT)
     assert "Traceback" not in said
     assert server.returncode == 12, said
-    assert _is_one_error(said), said
+    assert is_one_error(said), said
     _launch_elsewhere(whole)
-
-
-@pytest.fixture
-def kept(whole: Cluster) -> Iterator[str]:
-    """Give an instance on the second member that nobody owns."""
-    run = ("incus-testbed", "run", "--keep", _ON_TWO, IMAGE, "--", "true")
-    assert whole.first.ours(*run)[0] == 0
-    ((name, _),) = whole.first.testbeds().items()
-    yield name
-    whole.restart("two")
-    if name in whole.first.testbeds():
-        whole.first.guest.run("incus", "delete", "--force", name)
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.6])
@@ -170,9 +121,9 @@ def test_in_the_middle_of_a_removal(
 
     whole.members[1].kill()
 
-    status, said = _end(started)
+    status, said = end(started)
     # It may have been removed in time.
-    assert (status, said) == (0, "") or _is_one_error(said), said
+    assert (status, said) == (0, "") or is_one_error(said), said
     _launch_elsewhere(whole)
     assert whole.first.ours("incus-testbed", "gc") == (0, "")
 
@@ -200,9 +151,9 @@ def test_in_the_middle_of_an_import(
 
     whole.members[1].kill()
 
-    status, said = _end(started)
-    assert status == 0 or _is_one_error(said), said
-    whole.wait_for("two", "Offline", _NOTICED)
+    status, said = end(started)
+    assert status == 0 or is_one_error(said), said
+    whole.wait_for("two", "Offline", NOTICED)
     if status:
         again = whole.first.ours(*words)
         assert again[0] == 0, again
@@ -212,12 +163,12 @@ def test_in_the_middle_of_an_import(
 
 def test_evacuation_and_restoration(whole: Cluster) -> None:
     """What runs there is told to end; new testbeds are launched elsewhere."""
-    run = ("incus-testbed", "run", _ON_TWO, IMAGE, "--")
+    run = ("incus-testbed", "run", ON_TWO, IMAGE, "--")
     started = _begun(whole, *run, "sh", "-c", "echo begun; sleep 600")
 
     whole.first.guest.run("incus", "cluster", "evacuate", "two", "--force")
 
-    status, _ = _end(started)
+    status, _ = end(started)
     assert status == 128 + 15
     assert whole.status()["two"] == "Evacuated"
     status, said = whole.first.ours(*run, "true")

@@ -173,8 +173,9 @@ class FakeIncus(Incus):
     def _instance(self, name: str) -> Any:
         """Return all instances, or one: its member answers for it."""
         found = self._instances.get(name)
-        if name:
-            self.machines.check_answering(found["location"])
+        if not name:
+            return [self.machines.listed(each) for each in found]
+        self.machines.check_answering(found["location"])
         return found
 
     def _projects(self, name: str) -> Any:
@@ -380,7 +381,7 @@ def _filtered(
     def fits(record: dict[str, Any], clause: str) -> bool:
         field, _, pattern = clause.partition(" eq ")
         part, _, key = field.partition(".")
-        return bool(re.fullmatch(pattern, record[part].get(key, "")))
+        return bool(re.fullmatch(pattern, (record[part] or {}).get(key, "")))
 
     clauses = condition.split(" or ")
     return [

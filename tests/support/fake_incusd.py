@@ -101,6 +101,7 @@ class Incusd:
         known: dict[str, Any] | None = None,
         status: int = 0,
         proxied: bool = False,
+        location: str = "none",
         **streams: Stream,
     ) -> None:
         """Say what each of control, stdin, stdout and stderr brings.
@@ -111,6 +112,7 @@ class Incusd:
         the wait for the end, and ``known`` is a later answer about it.
         ``proxied``: as through incus-user, connections stay open until the
         client closes them or, if the daemon has gone, writes to them.
+        ``location`` is the member of a cluster that the command is on.
         """
         names = {"control": "control", "stdin": "0", "stdout": "1"}
         names["stderr"] = "2"
@@ -123,7 +125,11 @@ class Incusd:
         self._failures = list(failures)
         self._started = started or {
             "type": "async",
-            "metadata": {"id": "some-id", "metadata": {"fds": secrets}},
+            "metadata": {
+                "id": "some-id",
+                "location": location,
+                "metadata": {"fds": secrets},
+            },
         }
         self._outcome = outcome or {
             "type": "sync",
@@ -145,6 +151,16 @@ class Incusd:
         listening.bind(str(path))
         listening.listen()
         self._listener = Listener(listening, self._serve)
+
+    @property
+    def looks(self) -> int:
+        """How often it was asked what it knows of the command."""
+        return sum(
+            target.startswith("GET ")
+            and "/websocket?" not in target
+            and "/wait?" not in target
+            for target, _ in self.requests
+        )
 
     def close(self) -> None:
         """Stop listening."""

@@ -39,6 +39,19 @@ class Members:
         if self.statuses.get(name) == "Offline":
             raise errors.MemberDown(f"Unable to connect to: {name}")
 
+    def listed(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """Return what a list says of an instance: little, if it is away."""
+        if self.statuses.get(instance["location"]) != "Offline":
+            return instance
+        return {
+            **{key: instance[key] for key in ("name", "type", "location")},
+            "status": "Error",
+            "config": None,
+            "profiles": None,
+            "ephemeral": False,
+            "created_at": "0001-01-01T00:00:00Z",
+        }
+
     def records(self) -> list[dict[str, Any]]:
         """Return the members as the API describes them."""
         return [

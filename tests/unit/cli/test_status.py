@@ -205,17 +205,18 @@ def test_members_of_a_cluster(incus: FakeIncus, status: _Command) -> None:
     named(incus, "t/a")
     _launch(incus, "here", owners.MINE, timedelta(), "run", "--target=one")
     _launch(incus, "there", owners.MINE, timedelta(), "run", "--target=one")
+    _launch(incus, "away", owners.MINE, timedelta(), "run", "--target=two")
     incus.machines.statuses["two"] = "Offline"
 
     facts = json.loads(status("--format=json"))
     assert facts["members"] == [
         {"name": "one", "status": "Online", "testbeds": 2},
-        {"name": "two", "status": "Offline", "testbeds": 0},
+        {"name": "two", "status": "Offline", "testbeds": None},
     ]
     assert {each["member"] for each in facts["testbeds"]} == {"one"}
     said = status()
     assert re.search(r"(?m)^one +Online +2$", said)
-    assert re.search(r"(?m)^two +Offline +0$", said)
+    assert re.search(r"(?m)^two +Offline +\?$", said)
     rows = [*csv.reader(io.StringIO(status("--format=csv")))]
     assert ["member", "two", "status", "Offline"] in rows
 

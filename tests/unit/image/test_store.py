@@ -316,6 +316,24 @@ def test_a_replaced_image_with_another_name_stays(
     assert properties.source(_found(store)) == _SHA256
 
 
+def test_a_member_is_down_that_the_replaced_image_is_on(
+    incus: FakeIncus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one has the name already, and stays: gc removes the old one."""
+    old = named(incus, _ALIAS, source="1" * 64)
+
+    def refuse(fingerprint: str) -> None:
+        raise errors.MemberDown(f"two has {fingerprint}, and does not answer")
+
+    monkeypatch.setattr(incus, "delete_image", refuse)
+
+    assert store.add(io.BytesIO(_FILE), _ALIAS, replace=True)
+
+    assert properties.source(_found(store)) == _SHA256
+    (left,) = (each for each in incus.images() if not each.aliases)
+    assert left.fingerprint == old.fingerprint
+
+
 def test_a_failed_import_replaces_nothing(
     incus: FakeIncus, store: Store
 ) -> None:

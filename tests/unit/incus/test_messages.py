@@ -99,6 +99,14 @@ _MESSAGES = [
         " connection with target cluster member",
         errors.MemberDown,
     ),
+    ("Error: Target cluster member is unavailable", errors.MemberDown),
+    (
+        "Error: failed to notify peer 10.73.27.3:8443: Failed to request to"
+        ' delete image from peer node: Delete "https://10.73.27.3:8443/1.0'
+        '/images/8f42?project=default": Unable to connect to: 10.73.27.3:8443'
+        " ([dial tcp 10.73.27.3:8443: connect: no route to host])",
+        errors.MemberDown,
+    ),
     (
         'Launching x1\nError: Post "https://10.73.27.3:8443/1.0/instances'
         '?project=default&target=two": Unable to connect to: 10.73.27.3:8443'

@@ -210,8 +210,8 @@ def _pool(incus: Incus, instances: Iterable[InstanceRecord]) -> Facts | None:
 def _members(incus: Incus, testbeds: Iterable[Facts] | None) -> list[Facts]:
     """Return the members of the cluster, if this user can see any.
 
-    Without all testbeds it is not known how many are on each.  What runs on one
-    that does not answer is not known either.
+    Without all testbeds it is not known how many are on each.  Of those on one
+    that does not answer, Incus says only what they are called.
     """
     try:
         members = incus.members()
@@ -222,7 +222,9 @@ def _members(incus: Incus, testbeds: Iterable[Facts] | None) -> list[Facts]:
         {
             "name": member.name,
             "status": member.status,
-            "testbeds": None if testbeds is None else running[member.name],
+            "testbeds": None
+            if testbeds is None or member.is_offline
+            else running[member.name],
         }
         for member in members
     ]

@@ -176,14 +176,21 @@ class Import:
 
         An old image with one more name stays.  If this process is killed in
         between, gc removes the old one, and also if a process has a lease on
-        it, when that has ended.
+        it, when that has ended, or if a member of the cluster is down.
         """
         check_replaceable(old, self._alias)
         self._incus.move_alias(self._alias, fingerprint)
         with contextlib.suppress(errors.NotFound):
             left = self._incus.image(old.fingerprint)
             if not left.aliases and not self._is_leased(left):
-                self._incus.delete_image(left.fingerprint)
+                self._remove(left)
+
+    def _remove(self, old: Image) -> None:
+        """Remove it, or leave it to gc: the new image has the name already."""
+        try:
+            self._incus.delete_image(old.fingerprint)
+        except errors.MemberDown as error:
+            log.warning("the old image is left to gc: %s", error.brief)
 
     def _is_leased(self, image: Image) -> bool:
         is_gone = judge(self._incus.is_only_here)

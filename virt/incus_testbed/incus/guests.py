@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from incus_testbed import errors
 from incus_testbed.incus import location, messages
-from incus_testbed.incus.connection import IMAGE_LIMIT, Connection
+from incus_testbed.incus.connection import IMAGE_LIMIT
+from incus_testbed.incus.server import Server
 from incus_testbed.incus.transport import Direct
 from incus_testbed.process import programs
 
 log = logging.getLogger(__name__)
 
 
-class Guests(Connection):
+class Guests(Server):
     """A method for each verb."""
 
     def exec_argv(
@@ -109,4 +110,5 @@ class Guests(Connection):
             source,
             self.target(f"{name}{target}"),
             timeout=IMAGE_LIMIT,
+            doubt=self.watch(name, "file push to"),
         )

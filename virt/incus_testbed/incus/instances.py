@@ -9,7 +9,6 @@ from incus_testbed import errors
 from incus_testbed.incus import records
 from incus_testbed.incus.connection import IMAGE_LIMIT, INSTANCE_LIMIT
 from incus_testbed.incus.exec.api import quoted
-from incus_testbed.incus.members import Watch
 from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.incus.server import Server
 
@@ -81,7 +80,7 @@ class Instances(Server):
                 if devices
                 else b"",
                 timeout=IMAGE_LIMIT,
-                doubt=self._watch(name, "launch"),
+                doubt=self.watch(name, "launch"),
             )
         except errors.NotFound as failure:
             raise self._absent_project() or failure from None
@@ -126,7 +125,7 @@ class Instances(Server):
             *(["--ephemeral"] if ephemeral else []),
             *([f"--target={member}"] if member else []),
             timeout=IMAGE_LIMIT,
-            doubt=self._watch(new, "copy"),
+            doubt=self.watch(new, "copy"),
         )
 
     def start(self, name: str) -> None:
@@ -155,17 +154,8 @@ class Instances(Server):
 
     def _alter(self, name: str, *words: str) -> None:
         """Run a command that changes the state of an instance."""
-        watch = self._watch(name, words[0])
+        watch = self.watch(name, words[0])
         self.run(*words, timeout=INSTANCE_LIMIT, doubt=watch)
-
-    def _watch(self, name: str, verb: str) -> Watch:
-        """Return what tells whether a member went down with the work."""
-        return Watch(
-            *(self._asked, self.environment),
-            name,
-            asked=f"incus {verb} {name}",
-            remote=self._far(),
-        )
 
     def unset_instance_key(self, name: str, key: str) -> None:
         """Remove a key that an instance's configuration has.

@@ -83,7 +83,7 @@ def _naming(
 
 
 class Watch:
-    """Watch over a command that makes, changes or removes an instance.
+    """Watch over a command that makes, changes, fills or removes an instance.
 
     It is a guard.Doubt.  A server that is not in a cluster is asked nothing.
     """

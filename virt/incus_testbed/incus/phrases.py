@@ -124,13 +124,22 @@ NO_CERTIFICATE = Phrase(
 #: Said by the member that this client asks, of the one that it should ask.  The
 #: client itself would have failed at its first question, of /1.0.
 AWAY = Phrase(
-    r"Missing event connection with target cluster member|peer node \S+ is down"
+    r"Missing event connection with target cluster member"
+    r"|Target cluster member is unavailable"
     r'|https://[^"]*/1\.0/[^"]*": Unable to connect to: ',
     errors.MemberDown,
     "Try it again: new testbeds are made on other members once 'incus cluster"
     " list' shows it as offline. Testbeds on it come back with it, and '{us}"
     " gc' then removes those that have no owner.",
     brief="A member of the cluster does not answer",
+)
+#: The same, of what has to be done on every member, and so is not done at all.
+_EVERYWHERE = Phrase(
+    r"failed to notify peer|peer node \S+ is down",
+    errors.MemberDown,
+    "Try it again when it is back: this is done on all members, or not at all."
+    " If it is gone for good: incus cluster remove --force MEMBER",
+    brief=AWAY.brief,
 )
 #: The same, once the cluster knows it; a server that starts may say it, too.
 _NOT_READY = Phrase(
@@ -198,6 +207,7 @@ PHRASES = (
     ),
     NO_CERTIFICATE,
     IMPOSTOR,
+    _EVERYWHERE,
     AWAY,
     _NOT_READY,
     _EVACUATED,

@@ -9,6 +9,7 @@ from incus_testbed import errors
 from incus_testbed.incus import phrases, records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.members import Watch
 from incus_testbed.incus.records import Contents, Member
 
 
@@ -46,6 +47,18 @@ class Server(Connection):
         """
         return self.is_local() and not self.environment().get(
             "server_clustered"
+        )
+
+    def watch(self, name: str, verb: str) -> Watch:
+        """Return what tells whether a member went down with the work.
+
+        That is ``verb``, about the instance ``name``.
+        """
+        return Watch(
+            *(self._asked, self.environment),
+            name,
+            asked=f"incus {verb} {name}",
+            remote=self._far(),
         )
 
     def remotes(self) -> dict[str, bool]:

@@ -98,17 +98,21 @@ class GuestFiles:
         """
         if not Path(source).is_file():
             raise _os_error(_trouble(source, errno.EINVAL), source)
-        with self._incus_says_of(target):
-            self.guest.incus.push(
-                self.guest.name,
-                str(
-                    Path(source).absolute()
-                ),  # incus takes a single - for standard input
-                target,
-                uid=uid,
-                gid=gid,
-                mode=mode,
-            )
+        try:
+            with self._incus_says_of(target):
+                self.guest.incus.push(
+                    self.guest.name,
+                    # incus takes a single - for standard input
+                    str(Path(source).absolute()),
+                    target,
+                    uid=uid,
+                    gid=gid,
+                    mode=mode,
+                )
+        except errors.CommandFailed:
+            # Incus says of a broken connection only that it is broken.
+            self._check_reachable(target)
+            raise
         if mode is not None and mode & _SPECIAL:
             # Incus sets the owner after the mode, and that clears these bits.
             self._run_script("set-mode.sh", f"{mode:o}", target, about=target)
@@ -226,9 +230,16 @@ class GuestFiles:
             return
         if status in _ERRNOS:
             raise _os_error(status, path, printable(said.strip()))
-        with self._incus_says_of(path):  # if the instance is at fault
-            self.guest.execute(["true"], timeout=REQUEST_LIMIT)
+        self._check_reachable(path)
         raise self._not_whole(path)
+
+    def _check_reachable(self, path: str) -> None:
+        """Raise what keeps commands from the guest, if there is anything.
+
+        :raises errors.TestbedError: the instance, or what has it, is at fault
+        """
+        with self._incus_says_of(path):
+            self.guest.execute(["true"], timeout=REQUEST_LIMIT)
 
     def _not_whole(self, path: str) -> errors.CommandFailed:
         return errors.CommandFailed(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.connection import REQUEST_LIMIT
 from incus_testbed.instance import answer, scripts
 from incus_testbed.instance.command import GuestCommand, Word
 from incus_testbed.instance.files import GuestFiles
@@ -46,6 +47,18 @@ class Guest:
         return self.incus.execute(
             self.name, command, timeout=timeout, stdin=stdin
         )
+
+    def check_member(self) -> None:
+        """Check that the member of a cluster that has it answers.
+
+        :raises errors.MemberDown: it does not
+        """
+        try:
+            self.execute(["true"], timeout=REQUEST_LIMIT)
+        except errors.MemberDown:
+            raise
+        except errors.TestbedError as error:
+            log.debug("%s can't be reached: %s", self.name, error.brief)
 
     def ask(
         self,

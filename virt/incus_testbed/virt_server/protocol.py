@@ -37,6 +37,12 @@ class Hooks(Protocol):
     def reboot(self) -> None:
         """Reboot the testbed, between the hooks that prepare and wait."""
 
+    def check_member(self) -> None:
+        """Check that the member of a cluster that has the testbed answers.
+
+        :raises errors.MemberDown: it does not
+        """
+
 
 def call(hooks: Hooks, *, debug: bool) -> None:
     """Make VirtSubproc call these hooks, and our own reboot and copies."""
@@ -50,6 +56,7 @@ def call(hooks: Hooks, *, debug: bool) -> None:
     VirtSubproc.copyupdown_internal = partial(
         _copy,
         copydown=VirtSubproc.copyupdown_internal,
+        check_member=hooks.check_member,
     )
 
 
@@ -103,8 +110,12 @@ def _copy(
     up: bool,
     *,
     copydown: Callable[[str, Sequence[str], bool], None],
+    check_member: Callable[[], None],
 ) -> None:
-    """Copy from one path to another; if it fails, only the copy fails."""
+    """Copy from one path to another; if it fails, only the copy fails.
+
+    If the member of the cluster is down, the testbed fails.
+    """
     try:
         if up:
             _check(command, paths)
@@ -115,7 +126,13 @@ def _copy(
             _copies().put_links_back(
                 VirtSubproc.auxverb, here, there, VirtSubproc.copy_timeout
             )
+    except VirtSubproc.FailedCmd:
+        with bombing():
+            check_member()
+        raise
     except (OSError, ValueError, errors.TestbedError) as error:
+        with bombing():
+            check_member()
         adtlog.error(f"{command} failed: {error}")
         raise VirtSubproc.FailedCmd(["copy-failed"]) from error
 

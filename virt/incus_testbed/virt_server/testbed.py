@@ -142,6 +142,11 @@ class Testbed:
         with protocol.bombing():
             self._open_instance().reboot()
 
+    def check_member(self) -> None:
+        """Check what a failed copy may be due to, as Guest.check_member()."""
+        if self._instance:
+            self._instance.guest.check_member()
+
     def hook_wait_reboot(self, *, boot: str) -> None:
         """Wait until the instance runs and is ready in another boot."""
         with protocol.bombing():

@@ -30,6 +30,7 @@ from incus_testbed.incus.exec import (
     websocket,
 )
 from incus_testbed.incus.exec import command as session_command
+from incus_testbed.incus.exec import operation as session_operation
 from incus_testbed.incus.exec.address import Address, UnixAddress
 from incus_testbed.incus.exec.connection import Connection
 from incus_testbed.incus.location import session_argv
@@ -658,6 +659,77 @@ def test_daemon_that_leaves_after_the_output(
     server = run.server(proxied=True)
     server.leave()
     assert isinstance(run.error(), errors.DaemonDown)
+
+
+_AWAY = {
+    "type": "error",
+    "error": "Missing event connection with target cluster member",
+}
+_RUNS = {"type": "sync", "metadata": {}}
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often whether the daemon is still there."""
+    monkeypatch.setattr(session_command, "_PULSE", 0.1)
+    monkeypatch.setattr(session_command, "_DOUBTFUL_PULSE", 0.1)
+    monkeypatch.setattr(session_operation, "_PATIENCE", 0.5)
+
+
+@pytest.mark.usefixtures("often")
+def test_member_that_goes_down_in_silence(run: Run) -> None:
+    """The daemon that is asked keeps the connections open."""
+    server = run.server(
+        location="two",
+        known=_AWAY,
+        proxied=True,
+        stdout=Stream([], stay=True),
+        stderr=Stream([], stay=True),
+    )
+    assert isinstance(run.error(), errors.MemberDown)
+    assert server.looks > 1
+
+
+@pytest.mark.usefixtures("often")
+def test_member_that_has_forgotten_a_command(run: Run) -> None:
+    """It was restarted: this does not mean that there is no such file."""
+    run.server(
+        location="two",
+        proxied=True,
+        stdout=Stream([], stay=True),
+        stderr=Stream([], stay=True),
+    )
+    assert isinstance(run.error(), errors.DaemonDown)
+
+
+@pytest.mark.usefixtures("often")
+def test_member_that_answers_again(run: Run) -> None:
+    def once() -> bool:
+        if server.looks:
+            server.known = _RUNS
+        return server.looks > 6
+
+    server = run.server(
+        location="two",
+        known=_AWAY,
+        stdout=Stream([frame(BINARY, b"out"), END], once=once),
+    )
+    answer = Direct(run.address, "some project", _LIMIT).execute(
+        "box", ["true"], timeout=_LIMIT
+    )
+    assert (answer.status, answer.stdout) == (0, b"out")
+
+
+@pytest.mark.usefixtures("often")
+def test_daemon_alone_is_not_asked_meanwhile(run: Run) -> None:
+    late = time.monotonic() + 1
+    server = run.server(
+        stdout=Stream(once=lambda: time.monotonic() > late),
+    )
+    Direct(run.address, "some project", _LIMIT).execute(
+        "box", ["true"], timeout=_LIMIT
+    )
+    assert server.looks == 0
 
 
 def test_shell_has_said_that_a_command_is_not_there(run: Run) -> None:

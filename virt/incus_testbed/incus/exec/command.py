@@ -15,7 +15,7 @@ from .api import (
     get,
     quoted,
 )
-from .operation import NONSENSE, Operation
+from .operation import Operation, began
 from .streams import (
     CarriedOutput,
     Control,
@@ -29,7 +29,6 @@ from .websocket import Handshake, Websocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from .address import Address
 
@@ -39,6 +38,8 @@ _TRIES, _PAUSE = 3, 0.05
 #: Seconds between two looks whether the daemon is still there: incus-user
 #: closes no connection by itself after the daemon has gone.
 _PULSE = 15.0
+#: The same while it is in doubt that it is.
+_DOUBTFUL_PULSE = 5.0
 
 
 def _utf8(word: str) -> str:
@@ -130,23 +131,6 @@ class Expired(Exception):
     """A command has used up its time."""
 
 
-#: What the daemon calls a command's websockets.
-_STREAMS = ("control", "0", "1", "2")
-
-
-def _started(operation: "Any") -> "tuple[str, list[str]]":
-    """Return the path of an operation, and its websockets' secrets.
-
-    :raises Lost: the daemon did not say them
-    """
-    try:
-        fds = operation["metadata"]["fds"]
-        secrets = [quoted(fds[name]) for name in _STREAMS]
-        return f"/1.0/operations/{quoted(operation['id'])}", secrets
-    except (KeyError, TypeError, ValueError):
-        raise Lost(NONSENSE) from None
-
-
 class Session:
     """A command that was started, and all its connections."""
 
@@ -168,9 +152,12 @@ class Session:
         :raises Failure: it does not
         :raises OSError: it is lost, or does not answer in time
         """
-        operation, secrets = _started(get(address, target, limit, body))
+        started = get(address, target, limit, body)
+        operation, secrets, on_member = began(started)
         # Asked at once: it is forgotten some seconds after its end.
-        self._operation = Operation(address, operation, query, limit)
+        self._operation = Operation(
+            address, operation, query, limit, on_member=on_member
+        )
         self._handshakes: list[Handshake] = []
         self._websockets: list[Websocket] = []
         try:
@@ -230,7 +217,8 @@ class Session:
                 raise Expired
             if now >= pulse:
                 self._feel()
-                pulse = now + _PULSE
+                in_doubt = self._operation.in_doubt
+                pulse = now + (_DOUBTFUL_PULSE if in_doubt else _PULSE)
             wait_for(
                 [interest for part in parts for interest in part.interests()],
                 min(pulse, self._deadline or pulse),
@@ -250,8 +238,10 @@ class Session:
     def _feel(self) -> None:
         """Have connections close that the daemon has left.
 
-        :raises Lost: it has left all, and does not say how the command ended
+        :raises Failure: it has left all, and does not say how the command
+            ended; or the member of a cluster that has it does not answer
         """
+        self._operation.look()
         control, *streams = self._websockets
         left = [websocket for websocket in streams if websocket.open]
         if control.open:
