@@ -8,6 +8,7 @@ subclass, and uses the last one of a backend.
 import logging
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,6 +28,7 @@ from debusine_incus.statistics import Monitor, statistics
 from incus_testbed.host import doctor
 from incus_testbed.image import alias
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance import patience
 
 if TYPE_CHECKING:
     from debusine.client.models import ArtifactResponse
@@ -36,8 +38,12 @@ log = logging.getLogger(__name__)
 #: autopkgtest's name for the virt server, and the program of that name.
 _VIRT_SERVER = "incus-testbed"
 _VIRT_SERVER_PROGRAM = f"autopkgtest-virt-{_VIRT_SERVER}"
-#: Seconds for finding out whether a backend works here.
+#: Seconds for finding out whether a backend works here, on a usual machine.
 _CHECK_LIMIT = 30.0
+#: Where that took longer than so many seconds, what was found is good for as
+#: many times as long.  Debusine's event loop waits for it: the worker would
+#: lose its connection, connect again, and be asked again.
+_LONG, _GOOD = 10.0, 10
 
 
 class IncusExecutor:
@@ -49,6 +55,8 @@ class IncusExecutor:
     driver: ClassVar[str]
 
     _monitor: ClassVar[Monitor]
+    #: Until when a check need not be repeated, of time.monotonic().
+    _good_until: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -76,9 +84,14 @@ class IncusExecutor:
         """Tell whether this user can run instances on this machine now.
 
         If not, the log tells the reasons.  Never raises, and takes at most
-        half a minute.
+        half a minute; on a slow machine up to three times as long, and then
+        it does not find out again for some minutes.
         """
-        reasons = [f"no answer within {_CHECK_LIMIT:.0f} s"]
+        began = time.monotonic()
+        if began < cls._good_until:
+            return True
+        limit = _CHECK_LIMIT * patience.factor(Incus(), ask=False)
+        reasons = [f"no answer within {limit:.0f} s"]
 
         def check() -> None:
             try:
@@ -89,11 +102,14 @@ class IncusExecutor:
 
         thread = threading.Thread(target=check, daemon=True)
         thread.start()
-        thread.join(_CHECK_LIMIT)
+        thread.join(limit)
         for reason in reasons:
             log.info("%s is not available: %s", cls.backend_name, reason)
         if not reasons:
             log.info("%s is available, by debusine_incus", cls.backend_name)
+            took = time.monotonic() - began
+            if took > _LONG:
+                cls._good_until = began + took * _GOOD
         return not reasons
 
     @classmethod

@@ -25,9 +25,10 @@ from incus_testbed.ownership.owner import Owner
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two measurements; and seconds without a question after which
-#: they stop.
-_INTERVAL = 3.0
+#: Seconds between two measurements, or as many times as long as the last one
+#: took: a slow host has other work.
+_INTERVAL, _REST = 3.0, 9
+#: Seconds without a question after which they stop; none waits longer.
 _PATIENCE = 60.0
 
 #: What an instance uses, by the fields that ExecutorStatistics has in any
@@ -110,12 +111,13 @@ class Monitor:
         self._foreign = {name for name in self._foreign if name in alive}
 
     def _watch(self) -> None:
-        while time.monotonic() - self._asked < _PATIENCE:
+        while (began := time.monotonic()) - self._asked < _PATIENCE:
             try:
                 self._look()
             except (errors.TestbedError, psutil.Error) as error:
                 log.debug("no statistics: %s", error)
-            time.sleep(_INTERVAL)
+            took = time.monotonic() - began
+            time.sleep(min(max(_INTERVAL, took * _REST), _PATIENCE))
 
     def _look(self) -> None:
         known = _usages(self._incus.metrics())

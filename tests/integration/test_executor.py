@@ -54,6 +54,8 @@ def reasons(
 
     def ask() -> list[str]:
         caplog.clear()
+        # What a check found that took long, on a busy machine.
+        IncusLXCExecutor._good_until = 0
         available = IncusLXCExecutor.available()
         said = [
             message.partition("not available: ")[2]
@@ -94,7 +96,11 @@ def test_unavailable_where_the_daemon_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("debusine_incus.executor._CHECK_LIMIT", 2)
+    monkeypatch.setattr("debusine_incus.executor._CHECK_LIMIT", 1)
+    # As on a slow machine.
+    monkeypatch.setattr(
+        "incus_testbed.instance.patience.factor", lambda *_, **__: 2
+    )
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "s"))
         silent.listen()

@@ -96,6 +96,7 @@ class Incusd:
         *,
         refusals: Sequence[str] = (),
         failures: Sequence[str] = (),
+        unconnected: int = 0,
         started: dict[str, Any] | None = None,
         outcome: dict[str, Any] | bytes | None = None,
         known: dict[str, Any] | None = None,
@@ -108,6 +109,8 @@ class Incusd:
 
         ``refusals`` are the errors that the first requests meet with, and
         ``failures`` those that the first commands meet with: they don't start.
+        As many times as ``unconnected`` a client that wants a stream is told
+        that the daemon has given up waiting for it.
         ``started`` replaces the answer to the others, ``outcome`` the one to
         the wait for the end, and ``known`` is a later answer about it.
         ``proxied``: as through incus-user, connections stay open until the
@@ -123,6 +126,7 @@ class Incusd:
         secrets = {secret: secret for secret in names.values()}
         self._refusals = list(refusals)
         self._failures = list(failures)
+        self._unconnected = unconnected
         self._started = started or {
             "type": "async",
             "metadata": {
@@ -218,9 +222,14 @@ class Incusd:
     def _opens(
         self, name: str, connection: socket.socket, delay: float
     ) -> bool:
-        """Refuse a stream, as if the command ended before it had a control."""
+        """Refuse a stream, as if the command ended before it had a control.
+
+        Or as if the daemon had given up waiting for the stream.
+        """
         time.sleep(delay)
-        if name == "control":
+        if self._unconnected:
+            self._unconnected -= 1
+        elif name == "control":
             self._controlled.set()
         if not self._controlled.is_set():
             refusal = "Only running operations can be connected"

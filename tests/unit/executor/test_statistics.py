@@ -78,6 +78,10 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("debusine_incus.statistics._INTERVAL", 0.02)
     yield
     monkeypatch.setattr("debusine_incus.statistics._PATIENCE", 0)
+    _wait_for_the_end()
+
+
+def _wait_for_the_end() -> None:
     for thread in threading.enumerate():
         if thread.name == "incus-statistics":
             thread.join(60)
@@ -103,6 +107,48 @@ def test_an_instance_of_this_process() -> None:
         "available_memory": 1000,
         "network_received": 78,
     }
+
+
+class _Clock:
+    """A clock that moves when one sleeps, or takes time for something."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleeps: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+class _SlowServer(_Server):
+    """Takes some seconds for an answer."""
+
+    def __init__(self, clock: _Clock, seconds: float) -> None:
+        super().__init__(Owner.current())
+        self.clock, self.seconds = clock, seconds
+
+    def metrics(self) -> str:
+        self.clock.now += self.seconds
+        return super().metrics()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sleeps"),
+    [(0.0, [3.0] * 20), (4.0, [36.0, 36.0]), (30.0, [60.0])],
+)
+def test_a_slow_host_is_asked_less_often(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, sleeps: list[float]
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr("debusine_incus.statistics.time", clock)
+    monkeypatch.setattr("debusine_incus.statistics._INTERVAL", 3.0)
+    _monitor(_SlowServer(clock, seconds)).peak("a")
+    _wait_for_the_end()
+    assert clock.sleeps == sleeps
 
 
 def _monitor(server: _Server, kind: str = "container") -> Monitor:

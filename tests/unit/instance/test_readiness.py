@@ -132,13 +132,40 @@ def test_an_agent_that_never_comes() -> None:
     assert "Kernel panic" in caught.value.details
 
 
-def test_limit_of_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert readiness.limit(vm=True) > readiness.limit(vm=False)
-    monkeypatch.setenv(readiness.LIMIT_VARIABLE, "1200")
-    assert readiness.limit(vm=True) == readiness.limit(vm=False) == 1200
-    monkeypatch.setenv(readiness.LIMIT_VARIABLE, "soon")
-    with pytest.raises(errors.Unsupported, match="soon"):
-        readiness.limit(vm=True)
+class SlowIncus(LateIncus):
+    """One that takes some seconds to say that there is no agent yet."""
+
+    def __init__(self, late: int, seconds: float) -> None:
+        super().__init__(late)
+        self.seconds = seconds
+        self.now = 0.0
+        self.sleeps: list[float] = []
+
+    def execute(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> programs.Completed:
+        self.now += self.seconds
+        return super().execute(name, command, **options)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sleeps"),
+    [(0, [0.2, 0.2, 0.2]), (4, [12, 12, 12]), (50, [30, 30, 30])],
+)
+def test_a_slow_host_is_left_time_to_boot_it(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, sleeps: list[float]
+) -> None:
+    incus = SlowIncus(3, seconds)
+    monkeypatch.setattr("incus_testbed.instance.readiness.time", incus)
+    readiness.wait_ready(Guest(incus, "x"), 600)
+    assert incus.sleeps == pytest.approx(sleeps)
 
 
 class OfflineIncus(LateIncus):

@@ -7,7 +7,7 @@ from typing import Self
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance import readiness, removal
+from incus_testbed.instance import patience, readiness, removal
 from incus_testbed.instance.creation import OWNER_KEY, Creation
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
@@ -126,7 +126,7 @@ class Instance:
     def wait_ready(self, timeout: float | None = None) -> readiness.Readiness:
         """Wait, inside the guest, until it has booted and has a network.
 
-        The default ``timeout`` is readiness.limit(), in seconds.
+        The default ``timeout`` is patience.limit(), in seconds.
 
         :raises errors.BootFailed: it is not ready after that time, or it
             stopped; details hold the end of its console
@@ -164,7 +164,7 @@ class Instance:
         readiness.wait_reboot(self.guest, old, self._limit(timeout))
 
     def _limit(self, timeout: float | None) -> float:
-        return timeout or readiness.limit(vm=self.guest.vm)
+        return timeout or patience.limit(self._incus, vm=self.guest.vm)
 
     def evidence(self) -> str:
         """Return the end of what the guest wrote to its console."""

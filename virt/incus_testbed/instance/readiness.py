@@ -3,7 +3,6 @@
 
 import contextlib
 import logging
-import os
 import time
 from dataclasses import dataclass
 
@@ -15,17 +14,13 @@ from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
 
-#: Sets the seconds for a guest to boot, for containers and virtual machines.
-LIMIT_VARIABLE = "INCUS_TESTBED_BOOT_LIMIT"
-#: Seconds for a guest to boot, including its network.  A container uses the
-#: kernel of the host; a virtual machine first starts its firmware and kernel.
-_CONTAINER_LIMIT = 120.0
-_VM_LIMIT = 600.0
-
 #: Seconds between two attempts to reach a virtual machine's agent, or this
 #: share of the time so far; and seconds between two log messages about it.
 _AGENT_PAUSE, _AGENT_SHARE = 0.2, 0.05
 _AGENT_NEWS = 30.0
+#: Or as many times as long as the last attempt took: the host of a virtual
+#: machine may be too slow for both.  But no more than so many seconds.
+_AGENT_REST, _LONGEST_REST = 3, 30.0
 #: Seconds for the daemon to start a script in a guest, beyond the script's own.
 _MARGIN = 15.0
 _CONSOLE_LINES = 25
@@ -50,21 +45,6 @@ class Readiness:
     failed_units: tuple[str, ...]
     network: str
     user: str
-
-
-def limit(*, vm: bool) -> float:
-    """Return the seconds that a container, or virtual machine, has to boot.
-
-    :raises errors.Unsupported: the variable is not a number of seconds
-    """
-    said = os.environ.get(LIMIT_VARIABLE)
-    if not said:
-        return _VM_LIMIT if vm else _CONTAINER_LIMIT
-    if not said.isdecimal() or not int(said):
-        raise errors.Unsupported(
-            f"{LIMIT_VARIABLE}={said} is not a number of seconds"
-        )
-    return float(said)
 
 
 def wait_ready(guest: Guest, timeout: float) -> Readiness:
@@ -141,7 +121,17 @@ def _ask_when_up(guest: Guest, timeout: float) -> dict[str, str]:
             log.info(
                 "%s: the agent has not answered for %.0f s", guest.name, waited
             )
-        time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE))
+        _leave_time(began, waited)
+
+
+def _leave_time(began: float, waited: float) -> None:
+    """Pause after an attempt to reach an agent, which began after ``waited``.
+
+    Both are in seconds; ``began`` is when the first attempt did.
+    """
+    took = time.monotonic() - began - waited
+    rest = min(took * _AGENT_REST, _LONGEST_REST)
+    time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE, rest))
 
 
 def probe(guest: Guest) -> dict[str, str]:
@@ -207,7 +197,7 @@ def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
             log.debug("%s is between two boots: %s", guest.name, error.brief)
             answer = {}
             if isinstance(error, errors.AgentDown):
-                time.sleep(max(_AGENT_PAUSE, (timeout - left) * _AGENT_SHARE))
+                _leave_time(began, timeout - left)
         if (instance_answer.boot(answer.get("boot", "")) or old) != old:
             _readiness(guest, max(left, 1))
             return

@@ -783,6 +783,24 @@ def test_command_that_does_not_start(
     assert type(run.error()) is kind
 
 
+def test_daemon_that_has_given_up_waiting_for_a_stream(run: Run) -> None:
+    """One that is busy does, within the five seconds that it has for it."""
+    server = run.server(unconnected=2, stdout=_said(frame(BINARY, b"x"), END))
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"x", b"")
+    assert _tries(server) == 3
+
+
+def test_daemon_that_gives_up_each_time(run: Run) -> None:
+    """It is the same as an agent that is not there yet: one waits for it."""
+    server = run.server(unconnected=9)
+    done = run()
+    assert done.returncode == 125
+    assert done.stderr.decode() == f"incus-testbed: {api.NOT_CONNECTED}\n"
+    assert _tries(server) == 3
+    assert type(run.error()) is errors.AgentDown
+
+
 @pytest.mark.parametrize(
     ("size", "status", "tries"), [(2, 0, 2), (1 << 20, 0, 2), (2 << 20, 125, 1)]
 )

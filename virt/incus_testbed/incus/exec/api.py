@@ -26,9 +26,13 @@ _URL_SAFE = frozenset(
 )
 
 
+#: Where the daemon does not connect a stream: the command has not been run, for
+#: it waits for all of them.  A busy daemon has given up waiting by then.
+NOT_CONNECTED = "the Incus daemon refuses to open a websocket"
 #: What the daemon says where the agent of a virtual machine is too slow for
 #: it: it has ten seconds for a handshake, and five to take up the streams.
 TOO_SLOW = (
+    NOT_CONNECTED,
     "TLS handshake timeout",
     "Only running operations can be connected",
     "Timed out waiting for websockets to connect",

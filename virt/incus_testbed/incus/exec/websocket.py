@@ -3,7 +3,7 @@
 
 import time
 
-from .api import CHUNK, Failure, Lost, receive
+from .api import CHUNK, NOT_CONNECTED, Failure, Lost, NotStarted, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Handshake:
     def websocket(self) -> Websocket:
         """Wait for the answer; return the websocket.
 
-        :raises Failure: the daemon does not open one
+        :raises NotStarted: the daemon does not open one
         :raises OSError: it is lost, or does not answer in time
         """
         answer = b""
@@ -208,7 +208,7 @@ class Handshake:
                 raise Lost("the Incus daemon closed a websocket")
             answer += data
         if b" 101 " not in answer.partition(b"\r\n")[0]:
-            raise Failure("the Incus daemon refuses to open a websocket")
+            raise NotStarted(NOT_CONNECTED)
         return Websocket(self._connection, answer.partition(b"\r\n\r\n")[2])
 
     def close(self) -> None:
