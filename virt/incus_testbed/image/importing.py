@@ -110,7 +110,7 @@ class Import:
         environment = self._incus.environment()
         return Order(
             label=self._label,
-            supported=environment["architectures"],
+            supported=self._incus.supported(),
             place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The server: its projects, networks, pools and profiles."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from incus_testbed.incus import phrases, records
 from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.records import Contents, Member
+from incus_testbed.system.architecture import Supported
 
 
 class Server(Connection):
@@ -80,6 +82,22 @@ class Server(Connection):
         return [
             records.member(record) for record in self._list("cluster/members")
         ]
+
+    def supported(self) -> Supported:
+        """Return what the server runs, or what its members run together.
+
+        Incus puts an instance on a member of its image's architecture.  A user
+        who may not know the members gets those of the one that is asked.
+        """
+        environment = self.environment()
+        containers = environment["architectures"]
+        machines = [environment["kernel_architecture"]]
+        with contextlib.suppress(errors.Restricted):
+            machines += [each.architecture for each in self.members()]
+        return Supported(
+            containers=tuple(dict.fromkeys([*containers, *machines])),
+            machines=tuple(dict.fromkeys(machines)),
+        )
 
     def resources(self, *, member: str = "") -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""
