@@ -165,9 +165,7 @@ def test_a_vm_of_arm64_on_amd64() -> None:
     assert refusal.details == "Its virtual machines are x86_64."
 
 
-def test_an_image_that_incus_gave_another_architecture_is_not_to_blame() -> (
-    None
-):
+def test_an_architecture_that_is_not_to_blame() -> None:
     Plan.of(_Incus(_image("container")), "a", ()).check_architecture(
         _OnAmd64(), "a"
     )
