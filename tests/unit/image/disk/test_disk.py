@@ -287,6 +287,16 @@ def test_long_name_of_a_loader() -> None:
     assert found.boot_loader.architectures == {"riscv64"}
 
 
+def test_a_disk_of_arm64() -> None:
+    status = system()["var/lib/dpkg/status"].replace("amd64", "arm64")
+    found = surveyed(
+        system(**{"var/lib/dpkg/status": status}), loader="BOOTAA64.EFI"
+    )
+    assert found.facts
+    assert found.facts.architecture == "arm64"
+    assert found.boot_loader.architectures == {"arm64"}
+
+
 # -- refusals
 
 
