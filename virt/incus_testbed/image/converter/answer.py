@@ -126,7 +126,6 @@ def _description(found: dict[str, Any]) -> Description:
         codename=_label(found["codename"]),
         machine_ids=ids,
         vm=None if properties is None else _properties(properties),
-        is_read=found["is_read"] is True,
     )
 
 
