@@ -7,6 +7,7 @@ modules, and the kernel writes little to the console.
 """
 
 import contextlib
+import importlib.util
 import shutil
 import stat
 import tempfile
@@ -36,6 +37,12 @@ _SMALL_INITRAMFS = (
     f'printf "%s\\n" {_MODULES} >> "$1/etc/initramfs-tools/modules"',
     'chroot "$1" update-initramfs -u -k all >/dev/null',
 )
+_UNIFIED = (
+    'chroot "$1" sh -c "ukify build --linux=/boot/vmlinuz-*'
+    " --initrd=/boot/initrd.img-* --output=/boot/unified.efi"
+    f" --cmdline='root=LABEL=root rw console=ttyS0 {_QUIET}'"
+    '" >/dev/null',
+)
 _CLEAN = (
     # Empty: with an id of "uninitialized" it would be a first boot.
     ': > "$1/etc/machine-id"',
@@ -49,11 +56,11 @@ _CLEAN = (
 class DiskShape:
     """One kind of disk.
 
-    ``loader`` is grub or systemd-boot.  ``root`` is a file system, or lvm or
-    luks, which are then empty.  ``cloud``: the partitions are in the place and
-    of the number that cloud.debian.org gives them.  ``refusal`` is what an
-    import says that refuses it, ``warning`` one that does not, and ``fails``
-    are the units that fail in it; most are empty.
+    ``loader`` is grub, systemd-boot, or uki, a unified kernel image.  ``root``
+    is a file system, or lvm or luks, which are then empty.  ``cloud``: the
+    partitions are in the place and of the number that cloud.debian.org gives
+    them.  ``refusal`` is what an import says that refuses it, ``warning`` one
+    that does not, and ``fails`` are the units that fail in it; most are empty.
     """
 
     suite: str
@@ -100,7 +107,13 @@ class DiskShape:
             hooks=[
                 *(shapes.written(*file) for file in self.files.items()),
                 *(f'chroot "$1" systemctl enable {u}' for u in self.enable),
+                *(
+                    f'chmod 755 "$1"{path}'
+                    for path, text in self.files.items()
+                    if text.startswith("#!")
+                ),
                 *_SMALL_INITRAMFS,
+                *(_UNIFIED if self.loader == "uki" else ()),
                 *_CLEAN,
             ],
         )
@@ -149,6 +162,11 @@ def _write_esp(root: Path, esp: Path, shape: DiskShape) -> None:
     disks.run("mkfs.vfat", "-F", "32", "-n", "ESP", esp)
     if shape.loader == "systemd-boot":
         disks.fill_esp(root, esp)
+        return
+    if shape.loader == "uki":
+        file = root / "boot/unified.efi"
+        disks.fill(esp, {"EFI/BOOT/BOOTX64.EFI": file})
+        file.unlink()
         return
     text = esp.with_suffix(".cfg")
     text.write_text(
@@ -253,6 +271,27 @@ _WIRED = {
     "[Network]\nDHCP=yes\n"
 }
 
+
+def _of_debusine() -> dict[str, str]:
+    """Return what Debusine's SimpleSystemImageBuild adds, and debvm for it."""
+    found = importlib.util.find_spec("debusine")
+    assert found
+    assert found.submodule_search_locations
+    (package,) = found.submodule_search_locations
+    overlays = Path(package) / "tasks/data/overlays/incus-agent"
+    return {
+        **_WIRED,
+        **{
+            f"/{file.relative_to(overlays)}": file.read_text()
+            for file in sorted(overlays.rglob("*"))
+            if file.is_file()
+        },
+        "/etc/systemd/system/boot-efi.mount": "[Mount]\nWhat=LABEL=ESP\n"
+        "Where=/boot/efi\nType=vfat\nOptions=umask=0077\n\n"
+        "[Install]\nWantedBy=local-fs.target\n",
+    }
+
+
 SHAPES = {
     "genericcloud 13": DiskShape(
         suite="trixie",
@@ -283,6 +322,14 @@ SHAPES = {
         packages=("cloud-init", "ifupdown", "isc-dhcp-client"),
         cloud=True,
         refusal="Nothing in the disk starts Incus' agent",
+    ),
+    "Debusine's system image": DiskShape(
+        suite="trixie",
+        made="Debusine's units for the agent, a unified kernel image",
+        packages=("systemd-resolved", "libnss-resolve", "systemd-ukify"),
+        loader="uki",
+        files=_of_debusine(),
+        enable=("systemd-networkd", "boot-efi.mount"),
     ),
     "systemd-boot": DiskShape(
         suite="trixie",

@@ -144,8 +144,9 @@ def booted(
 def _hardware(disk: Path, folder: Path, share: Path, code: str) -> list[str]:
     """Return QEMU's options; nothing that is written reaches the disk."""
     words = f"""
-        -M q35 -accel tcg,thread=single -icount shift=1 -cpu max,-la57 -m 1024 -no-reboot
-        -nodefaults -display none -serial file:{folder}/console
+        -M q35 -accel tcg,thread=single -icount shift=1
+        -cpu max,-la57 -m 1024 -no-reboot -nodefaults -display none
+        -serial file:{folder}/console
         -drive if=pflash,format=raw,readonly=on,file={_FIRMWARE}/{code}
         -drive if=pflash,format=raw,file={folder}/variables
         -drive if=none,id=d,format=qcow2,snapshot=on,cache=unsafe,file={disk}
