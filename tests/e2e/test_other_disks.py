@@ -37,8 +37,7 @@ _ROWS: list[list[str]] = []
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    if len(_ROWS) == len(SHAPES):
-        table.publish(PAGE, "disks", _HEADINGS, _ROWS)
+    table.update(PAGE, "disks", _HEADINGS, _ROWS, list(SHAPES))
 
 
 @pytest.fixture
@@ -84,7 +83,10 @@ def test_disk(name: str, incus: Incus, alias: str, tmp_path: Path) -> None:
     incus.run("image", "export", alias, str(tmp_path / "image"), timeout=_LIMIT)
 
     with emulation.booted(
-        tmp_path / "image.root", plan.config, cdrom="agent" in plan.devices
+        tmp_path / "image.root",
+        plan.config,
+        cdrom="agent" in plan.devices,
+        steady=True,
     ) as console:
         console.wait(emulation.STARTED, timeout=_BOOT_LIMIT)
         console.wait(emulation.CARD, timeout=_BOOT_LIMIT)

@@ -31,17 +31,19 @@ _CODE = {False: "OVMF_CODE_4M.fd", True: "OVMF_CODE_4M.ms.fd"}
 _VARIABLES = {False: "OVMF_VARS_4M.fd", True: "OVMF_VARS_4M.ms.fd"}
 _AGENT = """\
 #!/bin/sh
-exec >/dev/ttyS0
+# A getty hangs the console up when it starts.
+trap "" HUP
+say() { echo "$@" >/dev/ttyS0; }
 up() { cut -d . -f 1 /proc/uptime; }
-echo "the agent is started in $PWD"
-echo "agent after: $(up)"
+say "the agent is started in $PWD"
+say "agent after: $(up)"
 systemd-notify --ready
-echo "the system is $(systemctl is-system-running --wait)"
-echo "ready after: $(up)"
-echo "failed: $(systemctl list-units --failed --plain --no-legend |
+say "the system is $(systemctl is-system-running --wait)"
+say "ready after: $(up)"
+say "failed: $(systemctl list-units --failed --plain --no-legend |
     cut -d " " -f 1 | xargs)"
 variable=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
-echo "secure boot: $(od -An -t u1 -j 4 $variable)"
+say "secure boot: $(od -An -t u1 -j 4 $variable)"
 card=enp5s0
 while ! grep -q "^$card.00000000" /proc/net/route && [ "${n:=0}" -lt 120 ]; do
     sleep 1
@@ -59,9 +61,9 @@ if has "^connection-uuid=" "/run/NetworkManager/devices/$index"; then
     owners="$owners NetworkManager"
 fi
 if has "^$card" /run/network/ifstate; then owners="$owners ifupdown"; fi
-echo "default routes: $(grep -c "^$card.00000000" /proc/net/route)"
-if [ -x /usr/bin/cloud-init ]; then echo "cloud-init: $(cloud-init status)"; fi
-echo "the card belongs to:$owners."
+say "default routes: $(grep -c "^$card.00000000" /proc/net/route)"
+if [ -x /usr/bin/cloud-init ]; then say "cloud-init: $(cloud-init status)"; fi
+say "the card belongs to:$owners."
 sleep infinity
 """
 _SMBIOS = "smbios11."
@@ -94,12 +96,18 @@ class Console:
 
 @contextlib.contextmanager
 def booted(
-    disk: Path, configuration: Mapping[str, str], *, cdrom: bool = False
+    disk: Path,
+    configuration: Mapping[str, str],
+    *,
+    cdrom: bool = False,
+    steady: bool = False,
 ) -> Iterator[Console]:
     """Boot a qcow2 disk, which stays as it is, as Incus would launch it.
 
     Of the configuration only smbios11.* and security.secureboot count.
-    ``cdrom``: the agent is on a CD-ROM, too.
+    ``cdrom``: the agent is on a CD-ROM, too.  ``steady``: its clock counts
+    instructions, 500 million of them a second, so that its time limits do not
+    depend on what else this machine has to do.
 
     :raises ImageError: QEMU, its firmware, or what makes a CD-ROM is missing
     """
@@ -123,6 +131,7 @@ def booted(
             *("nice", "-n", "5", _PROGRAM),
             *_hardware(disk, folder, share, _CODE[secure]),
             *(_cdrom(folder, share) if cdrom else ()),
+            *(("-icount", "shift=1") if steady else ()),
             *(
                 word
                 for key, value in configuration.items()
@@ -144,7 +153,7 @@ def booted(
 def _hardware(disk: Path, folder: Path, share: Path, code: str) -> list[str]:
     """Return QEMU's options; nothing that is written reaches the disk."""
     words = f"""
-        -M q35 -accel tcg,thread=single -icount shift=1
+        -M q35 -accel tcg,thread=single
         -cpu max,-la57 -m 1024 -no-reboot -nodefaults -display none
         -serial file:{folder}/console
         -drive if=pflash,format=raw,readonly=on,file={_FIRMWARE}/{code}
