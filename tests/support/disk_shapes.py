@@ -379,6 +379,8 @@ SHAPES = {
         packages=("systemd-resolved",),
         loader="systemd-boot",
         root="lvm",
+        files=_WIRED,
+        enable=("systemd-networkd",),
         refusal="The disk's root file system is inside LVM",
     ),
     "LUKS": DiskShape(
@@ -387,6 +389,8 @@ SHAPES = {
         packages=("systemd-resolved",),
         loader="systemd-boot",
         root="luks",
+        files=_WIRED,
+        enable=("systemd-networkd",),
         refusal="The disk's root file system is encrypted (LUKS)",
     ),
 }

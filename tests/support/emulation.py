@@ -40,12 +40,13 @@ say "agent after: $(up)"
 systemd-notify --ready
 say "the system is $(systemctl is-system-running --wait)"
 say "ready after: $(up)"
-say "failed: $(systemctl list-units --failed --plain --no-legend |
+say "units that failed: $(systemctl list-units --failed --plain --no-legend |
     cut -d " " -f 1 | xargs)"
 variable=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
 say "secure boot: $(od -An -t u1 -j 4 $variable)"
 card=enp5s0
-while ! grep -q "^$card.00000000" /proc/net/route && [ "${n:=0}" -lt 120 ]; do
+addresses() { ip -4 -oneline address show dev $card | grep -c inet; }
+while [ "$(addresses)" = 0 ] && [ "${n:=0}" -lt 120 ]; do
     sleep 1
     n=$((n + 1))
 done
@@ -61,7 +62,7 @@ if has "^connection-uuid=" "/run/NetworkManager/devices/$index"; then
     owners="$owners NetworkManager"
 fi
 if has "^$card" /run/network/ifstate; then owners="$owners ifupdown"; fi
-say "default routes: $(grep -c "^$card.00000000" /proc/net/route)"
+say "addresses: $(addresses)"
 if [ -x /usr/bin/cloud-init ]; then say "cloud-init: $(cloud-init status)"; fi
 say "the card belongs to:$owners."
 sleep infinity
