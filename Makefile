@@ -109,7 +109,7 @@ check-images: packages
 # One at a time: each boots in an emulated machine.
 check-disks: packages
 	tests/bootstrap.sh disks
-	CI=true $(PYTHON) -m pytest -rP $(DISKS:%=-k "%") tests/e2e/test_other_disks.py
+	CI=true $(PYTHON) -m pytest -rP $(if $(DISKS),-k "$(DISKS)") tests/e2e/test_other_disks.py
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
