@@ -44,7 +44,7 @@ say "units that failed: $(systemctl list-units --failed --plain --no-legend |
     cut -d " " -f 1 | xargs)"
 variable=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
 say "secure boot: $(od -An -t u1 -j 4 $variable)"
-card=enp5s0
+card=$(basename /sys/class/net/en*)
 addresses() { ip -4 -oneline address show dev $card | grep -c inet; }
 while [ "$(addresses)" = 0 ] && [ "${n:=0}" -lt 120 ]; do
     sleep 1
@@ -68,6 +68,16 @@ say "the card belongs to:$owners."
 sleep infinity
 """
 _SMBIOS = "smbios11."
+_CARD = "virtio-net-pci,netdev=n,romfile="
+#: The card of a steady machine is on the fifth bus.
+_STEADY = [
+    *("-icount", "shift=1"),
+    *(
+        word
+        for n in range(1, 6)
+        for word in ("-device", f"pcie-root-port,id=port{n},chassis={n}")
+    ),
+]
 _POLL = 0.5
 
 
@@ -108,7 +118,8 @@ def booted(
     Of the configuration only smbios11.* and security.secureboot count.
     ``cdrom``: the agent is on a CD-ROM, too.  ``steady``: its clock counts
     instructions, 500 million of them a second, so that its time limits do not
-    depend on what else this machine has to do.
+    depend on what else this machine has to do; and its network card is called
+    enp5s0, as in Incus.
 
     :raises ImageError: QEMU, its firmware, or what makes a CD-ROM is missing
     """
@@ -130,9 +141,10 @@ def booted(
         agent.chmod(0o755)
         argv = [
             *("nice", "-n", "5", _PROGRAM),
+            *(_STEADY if steady else ()),
             *_hardware(disk, folder, share, _CODE[secure]),
+            *(("-device", f"{_CARD},bus=port5" if steady else _CARD)),
             *(_cdrom(folder, share) if cdrom else ()),
-            *(("-icount", "shift=1") if steady else ()),
             *(
                 word
                 for key, value in configuration.items()
@@ -165,14 +177,9 @@ def _hardware(disk: Path, folder: Path, share: Path, code: str) -> list[str]:
         -device virtserialport,chardev=c,name=org.linuxcontainers.incus
         -fsdev local,id=f,path={share},security_model=none,readonly=on
         -device virtio-9p-pci,fsdev=f,mount_tag=config
-        -netdev user,id=n,restrict=on
-        -device virtio-net-pci,netdev=n,romfile=,bus=port5
-        -device virtio-rng-pci
+        -netdev user,id=n,restrict=on -device virtio-rng-pci
     """
-    ports = (
-        f"-device pcie-root-port,id=port{n},chassis={n}" for n in range(1, 6)
-    )
-    return f"{' '.join(ports)} {words}".split()
+    return words.split()
 
 
 def _cdrom(folder: Path, share: Path) -> list[str]:
