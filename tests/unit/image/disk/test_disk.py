@@ -415,6 +415,23 @@ def test_a_root_that_is_inside_something(mark: str, where: str) -> None:
     assert "ext4" in refused.resolution
 
 
+def test_partitions_as_cloud_debian_org_numbers_them(tmp_path: Path) -> None:
+    """The root is the first by its number, and the last by its place."""
+    disk = tmp_path / "disk"
+    disks.truncate(disk, 32 * MIB)
+    bios = "21686148-6449-6E6F-744E-656564454649"
+    parts = [
+        (9 * MIB, 8 * MIB, disks.ROOT_TYPE),
+        (1 * MIB, 3 * MIB, bios),
+        (4 * MIB, 5 * MIB, disks.ESP_TYPE),
+    ]
+    disks.partition(disk, parts, numbers=[1, 14, 15])
+    image = _Memory(disk.read_bytes())
+    found = partitions.partitions(image.read, image.size)
+    assert [part.start for part in found] == [9 * MIB, 1 * MIB, 4 * MIB]
+    assert [part.esp for part in found] == [False, False, True]
+
+
 def test_no_partition_table(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     disks.make_ext4(tmp_path / "root", tmp_path / "part", MIB)
