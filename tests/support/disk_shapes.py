@@ -7,7 +7,6 @@ modules, and the kernel writes little to the console.
 """
 
 import contextlib
-import importlib.util
 import shutil
 import stat
 import tempfile
@@ -37,12 +36,6 @@ _SMALL_INITRAMFS = (
     f'printf "%s\\n" {_MODULES} >> "$1/etc/initramfs-tools/modules"',
     'chroot "$1" update-initramfs -u -k all >/dev/null',
 )
-_UNIFIED = (
-    'chroot "$1" sh -c "ukify build --linux=/boot/vmlinuz-*'
-    " --initrd=/boot/initrd.img-* --output=/boot/unified.efi"
-    f" --cmdline='root=LABEL=root rw console=ttyS0 {_QUIET}'"
-    '" >/dev/null',
-)
 _CLEAN = (
     # Empty: with an id of "uninitialized" it would be a first boot.
     ': > "$1/etc/machine-id"',
@@ -56,15 +49,14 @@ _CLEAN = (
 class DiskShape:
     """One kind of disk.
 
-    ``loader`` is grub, systemd-boot, or uki, a unified kernel image.  ``root``
-    is a file system, or lvm or luks, which are then empty.  ``cloud``: the
-    partitions are in the place and of the number that cloud.debian.org gives
-    them.  ``refusal`` is what an import says that refuses it, ``warning`` one
-    that does not, and ``fails`` are the units that fail in it; most are empty.
+    ``loader`` is grub or systemd-boot.  ``root`` is a file system, or lvm or
+    luks, which are then empty.  ``cloud``: the partitions are in the place and
+    of the number that cloud.debian.org gives them.  ``refusal`` is what an
+    import says that refuses it, ``warning`` one that does not, and ``fails``
+    are the units that fail in it; most are empty.
     """
 
     suite: str
-    made: str
     kernel: str = "linux-image-amd64"
     packages: tuple[str, ...] = ()
     loader: str = "grub"
@@ -107,13 +99,7 @@ class DiskShape:
             hooks=[
                 *(shapes.written(*file) for file in self.files.items()),
                 *(f'chroot "$1" systemctl enable {u}' for u in self.enable),
-                *(
-                    f'chmod 755 "$1"{path}'
-                    for path, text in self.files.items()
-                    if text.startswith("#!")
-                ),
                 *_SMALL_INITRAMFS,
-                *(_UNIFIED if self.loader == "uki" else ()),
                 *_CLEAN,
             ],
         )
@@ -126,7 +112,7 @@ def _unpacked(tarball: Path, root: Path) -> Iterator[Path]:
         *("tar", "--extract", "--numeric-owner", "--same-permissions"),
         *("--zstd", "--file", tarball, "--directory", root),
     )
-    # A file system is made of it: nobody needs its devices then.
+    # The kernel fills it, and mkfs.xfs is told of no devices.
     shutil.rmtree(root / "dev")
     (root / "dev").mkdir()
     yield root
@@ -163,11 +149,6 @@ def _write_esp(root: Path, esp: Path, shape: DiskShape) -> None:
     if shape.loader == "systemd-boot":
         disks.fill_esp(root, esp)
         return
-    if shape.loader == "uki":
-        file = root / "boot/unified.efi"
-        disks.fill(esp, {"EFI/BOOT/BOOTX64.EFI": file})
-        file.unlink()
-        return
     text = esp.with_suffix(".cfg")
     text.write_text(
         f"search.fs_uuid {_UUID} root\n"
@@ -198,7 +179,6 @@ def _write_root(root: Path, part: Path, kind: str) -> None:
     elif kind == "xfs":
         plan = part.with_suffix(".xfs")
         plan.write_text("\n".join(["/dev/null", "0 0", *_plan(root), "$", ""]))
-        # GRUB and kernels of Debian 12 know these features.
         disks.run("mkfs.xfs", "-q", "-L", "root", "-p", plan, part)
     else:
         place, mark = {"lvm": _LVM, "luks": _LUKS}[kind]
@@ -272,31 +252,10 @@ _WIRED = {
 }
 
 
-def _of_debusine() -> dict[str, str]:
-    """Return what Debusine's SimpleSystemImageBuild adds, and debvm for it."""
-    found = importlib.util.find_spec("debusine")
-    assert found
-    assert found.submodule_search_locations
-    (package,) = found.submodule_search_locations
-    overlays = Path(package) / "tasks/data/overlays/incus-agent"
-    return {
-        **_WIRED,
-        **{
-            f"/{file.relative_to(overlays)}": file.read_text()
-            for file in sorted(overlays.rglob("*"))
-            if file.is_file()
-        },
-        "/etc/systemd/system/boot-efi.mount": "[Mount]\nWhat=LABEL=ESP\n"
-        "Where=/boot/efi\nType=vfat\nOptions=umask=0077\n\n"
-        "[Install]\nWantedBy=local-fs.target\n",
-    }
-
-
 SHAPES = {
+    # Those of cloud.debian.org: no agent, and a kernel without 9p.
     "genericcloud 13": DiskShape(
         suite="trixie",
-        made="cloud.debian.org's: cloud-init, netplan.io, no agent, a kernel"
-        " without 9p",
         kernel="linux-image-cloud-amd64",
         packages=_CLOUD_PACKAGES,
         cloud=True,
@@ -304,58 +263,16 @@ SHAPES = {
         fails="ssh.service",
         enable=("systemd-networkd",),
     ),
-    "genericcloud 12": DiskShape(
-        suite="bookworm",
-        made="the same of Debian 12",
-        kernel="linux-image-cloud-amd64",
-        packages=_CLOUD_PACKAGES,
-        cloud=True,
-        files=_NETPLAN,
-        fails="ssh.service",
-        enable=("systemd-networkd",),
-    ),
+    # Its systemd takes no credentials.
     "genericcloud 11": DiskShape(
         suite="bullseye",
-        made="the same of Debian 11, with ifupdown: its systemd takes no"
-        " credentials",
         kernel="linux-image-cloud-amd64",
         packages=("cloud-init", "ifupdown", "isc-dhcp-client"),
         cloud=True,
         refusal="Nothing in the disk starts Incus' agent",
     ),
-    "Debusine's system image": DiskShape(
-        suite="trixie",
-        made="Debusine's units for the agent, a unified kernel image",
-        packages=("systemd-resolved", "libnss-resolve", "systemd-ukify"),
-        loader="uki",
-        files=_of_debusine(),
-        enable=("systemd-networkd", "boot-efi.mount"),
-    ),
-    "systemd-boot": DiskShape(
-        suite="trixie",
-        made="systemd-networkd, no agent",
-        packages=("systemd-resolved",),
-        loader="systemd-boot",
-        files=_WIRED,
-        enable=("systemd-networkd",),
-    ),
-    "NetworkManager": DiskShape(
-        suite="trixie",
-        made="as on a desktop, no agent",
-        packages=("network-manager",),
-    ),
-    "ifupdown": DiskShape(
-        suite="bookworm",
-        made="ifupdown for `enp5s0`, no agent",
-        packages=("ifupdown", "isc-dhcp-client"),
-        files={
-            "/etc/network/interfaces": "auto lo enp5s0\n"
-            "iface lo inet loopback\niface enp5s0 inet dhcp\n"
-        },
-    ),
     "xfs": DiskShape(
         suite="trixie",
-        made="an xfs root, incus-agent and systemd-networkd",
         packages=("incus-agent", "xfsprogs", "btrfs-progs"),
         loader="systemd-boot",
         root="xfs",
@@ -365,7 +282,6 @@ SHAPES = {
     ),
     "btrfs": DiskShape(
         suite="trixie",
-        made="a btrfs root, incus-agent and systemd-networkd",
         packages=("incus-agent", "xfsprogs", "btrfs-progs"),
         loader="systemd-boot",
         root="btrfs",
@@ -375,7 +291,6 @@ SHAPES = {
     ),
     "LVM": DiskShape(
         suite="trixie",
-        made="the root in a logical volume",
         packages=("systemd-resolved",),
         loader="systemd-boot",
         root="lvm",
@@ -385,7 +300,6 @@ SHAPES = {
     ),
     "LUKS": DiskShape(
         suite="trixie",
-        made="an encrypted root",
         packages=("systemd-resolved",),
         loader="systemd-boot",
         root="luks",

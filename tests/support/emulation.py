@@ -68,8 +68,7 @@ say "the card belongs to:$owners."
 sleep infinity
 """
 _SMBIOS = "smbios11."
-_CARD = "virtio-net-pci,netdev=n,romfile="
-#: The card of a steady machine is on the fifth bus.
+#: More options of a steady machine, and of its network card.
 _STEADY = [
     *("-icount", "shift=1"),
     *(
@@ -78,6 +77,7 @@ _STEADY = [
         for word in ("-device", f"pcie-root-port,id=port{n},chassis={n}")
     ),
 ]
+_STEADY_CARD = ",bus=port5"
 _POLL = 0.5
 
 
@@ -142,8 +142,13 @@ def booted(
         argv = [
             *("nice", "-n", "5", _PROGRAM),
             *(_STEADY if steady else ()),
-            *_hardware(disk, folder, share, _CODE[secure]),
-            *(("-device", f"{_CARD},bus=port5" if steady else _CARD)),
+            *_hardware(
+                disk,
+                folder,
+                share,
+                code=_CODE[secure],
+                card=_STEADY_CARD if steady else "",
+            ),
             *(_cdrom(folder, share) if cdrom else ()),
             *(
                 word
@@ -163,7 +168,9 @@ def booted(
             machine.wait()
 
 
-def _hardware(disk: Path, folder: Path, share: Path, code: str) -> list[str]:
+def _hardware(
+    disk: Path, folder: Path, share: Path, *, code: str, card: str
+) -> list[str]:
     """Return QEMU's options; nothing that is written reaches the disk."""
     words = f"""
         -M q35 -accel tcg,thread=single
@@ -177,7 +184,9 @@ def _hardware(disk: Path, folder: Path, share: Path, code: str) -> list[str]:
         -device virtserialport,chardev=c,name=org.linuxcontainers.incus
         -fsdev local,id=f,path={share},security_model=none,readonly=on
         -device virtio-9p-pci,fsdev=f,mount_tag=config
-        -netdev user,id=n,restrict=on -device virtio-rng-pci
+        -netdev user,id=n,restrict=on
+        -device virtio-net-pci,netdev=n,romfile={card}
+        -device virtio-rng-pci
     """
     return words.split()
 

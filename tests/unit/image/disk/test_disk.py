@@ -3,6 +3,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import shutil
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from incus_testbed import errors
+from incus_testbed.customise import vm
 from incus_testbed.image.disk import ext4, partitions, qcow2, survey
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
@@ -362,6 +364,35 @@ def test_a_file_system_that_is_not_read(mark: str) -> None:
 def test_long_name_of_a_loader() -> None:
     found = surveyed(system(), loader="BOOTRISCV64.EFI")
     assert found.boot_loader.architectures == {"riscv64"}
+
+
+def test_a_system_image_of_debusine() -> None:
+    """It holds Debusine's units for the agent, and debvm's network."""
+    found = importlib.util.find_spec("debusine")
+    assert found
+    assert found.submodule_search_locations
+    (package,) = found.submodule_search_locations
+    overlay = Path(package) / "tasks/data/overlays/incus-agent"
+    units = {
+        f"usr/{file.relative_to(overlay)}": file.read_text()
+        for file in overlay.rglob("*")
+        if file.is_file()
+    }
+    assert len(units) == 3
+    disk = surveyed(
+        system(
+            **units,
+            **{
+                "etc/systemd/network/20-wired.network": "[Match]\nName=en*\n",
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+            },
+        )
+    )
+    assert disk.agent
+    assert disk.network
+    told = vm.configuration(vm.properties(disk))
+    assert told == {"security.secureboot": "false"}
 
 
 def test_a_disk_of_arm64() -> None:
