@@ -125,6 +125,13 @@ def _set_up_boot(root: Path, shape: DiskShape) -> None:
     if kind == "xfs":
         options = "defaults"
     (root / "etc/fstab").write_text(f"LABEL=root / {kind} {options} 0 1\n")
+    if "incus-agent" in shape.packages:
+        # The package runs an agent of its own, which says nothing.
+        drop_in = root / "etc/systemd/system/incus-agent.service.d/test.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(
+            "[Service]\nExecStart=\nExecStart=/run/incus_agent/incus-agent\n"
+        )
     kernel, initrd = _kernel(root)
     grub = root / "boot/grub"
     grub.mkdir(exist_ok=True)
