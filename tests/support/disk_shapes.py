@@ -8,13 +8,12 @@ modules, and the kernel writes little to the console.
 
 import contextlib
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support import disks, images, shapes
+from tests.support import disks, images, shapes, xfs
 from tests.support.disks import MIB
 
 #: GRUB of Debian 12 can't read the first of these, its fsck not the second.
@@ -184,44 +183,12 @@ def _write_root(root: Path, part: Path, kind: str) -> None:
         disks.run("mkfs.btrfs", "--quiet", "--label", "root", "--rootdir", root,
                   part)  # fmt: skip
     elif kind == "xfs":
-        plan = part.with_suffix(".xfs")
-        plan.write_text("\n".join(["/dev/null", "0 0", *_plan(root), "$", ""]))
-        disks.run("mkfs.xfs", "-q", "-L", "root", "-p", plan, part)
+        xfs.make(root, part)
     else:
         place, mark = {"lvm": _LVM, "luks": _LUKS}[kind]
         with part.open("r+b") as file:
             file.seek(place)
             file.write(mark)
-
-
-def _plan(folder: Path, depth: int = 0) -> Iterator[str]:
-    """Yield the lines by which mkfs.xfs copies a folder, as in mkfs.xfs(8)."""
-    yield _planned(folder)
-    for child in sorted(folder.iterdir()):
-        mode = child.lstat().st_mode
-        if " " in child.name:  # the format has no way to say it
-            continue
-        if stat.S_ISDIR(mode):
-            first, *rest = _plan(child, depth + 1)
-            yield f"{child.name} {first}"
-            yield from rest
-            yield "$"
-        elif stat.S_ISLNK(mode):
-            yield f"{child.name} {_planned(child)} {child.readlink()}"
-        elif stat.S_ISREG(mode):
-            yield f"{child.name} {_planned(child)} {child}"
-
-
-def _planned(path: Path) -> str:
-    """Return an inode's type, mode and owners."""
-    found = path.lstat()
-    kind = {stat.S_IFDIR: "d", stat.S_IFLNK: "l"}.get(
-        stat.S_IFMT(found.st_mode), "-"
-    )
-    user = "u" if found.st_mode & stat.S_ISUID else "-"
-    group = "g" if found.st_mode & stat.S_ISGID else "-"
-    bits = found.st_mode & 0o777
-    return f"{kind}{user}{group}{bits:03o} {found.st_uid} {found.st_gid}"
 
 
 def _join(disk: Path, esp: Path, part: Path, shape: DiskShape) -> None:
