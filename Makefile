@@ -18,6 +18,7 @@ help:
 	@echo 'make check-remote  run the contract tests against a remote, over TLS'
 	@echo 'make check-cluster  run the contract tests in a cluster of two real members; SUITE='
 	@echo 'make check-images  import images in the shapes of other people, and use them'
+	@echo 'make check-disks  import disks in the shapes of other people, and boot them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
@@ -105,6 +106,11 @@ check-cluster: packages
 # make test takes two of these shapes.
 check-images: packages
 	EVERY_IMAGE=1 $(PYTHON) -m pytest -rP tests/integration/test_other_images.py
+
+# One at a time: each boots in an emulated machine.
+check-disks: packages
+	tests/bootstrap.sh disks
+	CI=true $(PYTHON) -m pytest -rP $(if $(DISKS),-k "$(DISKS)") tests/e2e/test_other_disks.py
 
 # In another Debian release, with the Incus and autopkgtest that it has.
 check-%: packages
@@ -198,4 +204,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-cluster check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean

@@ -4,7 +4,7 @@
 # Install what "make MODE" needs and this machine lacks; or list it, for a
 # machine that is yet to be made.
 #
-#   tests/bootstrap.sh demo|test|check|bench|vm|list
+#   tests/bootstrap.sh demo|test|check|bench|disks|vm|list
 #
 # For Debian 12 and later, as root. Does nothing where nothing is missing.
 # Debian 12 has Incus in backports only: these are added, from the mirror that
@@ -21,6 +21,7 @@ test='dpkg-dev faketime fish git make openssl ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest
 python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck
 squashfs-tools-ng zsh'
+disks='genisoimage xfsprogs'
 # The machine in which virtual machines run has the others.
 vm='debian-archive-keyring dosfstools e2fsprogs fdisk mmdebstrap mtools
 openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'
@@ -207,13 +208,14 @@ case ${1-} in
     demo) wanted=$run ;;
     test | check) wanted="$run $test" ;;
     bench) wanted="$run $test python3-matplotlib" ;;
+    disks) wanted=$disks ;;
     vm) wanted=$vm ;;
     list)
         # shellcheck disable=SC2086 # lists of words
         printf '%s\n' $run $test
         exit
         ;;
-    *) die "usage: tests/bootstrap.sh demo|test|check|bench|vm|list" ;;
+    *) die "usage: tests/bootstrap.sh demo|test|check|bench|disks|vm|list" ;;
 esac
 command -v apt-get >/dev/null || die "this is not a Debian machine"
 # shellcheck disable=SC2086

@@ -748,6 +748,14 @@ def test_a_machine_by_itself_has_no_members(
     assert incus.instance("first").member == ""
 
 
+def test_a_machine_runs_what_its_processor_does(incus: Incus) -> None:
+    supported = incus.supported()
+
+    # 32-bit programs run, too, but Incus has no virtual machines of them.
+    assert len(supported.machines) == 1
+    assert set(supported.machines) <= set(supported.containers)
+
+
 def test_projects_know_nothing_of_each_other(
     incus: Incus,
     beside: Incus,

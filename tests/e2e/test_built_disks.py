@@ -29,7 +29,7 @@ def test_boot(suite: str, incus: Incus, tmp_path: Path) -> None:
     disk = tmp_path / "image.root"
     _run("qemu-img", "resize", "-q", "-f", "qcow2", str(disk), "20G")
 
-    with emulation.booted(disk, {}) as console:
+    with emulation.booted(disk, {"security.secureboot": "false"}) as console:
         console.wait(
             emulation.STARTED,
             "resized filesystem to",

@@ -221,6 +221,25 @@ def test_another_architecture(cli: Cli, tmp_path: Path) -> None:
     done = cli.run("import", str(tmp_path / "disk"), "--alias", ALIAS)
     assert done.returncode == 1
     assert "is for s390x, which this server can't run" in done.stderr
+    assert "an Incus server of s390x: incus-testbed --remote" in done.stderr
+
+
+def test_a_root_file_system_that_is_not_read(
+    cli: Cli, incus: Incus, tmp_path: Path
+) -> None:
+    """It is taken as it is, and what that means is said."""
+    small_disks.make(tmp_path / "disk", system())
+    with (tmp_path / "disk").open("r+b") as file:
+        file.seek(small_disks.ROOT_START)
+        file.write(b"XFSB" + bytes(1 << 20))
+    done = cli.run("import", str(tmp_path / "disk"), "--alias", ALIAS)
+    assert done.returncode == 0, done.stderr
+    assert "root file system (xfs) can't be read here" in done.stderr
+    assert "the package incus-agent" in done.stderr
+    image = Store(incus).find(ALIAS)
+    assert image
+    assert image.properties["incus-testbed.file-system"] == "xfs"
+    assert "virtual-machine, agent assumed" in cli.output("images")
 
 
 def test_a_disk_of_one_machine(cli: Cli, incus: Incus, tmp_path: Path) -> None:

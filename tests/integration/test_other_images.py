@@ -189,6 +189,37 @@ def test_image_that_is_used_without_an_import(
         incus.run("image", "delete", alias)
 
 
+def test_image_of_another_architecture(
+    incus: Incus, cli: Cli, tmp_path: Path
+) -> None:
+    """Incus has it, and refuses to launch it: where it could run is said."""
+    alias = "test/foreign"
+    foreign = "s390x"
+    head, rootfs = tmp_path / "metadata.tar", tmp_path / "rootfs.tar"
+    head.write_bytes(
+        metadata.metadata_tar(
+            architecture=foreign,
+            creation_date=int(time.time()),
+            profile="debusine",
+            description="foreign",
+            vendor="debian",
+            codename="trixie",
+            artifact_id="",
+        )
+    )
+    rootfs.write_bytes(tiny_system.tarball())
+    incus.run("image", "import", str(head), str(rootfs), f"--alias={alias}")
+    try:
+        profile = "--launch-argument=--profile=debusine"
+        done = cli.run("run", profile, alias, "--", "true")
+    finally:
+        incus.run("image", "delete", alias)
+    assert done.returncode == 125
+    assert f"is for {foreign}, which this server can't run" in done.stderr
+    assert f"an Incus server of {foreign}" in done.stderr
+    assert "--remote=NAME" in done.stderr
+
+
 def test_squashfs(cli: Cli, tmp_path: Path) -> None:
     """What images.linuxcontainers.org has becomes a tarball on the way."""
     rootfs, alias = tmp_path / "rootfs.squashfs", "test/squashfs"

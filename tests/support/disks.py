@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from incus_testbed.bootstrap.apt import Debian
 from tests.support import images
@@ -42,7 +42,7 @@ _PACKAGES = {
     "systemd-sysv",
     "udev",
 }
-_EXCLUDED = (
+EXCLUDED = (
     "/usr/share/doc/*",
     "/usr/share/locale/*",
     "/usr/share/man/*",
@@ -97,7 +97,7 @@ def build(suite: str, *, agent: bool = False) -> Path:
             *_SETUP,
             *_NETWORK,
             *_FINISH,
-            *_EXCLUDED,
+            *EXCLUDED,
         ]
     )
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
@@ -123,12 +123,12 @@ def _make(
         sources = scratch / "debian.sources"
         sources.write_text(stanza)
         hooks = [*_NETWORK, *_FINISH]
-        _run(
+        run(
             *("mmdebstrap", "--mode=root", "--variant=apt"),
             f"--include={','.join(sorted(_PACKAGES | _certificates(source)))}",
             "--aptopt=APT::Install-Recommends 0",
             "--dpkgopt=force-unsafe-io",
-            *(f"--dpkgopt=path-exclude={path}" for path in _EXCLUDED),
+            *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
             *images.apt_options(source),
             *(f"--essential-hook={hook}" for hook in _SETUP),
             *(f"--customize-hook={hook}" for hook in hooks),
@@ -166,8 +166,8 @@ def assemble(root: Path, disk: Path) -> None:
     """Make a disk of a root file system that holds kernel and boot loader."""
     esp, ext4 = disk.with_suffix(".esp"), disk.with_suffix(".ext4")
     truncate(esp, ESP_SIZE)
-    _run("mkfs.vfat", "-F", "32", "-n", "ESP", esp)
-    _fill_esp(root, esp)
+    run("mkfs.vfat", "-F", "32", "-n", "ESP", esp)
+    fill_esp(root, esp)
     shutil.rmtree(root / "boot")
     (root / "boot").mkdir()
     make_ext4(root, ext4, ROOT_SIZE)
@@ -184,24 +184,32 @@ def assemble(root: Path, disk: Path) -> None:
 def make_ext4(root: Path, file: Path, size: int, *options: str) -> None:
     """Make a file system of a folder."""
     truncate(file, size)
-    _run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", *options,
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", *options,
          "-d", root, file)  # fmt: skip
 
 
 def partition(
-    disk: Path, parts: Sequence[tuple[int, int, str]], label: str = "gpt"
+    disk: Path,
+    parts: Sequence[tuple[int, int, str]],
+    label: str = "gpt",
+    numbers: Sequence[int] = (),
 ) -> None:
-    """Write a partition table: starts and sizes in bytes, and types."""
+    """Write a partition table: starts and sizes in bytes, and types.
+
+    Without ``numbers`` the partitions are counted.
+    """
     lines = [f"label: {label}"] + [
-        f"start={start // 512}, size={size // 512}, type={kind}"
-        for start, size, kind in parts
+        f"{number} : start={start // 512}, size={size // 512}, type={kind}"
+        for number, (start, size, kind) in zip(
+            numbers or range(1, len(parts) + 1), parts, strict=True
+        )
     ]
-    _run("sfdisk", "--quiet", disk, stdin="\n".join(lines))
+    run("sfdisk", "--quiet", disk, stdin="\n".join(lines))
 
 
 def copy(part: Path, disk: Path, start: int) -> None:
     """Copy a file into another from an offset on, holes left as they are."""
-    _run(
+    run(
         *("dd", f"if={part}", f"of={disk}", "bs=1M", f"seek={start // MIB}"),
         *("conv=notrunc,sparse", "status=none"),
     )
@@ -213,7 +221,7 @@ def truncate(file: Path, size: int) -> None:
         made.truncate(size)
 
 
-def _fill_esp(root: Path, esp: Path) -> None:
+def fill_esp(root: Path, esp: Path) -> None:
     """Have systemd-boot start the system's only kernel."""
     (kernel,) = root.glob("boot/vmlinuz-*")
     (initrd,) = root.glob("boot/initrd.img-*")
@@ -223,19 +231,32 @@ def _fill_esp(root: Path, esp: Path) -> None:
         "title Debian\nlinux /vmlinuz\ninitrd /initrd.img\n"
         f"options root=LABEL=root rw {_CONSOLE}\n"
     )
-    for folder in ("EFI", "EFI/BOOT", "loader", "loader/entries"):
-        _run("mmd", "-i", esp, f"::/{folder}")
-    for file, target in (
-        (loader, "EFI/BOOT/BOOTX64.EFI"),
-        (kernel, "vmlinuz"),
-        (initrd, "initrd.img"),
-        (entry, "loader/entries/debian.conf"),
-    ):
-        _run("mcopy", "-i", esp, file, f"::/{target}")
+    fill(
+        esp,
+        {
+            "EFI/BOOT/BOOTX64.EFI": loader,
+            "vmlinuz": kernel,
+            "initrd.img": initrd,
+            "loader/entries/debian.conf": entry,
+        },
+    )
     entry.unlink()
 
 
-def _run(*argv: str | Path, stdin: str = "") -> None:
+def fill(esp: Path, files: Mapping[str, Path]) -> None:
+    """Copy files to their paths in a FAT file system."""
+    folders = {
+        str(folder): None
+        for name in files
+        for folder in reversed(PurePosixPath(name).parents[:-1])
+    }
+    run("mmd", "-i", esp, *(f"::/{folder}" for folder in folders))
+    for name, file in files.items():
+        run("mcopy", "-i", esp, file, f"::/{name}")
+
+
+def run(*argv: str | Path, stdin: str = "") -> None:
+    """Run a program; an ImageError has the end of what it said."""
     result = subprocess.run(
         argv,
         input=stdin,

@@ -107,6 +107,7 @@ class FakeIncus(Incus):
             "environment": {
                 **self.machines.named(member),
                 "architectures": ["x86_64", "i686"],
+                "kernel_architecture": "x86_64",
                 "server_version": self.version,
                 "driver": "lxc",
                 "firewall": self.firewall,

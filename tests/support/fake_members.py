@@ -19,6 +19,8 @@ class Members:
         #: Free bytes, and bytes of memory, of members that differ.
         self.free: dict[str, int] = {}
         self.memory: dict[str, int] = {}
+        #: Incus's names of the architectures of members that differ.
+        self.architectures: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         """Tell whether there is a cluster."""
@@ -60,6 +62,7 @@ class Members:
                 "status": status,
                 "message": f"is {status}",
                 "url": f"https://{self._hosts[name]}:8443",
+                "architecture": self.architectures.get(name, "x86_64"),
             }
             for name, status in self.statuses.items()
         ]

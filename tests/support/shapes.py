@@ -24,7 +24,7 @@ iface eth0 inet dhcp
 source /etc/network/interfaces.d/*
 """
 #: What cloud.debian.org's images have.
-_NETPLAN = """\
+NETPLAN = """\
 network:
   version: 2
   ethernets:
@@ -76,13 +76,14 @@ class Shape:
             architecture=self.architecture,
             hooks=[
                 *(f'rm -f "$1"{path}' for path in self.remove),
-                *(_written(*file) for file in self.files.items()),
+                *(written(*file) for file in self.files.items()),
                 *(f'chroot "$1" systemctl enable {u}' for u in self.enable),
             ],
         )
 
 
-def _written(path: str, text: str) -> str:
+def written(path: str, text: str) -> str:
+    """Return a hook of mmdebstrap that writes a file."""
     folder = PurePath(path).parent
     return (
         f'mkdir -p "$1"{folder}; rm -f "$1"{path};'
@@ -108,7 +109,7 @@ SHAPES = {
             *("cloud-init", "netplan.io", "systemd-resolved", "dbus"),
             *("openssh-server", "sudo", "iproute2"),
         ),
-        files={"/etc/netplan/90-default.yaml": _NETPLAN},
+        files={"/etc/netplan/90-default.yaml": NETPLAN},
         # cloud-init makes a machine's own
         remove=("/etc/ssh/ssh_host_*",),
     ),
@@ -147,7 +148,7 @@ SHAPES = {
     "NetworkManager and netplan": Shape(
         suite="trixie",
         packages=("network-manager", "netplan.io", "dbus", "iproute2"),
-        files={"/etc/netplan/90-default.yaml": _NETPLAN},
+        files={"/etc/netplan/90-default.yaml": NETPLAN},
     ),
     "i386": Shape(suite="bookworm", architecture="i386"),
     "derivative": Shape(

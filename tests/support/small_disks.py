@@ -54,7 +54,7 @@ def make(
         for path, text in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
-        (root / "usr/sbin").mkdir(parents=True)
+        (root / "usr/sbin").mkdir(parents=True, exist_ok=True)
         (root / "sbin").symlink_to("usr/sbin")
         (root / "usr/sbin/init").symlink_to("/usr/lib/systemd/systemd")
         for number in range(300):  # so that a directory has several blocks

@@ -15,6 +15,40 @@ def publish(
     ``headings`` is the table's first line.  In the page, the table stands
     between ``<!-- mark -->`` and ``<!-- end -->``.
     """
+    _write(page, mark, headings, rows)
+
+
+def update(
+    page: Path,
+    mark: str,
+    headings: str,
+    rows: Sequence[Sequence[str]],
+    order: Sequence[str],
+) -> None:
+    """Do the same with some rows; the page keeps the others.
+
+    ``order`` has the first column of all rows that there may be.
+    """
+    found = re.search(
+        rf"(?s)<!-- {mark} -->\n(.*?)<!-- end -->", page.read_text()
+    )
+    assert found
+    kept = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in found[1].splitlines()[2:]
+    ]
+    known = {row[0]: row for row in [*kept, *rows] if row[0] in order}
+    _write(
+        page,
+        mark,
+        headings,
+        sorted(known.values(), key=lambda row: order.index(row[0])),
+    )
+
+
+def _write(
+    page: Path, mark: str, headings: str, rows: Sequence[Sequence[str]]
+) -> None:
     lines = [
         headings,
         "|---" * (headings.count("|") - 1) + "|",

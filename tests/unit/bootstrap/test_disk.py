@@ -110,6 +110,21 @@ def test_what_a_machine_has_beside_a_container(architecture: str) -> None:
     assert options[-1] == "sid"
 
 
+def test_firmware_and_console_of_arm64() -> None:
+    """The names are of UEFI, of Debian's packages, and of the PL011 driver."""
+    machine = vm.of("arm64")
+
+    assert machine.loaders == {
+        "EFI/BOOT/BOOTAA64.EFI": "/usr/lib/shim/shimaa64.efi.signed",
+        "EFI/BOOT/grubaa64.efi": (
+            "/usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed"
+        ),
+    }
+    _, text = machine.configuration
+    assert "console=ttyAMA0\n" in text
+    assert "ttyS0" not in text
+
+
 def test_a_container_has_no_kernel() -> None:
     request = Request(suite="sid", architecture="amd64")
     mirror = Source(uri="http://mirror.example/debian", fields={})

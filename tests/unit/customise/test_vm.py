@@ -116,3 +116,17 @@ def test_no_way_to_start_the_agent(version: int) -> None:
     assert str(version) in caught.value.details
     assert "incus-agent" in caught.value.resolution
     assert vm.properties(of(version))[vm.AGENT] == "image"
+
+
+def test_nothing_is_told_to_a_system_that_was_not_read() -> None:
+    unread = DiskSystem(
+        size=1 << 30, boot_loader=MODERN.boot_loader, file_system="xfs"
+    )
+    properties = vm.properties(unread)
+    assert properties == {
+        vm.DISK_SIZE: str(1 << 30),
+        vm.AGENT: "assumed",
+        vm.FILE_SYSTEM: "xfs",
+    }
+    assert properties.keys() <= vm.KEYS
+    assert vm.configuration(properties) == {}

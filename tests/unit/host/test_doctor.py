@@ -144,7 +144,22 @@ def test_user_ids(
     )
 
 
-def _machine(root: Path, *absent: str) -> Path:
+#: What a host has for its virtual machines, by its processor.
+_OF_ITS_PROCESSOR = {
+    "x86_64": (
+        "usr/bin/qemu-system-x86_64",
+        "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
+        "usr/share/OVMF/OVMF_CODE_4M.fd",
+    ),
+    "aarch64": (
+        "usr/bin/qemu-system-aarch64",
+        "usr/lib/aarch64-linux-gnu/qemu/ui-spice-core.so",
+        "usr/share/AAVMF/AAVMF_CODE.secboot.fd",
+    ),
+}
+
+
+def _machine(root: Path, *absent: str, processor: str = "x86_64") -> Path:
     """Make a file tree of a host that lacks some of what it takes."""
     for name in (
         "dev/kvm",
@@ -152,10 +167,8 @@ def _machine(root: Path, *absent: str) -> Path:
         "usr/bin/chattr",
         "usr/bin/genisoimage",
         "usr/bin/qemu-img",
-        "usr/bin/qemu-system-x86_64",
-        "usr/lib/x86_64-linux-gnu/qemu/ui-spice-core.so",
         "usr/sbin/sgdisk",
-        "usr/share/OVMF/OVMF_CODE_4M.fd",
+        *_OF_ITS_PROCESSOR[processor],
     ):
         if name not in absent:
             file = root / name
@@ -188,6 +201,24 @@ def test_what_keeps_virtual_machines_from_running(
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
     (obstacle,) = vm.obstacles(_machine(tmp_path, absent))
     assert word in obstacle.what + obstacle.remedy
+
+
+@pytest.mark.parametrize(
+    ("absent", "package"),
+    [
+        ("usr/bin/qemu-system-aarch64", "qemu-system-arm "),
+        ("usr/share/AAVMF/AAVMF_CODE.secboot.fd", "qemu-efi-aarch64 "),
+    ],
+)
+def test_a_host_of_arm64_has_packages_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str, package: str
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
+    root = _machine(tmp_path, processor="aarch64")
+    assert list(vm.obstacles(root)) == []
+    (root / absent).unlink()
+    (obstacle,) = vm.obstacles(root)
+    assert f"apt install {package}" in obstacle.remedy
 
 
 def test_a_host_for_virtual_machines(

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from incus_testbed import errors
-from incus_testbed.image.architecture import incus_name
 from incus_testbed.image.metadata import metadata_tar
+from incus_testbed.system.architecture import incus_name
 
 
 def made(**changes: object) -> bytes:

@@ -35,6 +35,7 @@ class _Cluster:
                 "status": "Online" if status == "Gone" else status,
                 "message": "",
                 "url": f"https://192.0.2.{number}:8443",
+                "architecture": "x86_64",
             }
             for number, status in enumerate(statuses, 1)
         ]

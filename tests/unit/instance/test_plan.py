@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an image has a launch take along."""
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.instance.plan import Plan
+from incus_testbed.system.architecture import Supported
 
 
 def _image(kind: str, **properties: str) -> Image:
@@ -133,3 +135,38 @@ def test_nothing_can_bring_a_card_back(argument: str) -> None:
 )
 def test_other_arguments_go_with_no_network(argument: str) -> None:
     Plan.of(_Incus(_image("container")), "a", (argument,), network=False)
+
+
+def _refusal(kind: str, architecture: str) -> errors.Unsupported:
+    incus = _OnAmd64()
+    image = dataclasses.replace(_image(kind), architecture=architecture)
+    plan = Plan.of(_Incus(image), "a", ())
+    with pytest.raises(errors.Unsupported) as caught:
+        plan.check_architecture(incus, "a")
+    return caught.value
+
+
+class _OnAmd64(Incus):
+    def supported(self) -> Supported:
+        return Supported(containers=["x86_64", "i686"], machines=["x86_64"])
+
+
+def test_a_container_of_arm64_on_amd64() -> None:
+    refusal = _refusal("container", "aarch64")
+    assert refusal.brief == (
+        "The image a is for arm64, which this server can't run"
+    )
+    assert refusal.details == "It runs x86_64, i686."
+    assert "an Incus server of arm64: use such a" in refusal.resolution
+
+
+def test_a_vm_of_arm64_on_amd64() -> None:
+    refusal = _refusal("virtual-machine", "aarch64")
+    assert refusal.details == "Its virtual machines are x86_64."
+
+
+def test_an_architecture_that_is_not_to_blame() -> None:
+    Plan.of(_Incus(_image("container")), "a", ()).check_architecture(
+        _OnAmd64(), "a"
+    )
+    Plan(vm=True).check_architecture(_OnAmd64(), "a")

@@ -99,9 +99,10 @@ def test_failure_of_incus_exec_to_run_a_command(
 class LateIncus(ForgetfulIncus):
     """A virtual machine whose agent comes late, or never."""
 
-    def __init__(self, late: int) -> None:
+    def __init__(self, late: int, **properties: str) -> None:
         super().__init__(lost=0)
         self.late = late
+        self.properties = properties
 
     def execute(
         self, name: str, command: Sequence[str], **options: Any
@@ -121,6 +122,17 @@ class LateIncus(ForgetfulIncus):
         del name
         return "Kernel panic\n"
 
+    def instance(self, name: str) -> InstanceRecord:
+        return InstanceRecord(
+            name=name,
+            kind="container",
+            status="Running",
+            config={f"image.{k}": v for k, v in self.properties.items()},
+            ephemeral=True,
+            created=datetime.now(UTC),
+            cards=("eth0",),
+        )
+
 
 def test_an_agent_is_waited_for() -> None:
     assert readiness.wait_ready(Guest(LateIncus(2), "x"), 60).state == "running"
@@ -130,6 +142,15 @@ def test_an_agent_that_never_comes() -> None:
     with pytest.raises(errors.BootFailed, match="agent") as caught:
         readiness.wait_ready(Guest(LateIncus(1000), "x"), 0.5)
     assert "Kernel panic" in caught.value.details
+    assert "ext4" not in caught.value.resolution
+
+
+def test_an_agent_that_the_import_could_not_see() -> None:
+    incus = LateIncus(1000, **{"incus-testbed.file-system": "xfs"})
+    with pytest.raises(errors.BootFailed) as caught:
+        readiness.wait_ready(Guest(incus, "x"), 0.5)
+    assert "could not read the xfs of its disk" in caught.value.resolution
+    assert "the package incus-agent" in caught.value.resolution
 
 
 class SlowIncus(LateIncus):
@@ -172,8 +193,7 @@ class OfflineIncus(LateIncus):
     """A container that boots, and never gets a network."""
 
     def __init__(self, **properties: str) -> None:
-        super().__init__(0)
-        self.properties = properties
+        super().__init__(0, **properties)
 
     def execute(
         self, name: str, command: Sequence[str], **options: Any
@@ -188,17 +208,6 @@ class OfflineIncus(LateIncus):
 
     def is_local(self) -> bool:
         return False
-
-    def instance(self, name: str) -> InstanceRecord:
-        return InstanceRecord(
-            name=name,
-            kind="container",
-            status="Running",
-            config={f"image.{k}": v for k, v in self.properties.items()},
-            ephemeral=True,
-            created=datetime.now(UTC),
-            cards=("eth0",),
-        )
 
 
 @pytest.mark.parametrize("imported", [True, False])

@@ -19,11 +19,11 @@ from incus_testbed.bootstrap import (
 )
 from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.request import Request
-from incus_testbed.image import architecture
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream.source import Readable
 from incus_testbed.incus.client import Incus
+from incus_testbed.system import architecture
 
 log = logging.getLogger(__name__)
 

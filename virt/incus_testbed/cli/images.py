@@ -50,4 +50,6 @@ def image_rows(images: Iterable[Image]) -> list[tuple[str, ...]]:
 def _type(image: Image) -> str:
     """Return the image's type, and what starts Incus' agent in it."""
     agent = image.properties.get(vm.AGENT)
+    if agent == vm.ASSUMED:
+        return f"{image.kind}, agent {agent}"
     return f"{image.kind}, agent by {agent}" if agent else image.kind

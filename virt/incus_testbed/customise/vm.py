@@ -22,12 +22,19 @@ AGENT = "incus-testbed.agent"
 NETWORK = "incus-testbed.network"
 SYSTEMD = "incus-testbed.systemd"
 DISK_SIZE = "incus-testbed.disk-size"
+#: The name of a root file system that could not be read.
+FILE_SYSTEM = "incus-testbed.file-system"
 # Incus' own image properties.
 _SECURE_BOOT = "requirements.secureboot"
 #: Of images that can get the agent in no other way than by its drive.
 CDROM = "requirements.cdrom_agent"
 #: The properties of these that a virtual machine's image may have.
-KEYS = frozenset({AGENT, NETWORK, SYSTEMD, DISK_SIZE, _SECURE_BOOT, CDROM})
+KEYS = frozenset(
+    {AGENT, NETWORK, SYSTEMD, DISK_SIZE, FILE_SYSTEM, _SECURE_BOOT, CDROM}
+)
+#: What starts the agent: units in the image, credentials, or, as nothing can be
+#: seen of it, something that is hoped to be there.
+IMAGE, CREDENTIALS, ASSUMED = "image", "credentials", "assumed"
 
 #: The first systemd that accepts lines for tmpfiles.d as a credential, and the
 #: first that accepts units and network configuration.
@@ -46,23 +53,35 @@ def properties(disk: "DiskSystem") -> dict[str, str]:
 
     :raises errors.BadImage: nothing would start Incus' agent in the machine
     """
-    version = disk.facts.systemd_version if disk.facts else None
+    if not disk.facts:
+        return {
+            DISK_SIZE: str(disk.size),
+            AGENT: ASSUMED,
+            FILE_SYSTEM: disk.file_system,
+            **_firmware(disk),
+        }
+    version = disk.facts.systemd_version
     if not disk.agent and (version is None or version < _FIRST_TMPFILES):
         raise errors.BadImage(
             "Nothing in the disk starts Incus' agent",
             details=f"Credentials can make systemd {_FIRST_TMPFILES} or later"
             f" start it; the disk's systemd is {version or 'missing'}.",
             resolution="Add the package incus-agent to the system, or the"
-            " units of distrobuilder's generator incus-agent.",
+            " units of distrobuilder's generator incus-agent; or make a new"
+            " disk by 'incus-testbed build SUITE --vm'.",
         )
     return {
         DISK_SIZE: str(disk.size),
-        AGENT: "image" if disk.agent else "credentials",
+        AGENT: IMAGE if disk.agent else CREDENTIALS,
         **({} if version is None else {SYSTEMD: str(version)}),
-        **({} if disk.network else {NETWORK: "credentials"}),
-        **({} if disk.boot_loader.signed else {_SECURE_BOOT: "false"}),
+        **({} if disk.network else {NETWORK: CREDENTIALS}),
         **({} if disk.has_9p else {CDROM: "true"}),
+        **_firmware(disk),
     }
+
+
+def _firmware(disk: "DiskSystem") -> dict[str, str]:
+    return {} if disk.boot_loader.signed else {_SECURE_BOOT: "false"}
 
 
 def entries() -> list[Entry]:
@@ -98,8 +117,8 @@ def configuration(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def _credentials(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    agent = properties.get(AGENT) == "credentials"
-    network = properties.get(NETWORK) == "credentials"
+    agent = properties.get(AGENT) == CREDENTIALS
+    network = properties.get(NETWORK) == CREDENTIALS
     version = int(properties.get(SYSTEMD, 0))
     if version >= _FIRST_UNITS:
         yield from _units(agent=agent, network=network)

@@ -1,45 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Determine an image's architecture, and translate it to Incus's name."""
-
-from collections.abc import Sequence
+"""Determine an image's architecture, and whether a server runs it."""
 
 from incus_testbed import errors
 from incus_testbed.image.properties import Labels
+from incus_testbed.system.architecture import (
+    WIDER,
+    Supported,
+    incus_name,
+    runs,
+    where,
+)
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.facts import Facts
-
-# dpkg's names, and those of Incus, which are the kernel's.  Incus does not
-# distinguish byte orders of MIPS (Incus documentation, "Architectures").
-_INCUS_NAMES = {
-    "amd64": "x86_64",
-    "arm64": "aarch64",
-    "armel": "armv6l",
-    "armhf": "armv7l",
-    "i386": "i686",
-    "loong64": "loongarch64",
-    "mips": "mips",
-    "mips64el": "mips64",
-    "mipsel": "mips",
-    "powerpc": "ppc",
-    "ppc64": "ppc64",
-    "ppc64el": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
-
-
-def incus_name(dpkg_name: str) -> str:
-    """Return Incus's name of a Debian architecture.
-
-    :raises errors.BadImage: Incus does not support it
-    """
-    try:
-        return _INCUS_NAMES[dpkg_name]
-    except KeyError:
-        raise errors.BadImage(
-            f"Incus does not know the architecture '{dpkg_name}'",
-            resolution="It knows: " + ", ".join(sorted(_INCUS_NAMES)),
-        ) from None
 
 
 def of(facts: Facts | None, disk: DiskSystem | None, label: Labels) -> str:
@@ -62,10 +34,12 @@ def of(facts: Facts | None, disk: DiskSystem | None, label: Labels) -> str:
     )
 
 
-def check(architecture: str, label: Labels, supported: Sequence[str]) -> None:
+def check(
+    architecture: str, label: Labels, supported: Supported, *, vm: bool
+) -> None:
     """Refuse an image that has a wrong label, or that the server can't run.
 
-    ``supported`` are Incus's names of what the server runs.
+    ``vm``: it is that of a virtual machine.
 
     :raises errors.BadImage: names both architectures
     """
@@ -74,8 +48,18 @@ def check(architecture: str, label: Labels, supported: Sequence[str]) -> None:
             f"The image holds {architecture}, not {label.architecture}",
             resolution="Leave out --architecture, or use another file.",
         )
-    if incus_name(architecture) not in supported:
+    if vm and architecture in WIDER:
+        raise errors.BadImage(
+            f"Incus has no virtual machines of {architecture}",
+            details="The disk holds a system of that architecture.",
+            resolution=f"Use a disk of {WIDER[architecture][-1]}, or a tarball"
+            f" of {architecture}, which becomes a container.",
+        )
+    name = incus_name(architecture)
+    if name not in (supported.machines if vm else supported.containers):
         raise errors.BadImage(
             f"The image is for {architecture}, which this server can't run",
-            details=f"It runs {', '.join(supported)}.",
+            details=runs(supported, vm=vm),
+            resolution=f"{where(architecture, vm=vm)}: incus-testbed"
+            " --remote=NAME import, or import it there.",
         )

@@ -17,8 +17,7 @@ class Description:
 
     ``architecture`` is Debian's name.  ``machine_ids`` are the files that
     give each copy of the system the same id.  ``vm`` holds the properties of a
-    virtual machine's image; None for a container's.  ``is_read``: the
-    root file system could be read.
+    virtual machine's image; None for a container's.
     """
 
     architecture: str
@@ -26,7 +25,6 @@ class Description:
     codename: str = ""
     machine_ids: tuple[str, ...] = ()
     vm: Mapping[str, str] | None = None
-    is_read: bool = True
 
 
 def describe(system: Facts | DiskSystem, label: Labels) -> Description:
@@ -43,5 +41,4 @@ def describe(system: Facts | DiskSystem, label: Labels) -> Description:
         codename=facts.codename if facts else "",
         machine_ids=facts.machine_ids if facts else (),
         vm=vm.properties(disk) if disk else None,
-        is_read=facts is not None,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
+from incus_testbed.customise import vm
 from incus_testbed.image import alias as names
 from incus_testbed.image import metadata, profiles, storage, unpacking
 from incus_testbed.image import properties as image_properties
@@ -110,7 +111,7 @@ class Import:
         environment = self._incus.environment()
         return Order(
             label=self._label,
-            supported=environment["architectures"],
+            supported=self._incus.supported(),
             place=storage.place(self._incus, self._profile),
             budget=Budget.from_environment(),
             date=self._date,
@@ -234,10 +235,13 @@ def _tell(alias: str, found: Description) -> None:
     """Log what was found on a disk, and what will be done about it."""
     if found.vm is None:
         return
-    if not found.is_read:
+    if name := found.vm.get(vm.FILE_SYSTEM):
         log.warning(
-            "the disk's root file system can't be read here: %s is assumed to"
-            " start Incus' agent and to set up its network",
+            "the disk's root file system (%s) can't be read here, so nothing"
+            " is added: a testbed of %s starts only if the system itself starts"
+            " Incus' agent, as with the package incus-agent, and sets up its"
+            " network. A disk with ext4 needs neither",
+            name,
             alias,
         )
     elif found.machine_ids:

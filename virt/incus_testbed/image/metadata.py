@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
-from incus_testbed.image.architecture import incus_name
+from incus_testbed.system.architecture import incus_name
 
 _EMPTY = "empty.tpl"
 _TEMPLATES = {

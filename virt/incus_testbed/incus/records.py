@@ -83,12 +83,14 @@ class Member:
 
     ``status`` is Online, Offline, Evacuated or Blocked; ``message`` says more.
     ``host`` is the address, or the name, that the others reach it under.
+    ``architecture`` is Incus's name of its processor's.
     """
 
     name: str
     status: str
     message: str
     host: str
+    architecture: str
 
     @property
     def is_online(self) -> bool:
@@ -193,6 +195,7 @@ def member(record: dict[str, Any]) -> Member:
         status=record["status"],
         message=record["message"],
         host=urlsplit(record["url"]).hostname or "",
+        architecture=record["architecture"],
     )
 
 

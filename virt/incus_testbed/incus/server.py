@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The server: its projects, networks, pools and profiles."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from incus_testbed.incus.connection import Connection
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.members import Watch
 from incus_testbed.incus.records import Contents, Member
+from incus_testbed.system.architecture import Supported
 
 
 class Server(Connection):
@@ -45,9 +47,11 @@ class Server(Connection):
         A remote is another machine, and a cluster is several: other machines
         make and remove things there, too.
         """
-        return self.is_local() and not self.environment().get(
-            "server_clustered"
-        )
+        return self.is_local() and not self.is_clustered()
+
+    def is_clustered(self) -> bool:
+        """Tell whether the server is a member of a cluster."""
+        return bool(self.environment().get("server_clustered"))
 
     def watch(self, name: str, verb: str) -> Watch:
         """Return what tells whether a member went down with the work.
@@ -88,11 +92,27 @@ class Server(Connection):
 
         :raises errors.Restricted: they are not for this user to know
         """
-        if not self.environment().get("server_clustered"):
+        if not self.is_clustered():
             return []
         return [
             records.member(record) for record in self._list("cluster/members")
         ]
+
+    def supported(self) -> Supported:
+        """Return what the server runs, or what its members run together.
+
+        Incus puts an instance on a member of its image's architecture.  A user
+        who may not know the members gets those of the one that is asked.
+        """
+        environment = self.environment()
+        containers = environment["architectures"]
+        machines = [environment["kernel_architecture"]]
+        with contextlib.suppress(errors.Restricted):
+            machines += [each.architecture for each in self.members()]
+        return Supported(
+            containers=tuple(dict.fromkeys([*containers, *machines])),
+            machines=tuple(dict.fromkeys(machines)),
+        )
 
     def resources(self, *, member: str = "") -> dict[str, Any]:
         """Return what the server's machine has: GET /1.0/resources."""

@@ -54,7 +54,8 @@ class Guest:
         :raises errors.MemberDown: it does not
         """
         try:
-            self.execute(["true"], timeout=REQUEST_LIMIT)
+            if self.incus.is_clustered():
+                self.execute(["true"], timeout=REQUEST_LIMIT)
         except errors.MemberDown:
             raise
         except errors.TestbedError as error:

@@ -85,6 +85,9 @@ class Instance:
                 if not plan.is_outdated(incus, image):
                     raise
                 plan = Plan.of(incus, image, arguments, network=network)
+            except errors.Unsupported:
+                plan.check_architecture(incus, image)
+                raise
 
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.

@@ -9,6 +9,7 @@ from typing import Self
 from incus_testbed import errors
 from incus_testbed.customise import vm
 from incus_testbed.incus.client import Incus
+from incus_testbed.system import architecture
 
 _VM = "virtual-machine"
 #: The option of incus launch for a virtual machine.  It decides the kind if
@@ -24,13 +25,14 @@ _AGENT_DRIVE = {"agent": {"type": "disk", "source": "agent:config"}}
 class Plan:
     """An instance's configuration and devices.
 
-    ``vm``: it is a virtual machine.  ``fingerprint`` is its image's, if that
-    was found.  Limits are not here: an admin sets them in the profile
-    (host/profile.py).
+    ``vm``: it is a virtual machine.  ``fingerprint`` and ``architecture``, as
+    Incus calls it, are its image's, if that was found.  Limits are not here: an
+    admin sets them in the profile (host/profile.py).
     """
 
     vm: bool
     fingerprint: str = field(default="", compare=False)
+    architecture: str = field(default="", compare=False)
     config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -63,11 +65,17 @@ class Plan:
             {} if network else _without_cards(incus, found.profiles, arguments)
         )
         if found.kind != _VM:
-            return cls(vm=False, fingerprint=found.fingerprint, devices=cards)
+            return cls(
+                vm=False,
+                fingerprint=found.fingerprint,
+                architecture=found.architecture,
+                devices=cards,
+            )
         cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
             vm=True,
             fingerprint=found.fingerprint,
+            architecture=found.architecture,
             config=vm.configuration(found.properties),
             devices={**cards, **(_AGENT_DRIVE if cdrom else {})},
         )
@@ -79,6 +87,23 @@ class Plan:
         except errors.NotFound:
             return False
         return bool(self.fingerprint) and now != self.fingerprint
+
+    def check_architecture(self, incus: Incus, image: str) -> None:
+        """Refuse an image that the server can't run.
+
+        :raises errors.Unsupported: says where it could run
+        """
+        there = incus.supported()
+        able = there.machines if self.vm else there.containers
+        if not self.architecture or self.architecture in able:
+            return
+        name = architecture.debian_name(self.architecture)
+        raise errors.Unsupported(
+            f"The image {image} is for {name}, which this server can't run",
+            details=architecture.runs(there, vm=self.vm),
+            resolution=f"{architecture.where(name, vm=self.vm)}: use such a"
+            " server by --remote=NAME, or another image.",
+        )
 
 
 def _without_cards(

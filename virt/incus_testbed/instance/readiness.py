@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
+from incus_testbed.customise import vm
 from incus_testbed.firewall import obstruction
 from incus_testbed.instance import answer as instance_answer
 from incus_testbed.instance import console, scripts
@@ -62,7 +63,8 @@ def _readiness(guest: Guest, timeout: float) -> Readiness:
         answer = _ask_when_up(guest, timeout)
     except errors.AgentDown as error:
         why = f"its agent has not answered for {timeout:.0f} s"
-        raise _failure(guest, why) from error
+        resolution = f"{_unread(guest)}{_RESOLUTION}"
+        raise _failure(guest, why, resolution=resolution) from error
     except errors.TestbedError as error:
         raise _failure(guest, error.brief, error.details) from error
     readiness = Readiness(
@@ -267,6 +269,22 @@ def _foreign(guest: Guest) -> str:
         "incus-testbed has not imported its image, so the image may set up a"
         " network card of another name. For a card eth0, launch it with"
         f" '--device={record.cards[0]},name=eth0', or import its tarball.\n"
+    )
+
+
+def _unread(guest: Guest) -> str:
+    """Return what to do about a disk of which nothing is known, in a line."""
+    try:
+        config = guest.incus.instance(guest.name).config
+    except errors.TestbedError:
+        return ""
+    name = config.get(f"image.{vm.FILE_SYSTEM}")
+    if not name:
+        return ""
+    return (
+        f"The import could not read the {name} of its disk, so nothing may"
+        " start Incus' agent there: add the package incus-agent to the system,"
+        " or make the disk with ext4.\n"
     )
 
 

@@ -23,8 +23,9 @@ class DiskSystem:
     """A disk's system.
 
     ``size`` is the disk's, in bytes.  ``facts`` is None if its root file
-    system can't be read here; then ``agent``, ``has_9p`` and ``network`` are
-    assumed to be true.  ``agent``: the system starts Incus' agent by itself.
+    system can't be read here; then ``file_system`` is its name, such as xfs,
+    or "unknown", and ``agent``, ``has_9p`` and ``network`` are assumed to be
+    true.  ``agent``: the system starts Incus' agent by itself.
     ``has_9p``: each of its kernels can read the files that Incus shares.
     ``network``: the system configures a virtual machine's NIC.
     """
@@ -32,6 +33,7 @@ class DiskSystem:
     size: int
     boot_loader: BootLoader
     facts: Facts | None = None
+    file_system: str = ""
     agent: bool = True
     has_9p: bool = True
     network: bool = True

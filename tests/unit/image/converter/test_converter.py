@@ -32,6 +32,7 @@ from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import Source
 from incus_testbed.limits.budget import Budget
 from incus_testbed.process import sandbox
+from incus_testbed.system.architecture import Supported
 from tests.support import tiny_system
 
 #: Seconds after which something hangs, on a machine however busy.
@@ -41,7 +42,7 @@ _LIMIT = 30.0
 def order(**changes: Any) -> Order:
     fields: dict[str, Any] = {
         "label": Labels(codename="mine"),
-        "supported": ["x86_64"],
+        "supported": Supported(containers=["x86_64"], machines=["x86_64"]),
         "place": Place(pool="p", pool_size=1 << 40),
         "budget": Budget(),
         "date": 7,

@@ -3,6 +3,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import shutil
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from incus_testbed import errors
+from incus_testbed.customise import vm
 from incus_testbed.image.disk import ext4, partitions, qcow2, survey
 from incus_testbed.image.disk.reader import Reader
 from incus_testbed.image.disk.writer import CLUSTER, Writer
@@ -242,6 +244,7 @@ def test_agent_and_kernel() -> None:
 
 
 _WANTS = "etc/systemd/system/multi-user.target.wants"
+_IFUPDOWN = {"usr/sbin/ifup": ""}
 
 
 @pytest.mark.parametrize(
@@ -265,9 +268,47 @@ _WANTS = "etc/systemd/system/multi-user.target.wants"
             },
             True,
         ),
-        ({"etc/network/interfaces": "auto enp5s0\n"}, True),
+        (
+            {
+                "usr/lib/systemd/system/NetworkManager.service": "",
+                f"{_WANTS}/NetworkManager.service": "",
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+            },
+            True,
+        ),
+        (
+            {
+                "usr/lib/systemd/system/dhcpcd.service": "",
+                f"{_WANTS}/dhcpcd.service": "",
+            },
+            True,
+        ),
+        ({"etc/network/interfaces": "auto enp5s0\n", **_IFUPDOWN}, True),
+        (
+            {
+                "etc/network/interfaces": "allow-hotplug enp5s0\n",
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+                **_IFUPDOWN,
+            },
+            True,
+        ),
+        ({"etc/network/interfaces": "auto enp5s0\n"}, False),
+        (
+            {
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+                "etc/systemd/network/20-wired.network": "[Match]\n",
+            },
+            True,
+        ),
     ],
-    ids=["bare", "cloud.debian.org", "NetworkManager", "ifupdown"],
+    ids=[
+        *("bare", "cloud.debian.org", "NetworkManager"),
+        *("NetworkManager beside networkd", "dhcpcd", "ifupdown"),
+        *("ifupdown beside networkd", "only its file", "networkd"),
+    ],
 )
 def test_network_is_added_where_there_is_none(
     files: dict[str, str], network: bool
@@ -279,12 +320,89 @@ def test_unknown_root() -> None:
     files = {"usr/x": "", "etc/x": ""}
     found = surveyed(files)
     assert found.facts is None
+    assert found.file_system == "unknown"
     assert found.agent
+
+
+#: As LVM's pvcreate, cryptsetup and mdadm write them, and mkfs of these.
+_MARKS = {
+    "LVM": (512, b"LABELONE".ljust(24, b"\0") + b"LVM2 001"),
+    "LUKS": (0, b"LUKS\xba\xbe\0\2"),
+    "RAID": (4096, b"\xfc\x4e\x2b\xa9\1\0\0\0"),
+    "xfs": (0, b"XFSB\0\0\x10\0"),
+    "btrfs": (0x10040, b"_BHRfS_M"),
+}
+
+
+@contextlib.contextmanager
+def _with(mark: str) -> Iterator[Path]:
+    """Give a disk with something else in the place of its root."""
+    with small_disks.made(system()) as made:
+        with made.open("r+b") as file:
+            file.seek(small_disks.ROOT_START)
+            file.write(bytes(1 << 20))
+            place, text = _MARKS[mark]
+            file.seek(small_disks.ROOT_START + place)
+            file.write(text)
+        yield made
+
+
+@pytest.mark.parametrize("mark", ["xfs", "btrfs"])
+def test_a_file_system_that_is_not_read(mark: str) -> None:
+    with (
+        _with(mark) as disk,
+        disk.open("rb") as source,
+        scratch.file() as result,
+    ):
+        found = convert(source, result, additions=lambda _: (), date=0).disk
+    assert found
+    assert found.facts is None
+    assert found.file_system == mark
+    assert found.boot_loader.architectures == {"amd64"}
 
 
 def test_long_name_of_a_loader() -> None:
     found = surveyed(system(), loader="BOOTRISCV64.EFI")
     assert found.boot_loader.architectures == {"riscv64"}
+
+
+def test_a_system_image_of_debusine() -> None:
+    """It holds Debusine's units for the agent, and debvm's network."""
+    found = importlib.util.find_spec("debusine")
+    assert found
+    assert found.submodule_search_locations
+    (package,) = found.submodule_search_locations
+    overlay = Path(package) / "tasks/data/overlays/incus-agent"
+    units = {
+        f"usr/{file.relative_to(overlay)}": file.read_text()
+        for file in overlay.rglob("*")
+        if file.is_file()
+    }
+    assert len(units) == 3
+    disk = surveyed(
+        system(
+            **units,
+            **{
+                "etc/systemd/network/20-wired.network": "[Match]\nName=en*\n",
+                "usr/lib/systemd/system/systemd-networkd.service": "",
+                f"{_WANTS}/systemd-networkd.service": "",
+            },
+        )
+    )
+    assert disk.agent
+    assert disk.network
+    told = vm.configuration(vm.properties(disk))
+    assert told == {"security.secureboot": "false"}
+
+
+def test_a_disk_of_arm64() -> None:
+    status = system()["var/lib/dpkg/status"].replace("amd64", "arm64")
+    found = surveyed(
+        system(**{"var/lib/dpkg/status": status}), loader="BOOTAA64.EFI"
+    )
+    assert found.facts
+    assert found.facts.architecture == "arm64"
+    assert found.boot_loader.architectures == {"arm64"}
 
 
 # -- refusals
@@ -311,6 +429,38 @@ def refusal(path: Path) -> errors.BadImage:
 def test_no_efi(options: dict[str, object], message: str) -> None:
     with small_disks.made(system(), **options) as made:
         assert message in refusal(made).brief
+
+
+@pytest.mark.parametrize(
+    ("mark", "where"),
+    [
+        ("LVM", "inside LVM"),
+        ("LUKS", "encrypted (LUKS)"),
+        ("RAID", "inside a RAID"),
+    ],
+)
+def test_a_root_that_is_inside_something(mark: str, where: str) -> None:
+    with _with(mark) as disk:
+        refused = refusal(disk)
+    assert refused.brief == f"The disk's root file system is {where}"
+    assert "ext4" in refused.resolution
+
+
+def test_partitions_as_cloud_debian_org_numbers_them(tmp_path: Path) -> None:
+    """The root is the first by its number, and the last by its place."""
+    disk = tmp_path / "disk"
+    disks.truncate(disk, 32 * MIB)
+    bios = "21686148-6449-6E6F-744E-656564454649"
+    parts = [
+        (9 * MIB, 8 * MIB, disks.ROOT_TYPE),
+        (1 * MIB, 3 * MIB, bios),
+        (4 * MIB, 5 * MIB, disks.ESP_TYPE),
+    ]
+    disks.partition(disk, parts, numbers=[1, 14, 15])
+    image = _Memory(disk.read_bytes())
+    found = partitions.partitions(image.read, image.size)
+    assert [part.start for part in found] == [9 * MIB, 1 * MIB, 4 * MIB]
+    assert [part.esp for part in found] == [False, False, True]
 
 
 def test_no_partition_table(tmp_path: Path) -> None:

@@ -244,8 +244,9 @@ def test_other_users_are_not_served_and_not_believed(
 ) -> None:
     """As another user, a caller is refused; and one of ours refuses them."""
     program = (
-        f"import os, sys; os.setuid(65534); sys.path[:0] = {sys.path!r}\n"
+        f"import os, sys; sys.path[:0] = {sys.path!r}\n"
         "from incus_testbed.incus.exec import forked\n"
+        "os.setuid(65534)  # who may not be able to read the checkout\n"
     )
     caller = (
         "try: forked.outcome(sys.argv[1], ['--socket=/', 'box', 'true'])\n"

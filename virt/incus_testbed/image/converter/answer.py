@@ -13,8 +13,8 @@ from typing import Any
 
 from incus_testbed import errors
 from incus_testbed.customise import vm
-from incus_testbed.image import architecture
 from incus_testbed.image.description import Description
+from incus_testbed.system import architecture
 from incus_testbed.system.facts import LONGEST_LABEL, MACHINE_IDS
 
 #: Errors that a conversion can raise.
@@ -126,7 +126,6 @@ def _description(found: dict[str, Any]) -> Description:
         codename=_label(found["codename"]),
         machine_ids=ids,
         vm=None if properties is None else _properties(properties),
-        is_read=found["is_read"] is True,
     )
 
 

@@ -4,7 +4,6 @@
 import base64
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,13 +11,14 @@ from incus_testbed.image.fits import Place
 from incus_testbed.image.properties import Labels
 from incus_testbed.image.stream import compression
 from incus_testbed.limits.budget import Budget
+from incus_testbed.system.architecture import Supported
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """Everything that a conversion depends on, beside the file itself.
 
-    ``supported`` are Incus' names of the architectures that the server runs.
+    ``supported`` are the architectures that the server runs.
     ``size`` is the file's size in bytes, 0 if unknown.  ``date`` is the mtime
     of the added files, in seconds since 1970.  ``generator`` replaces the
     systemd generator that is added.  ``form`` is the program that compresses a
@@ -26,7 +26,7 @@ class Order:
     """
 
     label: Labels
-    supported: Sequence[str]
+    supported: Supported
     place: Place
     budget: Budget
     date: int
@@ -48,6 +48,7 @@ class Order:
         generator = fields.pop("generator")
         return cls(
             label=Labels(**fields.pop("label")),
+            supported=Supported(**fields.pop("supported")),
             place=Place(**fields.pop("place")),
             budget=Budget(**fields.pop("budget")),
             generator=generator and base64.b64decode(generator),

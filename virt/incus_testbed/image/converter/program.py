@@ -107,7 +107,12 @@ def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
     :raises errors.BadImage: the system can't run properly here
     """
     description = describe(system, order.label)
-    architecture.check(description.architecture, order.label, order.supported)
+    architecture.check(
+        description.architecture,
+        order.label,
+        order.supported,
+        vm=isinstance(system, DiskSystem),
+    )
     if isinstance(system, DiskSystem):
         return description, []
     customisation.check(system)

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from incus_testbed import errors
-from incus_testbed.image.disk import efi, ext4
+from incus_testbed.image.disk import content, efi, ext4
 from incus_testbed.image.disk.ext4 import Ext4, Inode
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.partitions import Partition, partitions
@@ -35,7 +35,14 @@ def survey(disk: Reader, budget: Budget) -> DiskSystem:
             root = Ext4(disk.read, part)
             if root.names("").keys() >= _ROOT_HAS:
                 return _described(disk.size, loader, root, budget)
-    return DiskSystem(size=disk.size, boot_loader=loader)
+    names = [
+        content.file_system(disk.read, part) for part in parts if not part.esp
+    ]
+    return DiskSystem(
+        size=disk.size,
+        boot_loader=loader,
+        file_system=next(filter(None, names), "unknown"),
+    )
 
 
 def _boot_loader(disk: Reader, parts: list[Partition]) -> BootLoader:
@@ -108,15 +115,19 @@ def _has_9p(root: Ext4) -> bool:
 
 
 def _configures_network(facts: Facts, root: Ext4) -> bool:
-    """Tell whether the system configures a NIC, which udev has named."""
-    if facts.networkd.enabled:
-        return any(
-            name.endswith(".network")
-            for name in root.names("etc/systemd/network")
-        )
-    return facts.network_manager.enabled or any(
+    """Tell whether the system configures a NIC, which udev has named.
+
+    Then it is not told to use systemd-networkd: a NIC would have two owners.
+    """
+    if facts.network_manager.enabled or facts.dhcpcd.enabled:
+        return True
+    if facts.ifupdown and any(
         word.startswith(("en", "eth"))
         for line in facts.interfaces.splitlines()
         if (words := line.split()) and re.match("auto$|allow-", words[0])
         for word in words[1:]
+    ):
+        return True
+    return facts.networkd.enabled and any(
+        name.endswith(".network") for name in root.names("etc/systemd/network")
     )
