@@ -5,6 +5,7 @@ How it runs sessions is in test_exec.py, beside those that are programs.
 """
 
 import contextlib
+import errno
 import os
 import pty
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from incus_testbed.incus.exec import forked
 from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.exec.forkserver import Forkserver as Server
 from incus_testbed.incus.location import session_argv
 from incus_testbed.virt_server import command
 from incus_testbed.virt_server.forkserver import Forkserver
@@ -271,6 +273,23 @@ def test_other_users_are_not_served_and_not_believed(
         assert thief.stdout
         thief.stdout.readline()
         assert _status(path, "taken") == 9
+    server.close()
+
+
+def test_kernel_without_what_it_needs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there then, and each command is a program of its own."""
+
+    def refused(_: int) -> int:
+        raise PermissionError(errno.EPERM, "seccomp")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    with pytest.raises(PermissionError):
+        Server("unable")
+    assert not _listens("unable")
+    server = Incusd(path, status=6)
+    assert _status(path, "unable") == 6
     server.close()
 
 

@@ -70,8 +70,10 @@ class Forkserver:
     def __init__(self, name: str) -> None:
         """Listen; ``name`` is that of forked.outcome().
 
-        :raises OSError: another process does
+        :raises OSError: another process does, or the kernel has no pidfds: in
+            some containers it is not allowed to have them
         """
+        os.close(os.pidfd_open(os.getpid()))
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._door.bind(forked.address(name))
         self._door.listen(socket.SOMAXCONN)
