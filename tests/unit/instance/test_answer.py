@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Answers of a guest that make no sense, or mean something else."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ class LyingIncus(Incus):
         if "send-file" in command:
             said = 'printf %s "$1"; exit "${1:-0}"'
             return ["sh", "-c", said, "sh", self.said]
-        return ["sh", "-c", "exit 125"]
+        return [
+            "sh",
+            "-c",
+            "echo 'incus-testbed: no agent \033[2J' >&2; exit 125",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,18 @@ def test_outcome_that_makes_no_sense(outcome: str) -> None:
         guest=Guest(LyingIncus(f"outcome={outcome}"), "x"), words=["true"]
     )
     with pytest.raises(errors.CommandFailed) as caught:
-        command.run()
+        command.run(stderr=subprocess.DEVNULL)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_end_that_is_not_known_has_what_the_session_said(text: bool) -> None:
+    command = GuestCommand(
+        guest=Guest(LyingIncus("outcome="), "x"), words=["x"]
+    )
+    with pytest.raises(errors.CommandFailed, match="not known") as caught:
+        command.run(capture_output=True, text=text)
+    assert "no agent" in caught.value.details
     assert "\x1b" not in str(caught.value)
 
 

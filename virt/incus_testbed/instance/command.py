@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
+from incus_testbed.errors import printable
 from incus_testbed.incus.messages import OWN_FAILURE
 from incus_testbed.instance import answer, scripts
 from incus_testbed.process import programs
@@ -107,7 +108,7 @@ class GuestCommand:
             ) from None
         status = done.returncode
         if status == OWN_FAILURE or status < 0:
-            status = self._status(key)
+            status = self._status(key, done.stderr)
         result = subprocess.CompletedProcess(
             self.words, status, done.stdout, done.stderr
         )
@@ -156,10 +157,11 @@ class GuestCommand:
         )
         return scripts.relayed(command) if self.guest.vm else command
 
-    def _status(self, key: str) -> int:
+    def _status(self, key: str, said: str | bytes | None) -> int:
         """Ask the guest how the command ended; return subprocess' status.
 
         A command's exit status alone does not tell a signal from an exit.
+        ``said`` are its errors, if they were captured.
         """
         kind, _, number = self._outcome(key).partition(" ")
         match kind:
@@ -178,7 +180,8 @@ class GuestCommand:
         raise errors.CommandFailed(
             f"It is not known how '{os.fsdecode(self.words[0])}' ended in"
             f" {self.guest.name}",
-            details="The guest restarted, or the connection to it was lost.",
+            details="The guest restarted, or the connection to it was lost."
+            + _reason(said),
         )
 
     def _outcome(self, key: str) -> str:
@@ -196,6 +199,16 @@ class GuestCommand:
             with contextlib.suppress(errors.TestbedError):
                 self.guest.ask("outcome.sh", key, "forget")
         return said.get("outcome", "")
+
+
+def _reason(said: str | bytes | None) -> str:
+    """Return what a session's program says, at the end of captured errors.
+
+    It begins with a blank; it is empty if nothing was captured.
+    """
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    last = (text or "").splitlines()[-1:]
+    return "".join(f" {printable(line)}" for line in last)
 
 
 def _is_one_place(options: Mapping[str, Any]) -> bool:
