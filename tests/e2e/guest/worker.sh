@@ -12,6 +12,9 @@ admin() {
     (cd / && runuser -u debusine-server -- debusine-admin "$@")
 }
 
+# It tries all the time.  A restart in the middle of its registration would have
+# it register twice.
+systemctl stop debusine-worker
 cat >/etc/debusine/worker/config.ini <<END
 [General]
 api-url = http://$1/api
@@ -22,7 +25,7 @@ END
 incus network create debusinebr0 \
     ipv4.address=192.168.77.1/24 ipv4.nat=true ipv6.address=none
 /usr/share/doc/debusine-worker/examples/configure-worker-incus.sh
-systemctl restart debusine-worker
+systemctl start debusine-worker
 
 timeout 60 sh -c 'until test -s /etc/debusine/worker/token; do sleep 0.2; done'
 worker=$(admin list_workers --yaml | sed -n 's/^[- ]*name: //p' | tail -n 1)
