@@ -15,7 +15,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,10 +134,11 @@ def _bootstrap(
 ) -> None:
     """Make the image; it is there when it is whole."""
     say(f"making a minimal {suite} with mmdebstrap")
-    with tempfile.TemporaryDirectory(prefix="debusine-incus-") as scratch:
-        source = Path(scratch) / "debian.sources"
-        source.write_text(stanza)
-        partial = image.with_name(f"partial-{image.name}")
+    partial = image.with_name(f"partial-{image.name}")
+    # Of one that was killed, the next replaces both, or make clean removes them.
+    source = image.with_name(f"{partial.name}.sources")
+    source.write_text(stanza)
+    try:
         result = subprocess.run(
             [
                 *("mmdebstrap", "--variant=minbase", *options),
@@ -151,6 +151,8 @@ def _bootstrap(
             text=True,
             check=False,
         )
+    finally:
+        source.unlink()
     if result.returncode != 0:
         partial.unlink(missing_ok=True)
         last = result.stderr.splitlines()[-15:]

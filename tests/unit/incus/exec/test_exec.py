@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.exec import (
     api,
-    forked,
     response,
     streams,
     websocket,
@@ -37,7 +36,7 @@ from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
 from incus_testbed.virt_server.forkserver import Forkserver
-from tests.support import fake_incusd, tls_front
+from tests.support import fake_incusd, forkservers, tls_front
 from tests.support.fake_incusd import (
     BINARY,
     CLOSE,
@@ -240,17 +239,8 @@ _FORKED = (
 
 @pytest.fixture
 def forkserver() -> Iterator[Forkserver]:
-    server = Forkserver()
-    try:
-        wait_for(lambda: _listens(server.name))
+    with forkservers.running() as server:
         yield server
-    finally:
-        server.close()
-
-
-def _listens(name: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        return caller.connect_ex(forked.address(name)) == 0
 
 
 @pytest.fixture(params=["unix", "tls", "forked unix", "forked tls"])

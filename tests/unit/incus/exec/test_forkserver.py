@@ -23,6 +23,7 @@ from incus_testbed.incus.exec.forkserver import Forkserver as Server
 from incus_testbed.incus.location import session_argv
 from incus_testbed.virt_server import command
 from incus_testbed.virt_server.forkserver import Forkserver
+from tests.support import forkservers
 from tests.support.fake_incusd import (
     BINARY,
     END,
@@ -35,19 +36,10 @@ from tests.support.fake_incusd import (
 _LIMIT = 60
 
 
-def _listens(name: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        return caller.connect_ex(forked.address(name)) == 0
-
-
 @pytest.fixture
 def forkserver() -> Iterator[Forkserver]:
-    server = Forkserver()
-    try:
-        wait_for(lambda: _listens(server.name))
+    with forkservers.running() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -182,14 +174,14 @@ def test_ends_when_its_owner_does() -> None:
     with owner:
         assert owner.stdout
         name = owner.stdout.readline().strip()
-        wait_for(lambda: _listens(name))
+        wait_for(lambda: forkservers.listens(name))
         owner.kill()
-    wait_for(lambda: not _listens(name))
+    wait_for(lambda: not forkservers.listens(name))
 
 
 def test_what_has_begun_goes_on_when_the_owner_ends(path: Path) -> None:
     forkserver = Forkserver()
-    wait_for(lambda: _listens(forkserver.name))
+    wait_for(lambda: forkservers.listens(forkserver.name))
     done: list[bool] = []
     server = Incusd(
         path,
@@ -201,7 +193,7 @@ def test_what_has_begun_goes_on_when_the_owner_ends(path: Path) -> None:
     assert _began(child)
     assert forkserver._process.stdin
     forkserver._process.stdin.close()
-    wait_for(lambda: not _listens(forkserver.name))
+    wait_for(lambda: not forkservers.listens(forkserver.name))
     done.append(True)
     child.communicate(timeout=_LIMIT)
     server.close()
@@ -287,7 +279,7 @@ def test_kernel_without_what_it_needs(
     monkeypatch.setattr(os, "pidfd_open", refused)
     with pytest.raises(PermissionError):
         Server("unable")
-    assert not _listens("unable")
+    assert not forkservers.listens("unable")
     server = Incusd(path, status=6)
     assert _status(path, "unable") == 6
     server.close()

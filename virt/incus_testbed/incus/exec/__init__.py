@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run one command in an instance, over the Incus daemon's socket, or over TLS.
 
-A program of its own, started for every command, in place of ``incus exec``,
+A program of its own, or a child of a forkserver (forkserver.py), in place of ``incus exec``,
 which loses a short command's whole output when the machine is busy: incusd
 greets each websocket with a ping and closes it when the command has ended;
 where the client gets to run only then, its answer to the ping fails, and it

@@ -3,9 +3,10 @@
 
     forkserver NAME
 
-It ends when its standard input does, and what it has begun has ended.  A
-session that is forked takes half the time of one that is a program of its own,
-and over TLS a third: connections that are ready are handed on, too.
+It ends when its standard input does, and what it has begun has ended.  Over
+TLS, connections that are ready are handed on, too: there 50 commands took
+2.95 s, and 4.44 s where each was a program of its own.  By a socket it was 2.84 s, and
+3.04 s.
 """
 
 import os
@@ -88,21 +89,22 @@ class Forkserver:
     def serve(self, owner: int) -> None:
         """Serve until the end of what a descriptor gives, and of all calls."""
         self._poll.register(owner, select.POLLIN)
-        owned = True
-        while owned or self._calls:
+        while self._is_open() or self._calls:
             told = self._poll.poll(self._patience())
             if not told:
                 self._use_pause()
             for fd, _ in told:
                 if fd == owner:
-                    owned = False
                     self._poll.unregister(owner)
                     self._poll.unregister(self._door)
                     self._door.close()
                 elif call := self._calls.get(fd):
                     self._attend(call, fd)
-                elif owned:
+                elif fd == self._door.fileno():
                     self._answer()
+
+    def _is_open(self) -> bool:
+        return self._door.fileno() >= 0
 
     def _attend(self, call: _Call, fd: int) -> None:
         if fd == call.ended:
