@@ -245,40 +245,31 @@ SHAPES = {
         cloud=True,
         refusal="Nothing in the disk starts Incus' agent",
     ),
-    "xfs": DiskShape(
-        suite="trixie",
-        packages=("incus-agent", "xfsprogs", "btrfs-progs"),
-        loader="systemd-boot",
-        root="xfs",
-        warning="root file system (xfs) can't be read here",
-        files=_WIRED,
-        enable=("systemd-networkd",),
-    ),
-    "btrfs": DiskShape(
-        suite="trixie",
-        packages=("incus-agent", "xfsprogs", "btrfs-progs"),
-        loader="systemd-boot",
-        root="btrfs",
-        warning="root file system (btrfs) can't be read here",
-        files=_WIRED,
-        enable=("systemd-networkd",),
-    ),
-    "LVM": DiskShape(
-        suite="trixie",
-        packages=("systemd-resolved",),
-        loader="systemd-boot",
-        root="lvm",
-        files=_WIRED,
-        enable=("systemd-networkd",),
-        refusal="The disk's root file system is inside LVM",
-    ),
-    "LUKS": DiskShape(
-        suite="trixie",
-        packages=("systemd-resolved",),
-        loader="systemd-boot",
-        root="luks",
-        files=_WIRED,
-        enable=("systemd-networkd",),
-        refusal="The disk's root file system is encrypted (LUKS)",
-    ),
+    **{
+        name: DiskShape(
+            suite="trixie",
+            packages=("incus-agent", "xfsprogs", "btrfs-progs"),
+            loader="systemd-boot",
+            root=name,
+            warning=f"root file system ({name}) can't be read here",
+            files=_WIRED,
+            enable=("systemd-networkd",),
+        )
+        for name in ("xfs", "btrfs")
+    },
+    **{
+        name: DiskShape(
+            suite="trixie",
+            packages=("systemd-resolved",),
+            loader="systemd-boot",
+            root=name.lower(),
+            files=_WIRED,
+            enable=("systemd-networkd",),
+            refusal=f"The disk's root file system is {how}",
+        )
+        for name, how in {
+            "LVM": "inside LVM",
+            "LUKS": "encrypted (LUKS)",
+        }.items()
+    },
 }

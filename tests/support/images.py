@@ -135,7 +135,7 @@ def _bootstrap(
     """Make the image; it is there when it is whole."""
     say(f"making a minimal {suite} with mmdebstrap")
     partial = image.with_name(f"partial-{image.name}")
-    # Of one that was killed, the next replaces both, or make clean removes them.
+    # If this is killed, the next one replaces both, or make clean removes them.
     source = image.with_name(f"{partial.name}.sources")
     source.write_text(stanza)
     try:

@@ -7,7 +7,7 @@ from typing import Self
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance import patience, readiness, removal
+from incus_testbed.instance import evidence, patience, readiness, removal
 from incus_testbed.instance.creation import OWNER_KEY, Creation
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
@@ -171,7 +171,7 @@ class Instance:
 
     def evidence(self) -> str:
         """Return the end of what the guest wrote to its console."""
-        return readiness.evidence(self.guest)
+        return evidence.of(self.guest)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
         """Ask the guest to shut down; kill it after ``grace`` seconds.

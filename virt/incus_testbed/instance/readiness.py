@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wait until a guest has booted; if it fails, collect the evidence."""
+"""Wait until a guest has booted."""
 
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
-from incus_testbed.firewall import obstruction
 from incus_testbed.instance import answer as instance_answer
-from incus_testbed.instance import console, scripts
+from incus_testbed.instance import console, evidence, scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
 log = logging.getLogger(__name__)
@@ -24,15 +21,6 @@ _AGENT_NEWS = 30.0
 _AGENT_REST, _LONGEST_REST = 3, 30.0
 #: Seconds for the daemon to start a script in a guest, beyond the script's own.
 _MARGIN = 15.0
-_CONSOLE_LINES = 25
-#: The configuration of an instance has the properties of its image; this one
-#: is of images that incus-testbed has imported (image/properties.py).
-_IMPORTED = "image.incus-testbed.alias"
-#: What to do about a guest that did not come up.
-_RESOLUTION = (
-    "'incus-testbed doctor' checks whether guests can boot on this machine;"
-    " 'incus launch IMAGE' makes an instance that you can examine."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +51,10 @@ def _readiness(guest: Guest, timeout: float) -> Readiness:
         answer = _ask_when_up(guest, timeout)
     except errors.AgentDown as error:
         why = f"its agent has not answered for {timeout:.0f} s"
-        resolution = f"{_unread(guest)}{_RESOLUTION}"
-        raise _failure(guest, why, resolution=resolution) from error
+        advice = evidence.about_disk(guest)
+        raise evidence.failure(guest, why, advice=advice) from error
     except errors.TestbedError as error:
-        raise _failure(guest, error.brief, error.details) from error
+        raise evidence.failure(guest, error.brief, error.details) from error
     readiness = Readiness(
         state=instance_answer.state(answer.get("state", "")),
         failed_units=instance_answer.units(answer.get("failed", "")),
@@ -78,10 +66,9 @@ def _readiness(guest: Guest, timeout: float) -> Readiness:
             f"its state is {readiness.state!r} and its network"
             f" {readiness.network!r}, after {timeout:.0f} s at most"
         )
-        resolution = _RESOLUTION
-        if readiness.network == "offline":
-            resolution = f"{_firewalls(guest)}{_foreign(guest)}{resolution}"
-        raise _failure(guest, why, resolution=resolution)
+        offline = readiness.network == "offline"
+        advice = evidence.about_network(guest) if offline else ""
+        raise evidence.failure(guest, why, advice=advice)
     if readiness.failed_units:
         log.warning(
             "%s is %s: failed units: %s",
@@ -146,7 +133,7 @@ def probe(guest: Guest) -> dict[str, str]:
     if not {"shell", "boot", "user"} <= answer.keys():
         raise errors.NotRunning(
             f"{guest.name} went away while it was asked about itself",
-            details=evidence(guest),
+            details=evidence.of(guest),
         )
     boot_id = instance_answer.boot(answer["boot"])
     if not boot_id:
@@ -204,98 +191,4 @@ def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
             _readiness(guest, max(left, 1))
             return
         time.sleep(0.05)
-    raise _failure(guest, f"it did not reboot within {timeout:.0f} s")
-
-
-def evidence(guest: Guest) -> str:
-    """Return what a guest wrote to its console, and what it reports now."""
-    parts = [_console(guest)]
-    with contextlib.suppress(errors.TestbedError):
-        answer = guest.execute(
-            scripts.command("evidence.sh"), timeout=SCRIPT_LIMIT
-        )
-        parts.append(answer.stdout.decode(errors="replace").strip())
-    return "\n".join(filter(None, parts))
-
-
-def _console(guest: Guest) -> str:
-    """Return the end of what a guest wrote to its console."""
-    try:
-        lines = console.read(guest).splitlines()
-    except errors.TestbedError as error:
-        return f"(no console log: {error.brief})"
-    shown = [line.rstrip() for line in lines if line.strip()]
-    return "\n".join(["The end of its console:", *shown[-_CONSOLE_LINES:]])
-
-
-def _firewalls(guest: Guest) -> str:
-    """Return the firewalls that block a guest's DHCP, and how to open them.
-
-    That is a line for each firewall and command.  It is empty if no firewall
-    is known to block DHCP.
-    """
-    if not guest.incus.is_local():
-        return ""
-    try:
-        networks = guest.incus.instance(guest.name).networks
-    except errors.TestbedError:
-        return ""
-    lines = [
-        line
-        for bridge in networks
-        if obstruction.is_bridge(bridge)
-        for found in obstruction.find(bridge)
-        if found.hides_dhcp
-        for line in (
-            f"The most likely cause: {found.detail}. Run as root:",
-            *found.remedy,
-        )
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _foreign(guest: Guest) -> str:
-    """Return what to do about a container whose image is not ours, in a line.
-
-    Such an image may configure a card of another name than its profile's.
-    """
-    try:
-        record = guest.incus.instance(guest.name)
-    except errors.TestbedError:
-        return ""
-    if guest.vm or not record.cards or _IMPORTED in record.config:
-        return ""
-    return (
-        "incus-testbed has not imported its image, so the image may set up a"
-        " network card of another name. For a card eth0, launch it with"
-        f" '--device={record.cards[0]},name=eth0', or import its tarball.\n"
-    )
-
-
-def _unread(guest: Guest) -> str:
-    """Return what to do about a disk of which nothing is known, in a line."""
-    try:
-        config = guest.incus.instance(guest.name).config
-    except errors.TestbedError:
-        return ""
-    name = config.get(f"image.{vm.FILE_SYSTEM}")
-    if not name:
-        return ""
-    return (
-        f"The import could not read the {name} of its disk, so nothing may"
-        " start Incus' agent there: add the package incus-agent to the system,"
-        " or make the disk with ext4.\n"
-    )
-
-
-def _failure(
-    guest: Guest,
-    why: str,
-    details: str = "",
-    resolution: str = _RESOLUTION,
-) -> errors.BootFailed:
-    return errors.BootFailed(
-        f"{guest.name} did not become ready: {why}",
-        details=f"{details}\n{evidence(guest)}".strip(),
-        resolution=resolution,
-    )
+    raise evidence.failure(guest, f"it did not reboot within {timeout:.0f} s")

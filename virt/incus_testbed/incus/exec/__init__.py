@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run one command in an instance, over the Incus daemon's socket, or over TLS.
 
-A program of its own, or a child of a forkserver (forkserver.py), in place of ``incus exec``,
-which loses a short command's whole output when the machine is busy: incusd
-greets each websocket with a ping and closes it when the command has ended;
-where the client gets to run only then, its answer to the ping fails, and it
-takes that for the end of what it can read (seen with Incus 6.0.4).  Here what
-cannot be sent never stops what can be read, and output that the daemon did
+A program of its own, or a child of a forkserver (forkserver.py), in place of
+``incus exec``, which loses a short command's whole output when the machine is
+busy: incusd greets each websocket with a ping and closes it when the command
+has ended; where the client gets to run only then, its answer to the ping fails,
+and it takes that for the end of what it can read (seen with Incus 6.0.4).  Here
+what cannot be sent never stops what can be read, and output that the daemon did
 not mark as complete is a failure.
 
     exec --socket=PATH --project=NAME [--first=FD]

@@ -5,8 +5,8 @@
 
 It ends when its standard input does, and what it has begun has ended.  Over
 TLS, connections that are ready are handed on, too: there 50 commands took
-2.95 s, and 4.44 s where each was a program of its own.  By a socket it was 2.84 s, and
-3.04 s.
+2.95 s, and 4.44 s where each was a program of its own.  By a socket it was
+2.84 s, and 3.04 s.
 """
 
 import os
