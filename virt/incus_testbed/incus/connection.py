@@ -11,6 +11,7 @@ from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.transport import Direct, Query, Transport
 from incus_testbed.process import programs
+from incus_testbed.process.environment import environment
 from incus_testbed.process.guard import Doubt
 
 #: Seconds that a request to the daemon may take where nothing is moved.
@@ -153,7 +154,7 @@ class Connection:
         may change it at any time.
         """
         return location.choose(
-            programs.environment(), remote=self.remote, project=self.project
+            environment(), remote=self.remote, project=self.project
         )
 
     def current_project(self) -> str:

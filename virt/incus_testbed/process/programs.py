@@ -23,6 +23,7 @@ import sh
 
 from incus_testbed import errors
 from incus_testbed.process import kept, packages, signals
+from incus_testbed.process.environment import environment
 from incus_testbed.process.guard import Doubt, Guard
 
 log = logging.getLogger(__name__)
@@ -30,22 +31,6 @@ log = logging.getLogger(__name__)
 # sh writes several log messages for each command.
 logging.getLogger("sh").setLevel(logging.WARNING)
 
-#: With these, a user chooses the Incus server, and programs find their files.
-#: A child of ours must look for locks where this process does (lock.py).
-#: incus reaches a remote through a proxy.
-_KEPT = (
-    "HOME",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "PATH",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_RUNTIME_DIR",
-    "https_proxy",
-    "no_proxy",
-)
-_KEPT_PREFIX = "INCUS_"
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
 
@@ -58,16 +43,6 @@ class Completed:
     status: int
     stdout: bytes
     stderr: str
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of each child: few variables, and in English."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT or name.startswith(_KEPT_PREFIX)
-    }
-    return {**kept, "LC_ALL": "C.UTF-8"}
 
 
 def run(
