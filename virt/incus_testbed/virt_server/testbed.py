@@ -7,11 +7,11 @@ import secrets
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
-from incus_testbed.cli import max_age, output
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
@@ -19,6 +19,7 @@ from incus_testbed.refresh import warm
 from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import command, protocol
 from incus_testbed.virt_server.forkserver import Forkserver
+from incus_testbed.virt_server.image import Image
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +57,13 @@ class Testbed:
         ``set_up`` is done once: all testbeds are then copies of the result.
         """
         self._incus = incus
-        self._image = image
+        self._image = Image(incus, image, max_age)
         self._name = name
         self._delete_existing = delete_existing
         self._network = network
-        self._max_age = max_age
         self._set_up = set_up
         self._base: Instance | None = None
         self._arguments = arguments
-        self._imported = ""
         self._instance: Instance | None = None
         self._suspects: background.Suspects = None
         self._normal_user = ""
@@ -195,46 +194,9 @@ class Testbed:
         return self._base.copy(purpose=_PURPOSE, name=self._name)
 
     def _launched(self, purpose: str = _PURPOSE) -> Instance:
-        """Launch an instance; if the image is a file, import it first.
+        return self._image.launched(partial(self._launch, purpose=purpose))
 
-        The image of a file may be removed, to free space, before it is
-        launched; then the file is imported again.
-        """
-        path = Path(self._image)
-        if not self._is_path():
-            # Once: a testbed reverts to what it was.
-            max_age.ensure(self._incus, self._image, self._max_age)
-            self._max_age = None
-            return self._launched_of(self._image, purpose)
-        if self._max_age is not None:
-            raise errors.Unsupported(
-                f"{path} is a file, which is not refreshed",
-                resolution="Import it, and use its alias: incus-testbed import"
-                f" {path} --alias=ALIAS",
-            )
-        self._imported = self._imported or self._import(path)
-        try:
-            return self._launched_of(self._imported, purpose)
-        except errors.NotFound:
-            log.info("%s was removed meanwhile", self._imported)
-            return self._launched_of(self._import(path), purpose)
-
-    def _is_path(self) -> bool:
-        """Tell whether the image is given as a file.
-
-        If a file and an alias have the same name, the name means the alias.
-        """
-        if not Path(self._image).is_file():
-            return False
-        if self._image.startswith(("/", "./", "../")) or self._imported:
-            return True
-        try:
-            self._incus.image(self._image)
-        except errors.NotFound:
-            return True
-        return False
-
-    def _launched_of(self, alias: str, purpose: str) -> Instance:
+    def _launch(self, alias: str, *, purpose: str) -> Instance:
         is_base = purpose == _BASE
         return Instance.launch(
             self._incus,
@@ -245,30 +207,6 @@ class Testbed:
             network=self._network,
             arguments=self._arguments,
         )
-
-    def _import(self, path: Path) -> str:
-        """Import a tarball or disk, if necessary; return the image's alias."""
-        # Imported here: most testbeds use an alias, and start faster so.
-        from incus_testbed.image.properties import Labels  # noqa: PLC0415
-        from incus_testbed.image.store import Store, content_alias  # noqa: PLC0415
-
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise errors.NotFound(
-                f"{path} can't be read: {error.strerror}"
-            ) from error
-        with file as source:
-            alias = content_alias(source)
-            size = output.size_of(source)
-            with output.progress(f"Importing {path.name}", size) as update:
-                Store(self._incus).add(
-                    source,
-                    alias,
-                    label=Labels(evictable=True),
-                    progress=update,
-                )
-        return alias
 
     def _let_go(self) -> None:
         """Have the instance removed, and wait for that only if necessary."""
