@@ -17,6 +17,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.exec import api
+from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
 
 _LIMIT = 120
@@ -99,6 +100,29 @@ def test_short_commands_lose_nothing_on_a_busy_machine(guest: Guest) -> None:
             assert done.stderr == b""
             if not count and time.monotonic() > deadline:
                 break
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        scripts.logged_in("exec.pl", "echo", "hello", attended=True),
+        scripts.logged_in(
+            *("run.pl", "id", "root", "/", "2", "0", "echo", "hello")
+        ),
+        scripts.logged_in(
+            *("run.pl", "id", "root", "/", "2", "0"),
+            *("sh", "-c", "echo hello; exit 255"),
+        ),
+    ],
+    ids=["exec", "run", "run, with a status that is written down"],
+)
+def test_a_command_ends_after_its_output_is_taken(
+    guest: Guest, wrapped: list[str]
+) -> None:
+    """Else incusd, when it is busy, takes the end for that of the output."""
+    late = '{ "$@"; echo ended >&2; } | { sleep 1; echo taken >&2; cat; }'
+    done = guest.run("sh", "-c", late, "late", *wrapped)
+    assert (done.stdout, done.stderr) == (b"hello\n", b"taken\nended\n")
 
 
 def test_many_at_once(guest: Guest) -> None:

@@ -32,9 +32,13 @@ def command(name: str, *arguments: str) -> list[str]:
     return ["sh", "-c", _code(name), name.removesuffix(".sh"), *arguments]
 
 
-def logged_in(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a Perl script after a login."""
-    code = f"{_code('login.pl')}\n{_code(name)}"
+def logged_in(name: str, *arguments: str, attended: bool = False) -> list[str]:
+    """Return the command that runs a Perl script after a login.
+
+    ``attended``: exec.pl does not end before Incus has the command's output.
+    """
+    parts = ["login.pl", "drain.pl", *["attend.pl"] * attended, name]
+    code = "\n".join(map(_code, parts))
     return ["perl", "-e", code, _code("login.sh"), *arguments]
 
 
@@ -66,7 +70,8 @@ def question(name: str, *arguments: str, then: str | None = None) -> list[str]:
 
     ``then`` is a second script that also prints answers; the exit status is
     that of the first.  The last line tells that the answer is complete,
-    because incus exec may lose the end of the output.
+    because the end of the output may be lost, see drain.pl; by incus exec it
+    often is.
     """
     shell, option, code, *words = command(name, *arguments)
     if then:

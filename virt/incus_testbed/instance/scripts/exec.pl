@@ -2,11 +2,12 @@
 #
 # perl -e "$(cat login.pl exec.pl)" LOGIN COMMAND [ARGUMENT...]
 #
-# Replaces this process by a command, so that signals reach it.  The command
-# gets the environment of a login of root.
+# Runs a command with the environment of a login of root: under attend.pl, if
+# that comes before, or else in the place of this process.
 
 log_in(user_of('root'));
 
+attend(@ARGV) if defined &attend;
 exec { $ARGV[0] } @ARGV;
 # It is not a program.  A shell may have a builtin of this name, or else prints
 # what is wrong.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# perl -e "$(cat login.pl run.pl)" \
+# perl -e "$(cat login.pl drain.pl run.pl)" \
 #     LOGIN ID USER CWD STREAMS SIZE COMMAND...
 #
 # Runs a command in a guest as subprocess.run would on a host: as USER with
@@ -29,6 +29,7 @@ sub finish {
         print $file "$how\n";
         close $file;
     }
+    drain();
     exit 125;
 }
 
@@ -116,4 +117,5 @@ rmdir $cgroup if defined $cgroup;
 finish($trouble) if length $trouble;
 finish("signal $signal") if $signal;
 finish("exit $status") if $status >= 125;
+drain();
 exit $status;
