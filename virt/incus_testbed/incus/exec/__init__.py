@@ -7,7 +7,8 @@ busy: incusd greets each websocket with a ping and closes it when the command
 has ended; where the client gets to run only then, its answer to the ping fails,
 and it takes that for the end of what it can read (seen with Incus 6.0.4).  Here
 what cannot be sent never stops what can be read, and output that the daemon did
-not mark as complete is a failure.
+not mark as complete is a failure.  Now and then it marks what is not: for that
+see instance/scripts/drain.pl.
 
     exec --socket=PATH --project=NAME [--first=FD]
         INSTANCE COMMAND...
