@@ -184,7 +184,8 @@ def test_a_slow_host_is_left_time_to_boot_it(
     monkeypatch: pytest.MonkeyPatch, seconds: float, sleeps: list[float]
 ) -> None:
     incus = SlowIncus(3, seconds)
-    monkeypatch.setattr("incus_testbed.instance.readiness.time", incus)
+    for module in ("instance.readiness", "incus.events"):
+        monkeypatch.setattr(f"incus_testbed.{module}.time", incus)
     readiness.wait_ready(Guest(incus, "x"), 600)
     assert incus.sleeps == pytest.approx(sleeps)
 

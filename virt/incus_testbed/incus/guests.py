@@ -3,9 +3,10 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from incus_testbed import errors
-from incus_testbed.incus import location, messages
+from incus_testbed.incus import events, location, messages
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.server import Server
 from incus_testbed.incus.transport import Direct
@@ -82,6 +83,11 @@ class Guests(Server):
                 ["incus", "exec", name], completed, remote=self._far()
             )
         return completed
+
+    def agent_news(self, name: str) -> AbstractContextManager[events.AgentNews]:
+        """Listen to the news of a virtual machine's agent."""
+        choice = self.choice()
+        return events.agent_news(choice.address, choice.project, name)
 
     def push(
         self,

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reach the system inside an instance: questions, commands, files."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import REQUEST_LIMIT
+from incus_testbed.incus.events import AgentNews
 from incus_testbed.instance import answer, scripts
 from incus_testbed.instance.command import GuestCommand, Word
 from incus_testbed.instance.files import GuestFiles
@@ -47,6 +50,12 @@ class Guest:
         return self.incus.execute(
             self.name, command, timeout=timeout, stdin=stdin
         )
+
+    def agent_news(self) -> AbstractContextManager[AgentNews]:
+        """Listen to the news of its agent; a container has none."""
+        if self.vm:
+            return self.incus.agent_news(self.name)
+        return contextlib.nullcontext(AgentNews(self.name))
 
     def check_member(self) -> None:
         """Check that the member of a cluster that has it answers.

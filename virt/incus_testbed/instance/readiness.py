@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
+from incus_testbed.incus.events import AgentNews
 from incus_testbed.instance import answer as instance_answer
 from incus_testbed.instance import console, evidence, scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
@@ -42,13 +43,13 @@ def wait_ready(guest: Guest, timeout: float) -> Readiness:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         stopped; details hold the end of its console
     """
-    with console.shown(guest):
-        return _readiness(guest, timeout)
+    with console.shown(guest), guest.agent_news() as news:
+        return _readiness(guest, news, timeout)
 
 
-def _readiness(guest: Guest, timeout: float) -> Readiness:
+def _readiness(guest: Guest, news: AgentNews, timeout: float) -> Readiness:
     try:
-        answer = _ask_when_up(guest, timeout)
+        answer = _ask_when_up(guest, news, timeout)
     except errors.AgentDown as error:
         why = f"its agent has not answered for {timeout:.0f} s"
         advice = evidence.about_disk(guest)
@@ -86,12 +87,14 @@ def _readiness(guest: Guest, timeout: float) -> Readiness:
     return readiness
 
 
-def _ask_when_up(guest: Guest, timeout: float) -> dict[str, str]:
+def _ask_when_up(
+    guest: Guest, news: AgentNews, timeout: float
+) -> dict[str, str]:
     """Ask a guest whether it is ready, as soon as it can answer.
 
     :raises errors.AgentDown: a virtual machine's agent has not answered in time
     """
-    began = news = time.monotonic()
+    began = told = time.monotonic()
     while True:
         waited = time.monotonic() - began
         left = max(timeout - waited, 1)
@@ -105,22 +108,23 @@ def _ask_when_up(guest: Guest, timeout: float) -> dict[str, str]:
         except errors.AgentDown:
             if waited > timeout:
                 raise
-        if time.monotonic() - news > _AGENT_NEWS:
-            news = time.monotonic()
+        if time.monotonic() - told > _AGENT_NEWS:
+            told = time.monotonic()
             log.info(
                 "%s: the agent has not answered for %.0f s", guest.name, waited
             )
-        _leave_time(began, waited)
+        _leave_time(news, began, waited)
 
 
-def _leave_time(began: float, waited: float) -> None:
+def _leave_time(news: AgentNews, began: float, waited: float) -> None:
     """Pause after an attempt to reach an agent, which began after ``waited``.
 
-    Both are in seconds; ``began`` is when the first attempt did.
+    Both are in seconds; ``began`` is when the first attempt did.  It ends when
+    the agent is said to have started.
     """
     took = time.monotonic() - began - waited
     rest = min(took * _AGENT_REST, _LONGEST_REST)
-    time.sleep(max(_AGENT_PAUSE, waited * _AGENT_SHARE, rest))
+    news.wait(max(_AGENT_PAUSE, waited * _AGENT_SHARE, rest))
 
 
 def probe(guest: Guest) -> dict[str, str]:
@@ -161,11 +165,13 @@ def wait_reboot(guest: Guest, old: str, timeout: float) -> None:
     :raises errors.BootFailed: it is not ready after ``timeout`` seconds, or it
         no longer exists
     """
-    with console.shown(guest, only_new=True):
-        _wait_for_another_boot(guest, old, timeout)
+    with console.shown(guest, only_new=True), guest.agent_news() as news:
+        _wait_for_another_boot(guest, news, old, timeout)
 
 
-def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
+def _wait_for_another_boot(
+    guest: Guest, news: AgentNews, old: str, timeout: float
+) -> None:
     began = time.monotonic()
     while (left := began + timeout - time.monotonic()) > 0:
         # In the old boot, the script sleeps until the guest shuts down, which
@@ -186,9 +192,9 @@ def _wait_for_another_boot(guest: Guest, old: str, timeout: float) -> None:
             log.debug("%s is between two boots: %s", guest.name, error.brief)
             answer = {}
             if isinstance(error, errors.AgentDown):
-                _leave_time(began, timeout - left)
+                _leave_time(news, began, timeout - left)
         if (instance_answer.boot(answer.get("boot", "")) or old) != old:
-            _readiness(guest, max(left, 1))
+            _readiness(guest, news, max(left, 1))
             return
         time.sleep(0.05)
     raise evidence.failure(guest, f"it did not reboot within {timeout:.0f} s")

@@ -101,10 +101,20 @@ def frame(opcode: int, payload: bytes) -> bytes:
 class Websocket:
     """One of a session's websockets; nothing here blocks."""
 
-    def __init__(self, connection: "Connection", received: bytes) -> None:
-        """Take over a connection after the handshake, and what came with it."""
+    def __init__(
+        self,
+        connection: "Connection",
+        received: bytes,
+        *,
+        answering: bool = False,
+    ) -> None:
+        """Take over a connection after the handshake, and what came with it.
+
+        ``answering``: pings are answered.
+        """
         connection.settimeout(0)
         self._connection = connection
+        self._answering = answering
         self._frames = FrameReader()
         self._received = received
         self._unsent = memoryview(b"")
@@ -147,9 +157,10 @@ class Websocket:
     def receive(self) -> "Iterator[tuple[int, bytes]]":
         """Return pieces of messages that are there.
 
-        Pings are not answered.  incusd does not look for answers, and one that
-        comes after the end of a command has incus-user throw away the output
-        that it has not passed on yet: its connection to incusd is broken then.
+        Pings to a command are not answered.  incusd does not look for answers,
+        and one that comes after the end of a command has incus-user throw away
+        the output that it has not passed on yet: its connection to incusd is
+        broken then.  Who listens to events has to answer.
         """
         data, self._received = self._received, b""
         if not data:
@@ -165,6 +176,8 @@ class Websocket:
             if opcode == CLOSE:
                 self.close()
                 return
+            if opcode == PING and self._answering:
+                self.send(PONG, piece)
             if opcode not in {PING, PONG}:
                 yield opcode, piece
 
@@ -195,8 +208,10 @@ class Handshake:
             "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode()
         )
 
-    def websocket(self) -> Websocket:
+    def websocket(self, *, answering: bool = False) -> Websocket:
         """Wait for the answer; return the websocket.
+
+        ``answering``: it answers pings.
 
         :raises NotStarted: the daemon does not open one
         :raises OSError: it is lost, or does not answer in time
@@ -209,7 +224,8 @@ class Handshake:
             answer += data
         if b" 101 " not in answer.partition(b"\r\n")[0]:
             raise NotStarted(NOT_CONNECTED)
-        return Websocket(self._connection, answer.partition(b"\r\n\r\n")[2])
+        rest = answer.partition(b"\r\n\r\n")[2]
+        return Websocket(self._connection, rest, answering=answering)
 
     def close(self) -> None:
         """Close the connection."""
