@@ -242,16 +242,25 @@ def test_a_root_file_system_that_is_not_read(
     assert "virtual-machine, agent assumed" in cli.output("images")
 
 
-def test_a_disk_of_one_machine(cli: Cli, incus: Incus, tmp_path: Path) -> None:
-    files = system(**{"etc/machine-id": "0123456789abcdef" * 2})
+@pytest.mark.parametrize(
+    ("version", "warned"), [("255.4-1", True), ("256.1-1", False)]
+)
+def test_a_disk_of_one_machine(
+    cli: Cli, incus: Incus, tmp_path: Path, version: str, warned: bool
+) -> None:
+    """Where a credential can't give each machine an address, that is said."""
+    files = system(version, **{"etc/machine-id": "0123456789abcdef" * 2})
     small_disks.make(tmp_path / "disk", files)
     done = cli.run("import", str(tmp_path / "disk"), "--alias", ALIAS)
     assert done.returncode == 0, done.stderr
-    assert "(/etc/machine-id)" in done.stderr
-    assert "Empty that file" in done.stderr
-    # An agent would apply a template only when the system has booted.
+    assert ("(/etc/machine-id)" in done.stderr) == warned
+    assert ("Empty that file" in done.stderr) == warned
     image = Store(incus).find(ALIAS)
     assert image
+    assert image.properties.get("incus-testbed.lease") == (
+        None if warned else "credentials"
+    )
+    # An agent would apply a template only when the system has booted.
     incus.run("image", "export", ALIAS, str(tmp_path / "out"), timeout=300)
     with tarfile.open(tmp_path / "out") as tar:
         assert "templates/empty.tpl" not in tar.getnames()

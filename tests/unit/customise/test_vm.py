@@ -12,7 +12,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.customise import vm
 from incus_testbed.system.disk import BootLoader, DiskSystem
-from incus_testbed.system.facts import Facts
+from incus_testbed.system.facts import Facts, Service
 
 KEY = "smbios11.io.systemd.credential.binary:"
 MODERN = DiskSystem(
@@ -71,6 +71,31 @@ def test_units(version: int) -> None:
     assert (
         "incus-agent.service" in found["systemd.unit-dropin.multi-user.target"]
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "ids", "networkd", "network", "told"),
+    [
+        (256, True, True, True, True),
+        (256, True, False, False, True),  # networkd comes by a credential
+        (255, True, True, True, False),  # it takes no such credential
+        (256, False, True, True, False),
+        (256, True, False, True, False),  # another program asks
+    ],
+)
+def test_a_shared_machine_id_is_not_what_leases_go_by(
+    version: int, ids: bool, networkd: bool, network: bool, told: bool
+) -> None:
+    found = of(version, network=network)
+    assert found.facts
+    facts = dataclasses.replace(
+        found.facts,
+        machine_ids=("etc/machine-id",) if ids else (),
+        networkd=Service(present=True, enabled=networkd),
+    )
+    given = credentials(dataclasses.replace(found, facts=facts))
+    text = given.get("network.conf.zz-incus-testbed", "")
+    assert ("DUIDType=link-layer" in text) == told
 
 
 @pytest.mark.skipif(

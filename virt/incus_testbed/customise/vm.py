@@ -2,8 +2,10 @@
 """Configure a virtual machine: on its disk, or at its launch by credentials.
 
 A credential (systemd.io/CREDENTIALS) adds the unit that starts Incus' agent if
-the image has none, and the network configuration if the image has none.  The
-image's disk is not changed then.  Properties of the image tell which it needs.
+the image has none, and the network configuration if the image has none.  If the
+image has one machine id for all, another has each machine ask for an address in
+the name of its card.  The image's disk is not changed then.  Properties of the
+image tell which it needs.
 """
 
 import base64
@@ -16,10 +18,12 @@ from incus_testbed.system.entry import Entry
 
 if TYPE_CHECKING:
     from incus_testbed.system.disk import DiskSystem
+    from incus_testbed.system.facts import Facts
 
 #: Our image properties.
 AGENT = "incus-testbed.agent"
 NETWORK = "incus-testbed.network"
+LEASE = "incus-testbed.lease"
 SYSTEMD = "incus-testbed.systemd"
 DISK_SIZE = "incus-testbed.disk-size"
 #: The name of a root file system that could not be read.
@@ -30,7 +34,8 @@ _SECURE_BOOT = "requirements.secureboot"
 CDROM = "requirements.cdrom_agent"
 #: The properties of these that a virtual machine's image may have.
 KEYS = frozenset(
-    {AGENT, NETWORK, SYSTEMD, DISK_SIZE, FILE_SYSTEM, _SECURE_BOOT, CDROM}
+    {AGENT, NETWORK, LEASE, SYSTEMD, DISK_SIZE}
+    | {FILE_SYSTEM, _SECURE_BOOT, CDROM}
 )
 #: What starts the agent: units in the image, credentials, or, as nothing can be
 #: seen of it, something that is hoped to be there.
@@ -44,6 +49,14 @@ _FIRST_UNITS = 256
 _SERVICE = "incus-agent.service"
 _NETWORK = "zz-incus-testbed.network"
 _CREDENTIAL = "smbios11.io.systemd.credential.binary:"
+#: systemd-networkd else derives what a DHCP server knows it by from the
+#: machine id (networkd.conf(5)).
+_BY_CARD = """\
+[DHCPv4]
+DUIDType=link-layer
+[DHCPv6]
+DUIDType=link-layer
+"""
 _RUN_UNITS = "/run/systemd/system"
 _PORT = r"dev-virtio\x2dports-org.linuxcontainers.incus.device"
 
@@ -75,9 +88,17 @@ def properties(disk: "DiskSystem") -> dict[str, str]:
         AGENT: IMAGE if disk.agent else CREDENTIALS,
         **({} if version is None else {SYSTEMD: str(version)}),
         **({} if disk.network else {NETWORK: CREDENTIALS}),
+        **({LEASE: CREDENTIALS} if _lease_needs_help(disk, disk.facts) else {}),
         **({} if disk.has_9p else {CDROM: "true"}),
         **_firmware(disk),
     }
+
+
+def _lease_needs_help(disk: "DiskSystem", facts: "Facts") -> bool:
+    """Tell whether machines share an address, and a credential can help."""
+    by_networkd = facts.networkd.enabled or not disk.network
+    version = facts.systemd_version or 0
+    return bool(facts.machine_ids) and by_networkd and version >= _FIRST_UNITS
 
 
 def _firmware(disk: "DiskSystem") -> dict[str, str]:
@@ -120,6 +141,8 @@ def _credentials(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     agent = properties.get(AGENT) == CREDENTIALS
     network = properties.get(NETWORK) == CREDENTIALS
     version = int(properties.get(SYSTEMD, 0))
+    if properties.get(LEASE) == CREDENTIALS:
+        yield "network.conf.zz-incus-testbed", _BY_CARD
     if version >= _FIRST_UNITS:
         yield from _units(agent=agent, network=network)
     elif version >= _FIRST_TMPFILES and (agent or network):

@@ -244,7 +244,7 @@ def _tell(alias: str, found: Description) -> None:
             name,
             alias,
         )
-    elif found.machine_ids:
+    elif found.machine_ids and vm.LEASE not in found.vm:
         log.warning(
             "the disk holds a fixed machine id (/%s): all instances of %s"
             " share it, and may get the same address. Empty that file in the"
