@@ -143,6 +143,11 @@ def _credentials(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     version = int(properties.get(SYSTEMD, 0))
     if properties.get(LEASE) == CREDENTIALS:
         yield "network.conf.zz-incus-testbed", _BY_CARD
+        # The unit of systemd 257 is not given what its program can use.
+        yield (
+            "systemd.unit-dropin.systemd-network-generator.service",
+            "[Service]\nImportCredential=network.conf.*\n",
+        )
     if version >= _FIRST_UNITS:
         yield from _units(agent=agent, network=network)
     elif version >= _FIRST_TMPFILES and (agent or network):
