@@ -30,6 +30,7 @@ help:
 	@echo 'make fuzz    try the parsers with randomly changed files; FUZZ_CASES= files for each'
 	@echo 'make soak    kill processes at random moments; takes an hour or two'
 	@echo 'make check-vm  test virtual machines, in an emulated machine; takes hours'
+	@echo 'make e2e-vm  run tasks of Debusine in virtual machines, in an emulated machine'
 	@echo 'make bench   measure the speed, and that of other programs; BENCH= its arguments'
 	@echo 'make bench-quick  in three minutes: has something become slower?'
 	@echo 'make bench-remote  measure a remote beside the same Incus as a local one'
@@ -156,6 +157,12 @@ check-vm: packages
 	tests/bootstrap.sh vm
 	$(PYTHON) -m tests.vm -- tests/vm/suites.sh
 
+# The worker is in the emulated machine, the server in a container of this one.
+e2e-vm: linters
+	tests/bootstrap.sh vm
+	CI=true $(PYTHON) -m pytest -rP -k "debusine-$(or $(SUITE),trixie)-worker" \
+		tests/e2e/test_emulated.py
+
 e2e-compare: linters
 	$(PYTHON) -m tests.e2e.compare
 
@@ -204,4 +211,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci e2e-vm fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.guest import Guest
+from tests.e2e.worker import Host
 
 #: Debusine takes no artifact from a server whose name has no dot.
 NAME = "debusine.test"
@@ -73,9 +74,24 @@ class WorkRequest:
 class Debusine:
     """The server in a guest, spoken to as its administrator."""
 
-    def __init__(self, guest: Guest, token: str) -> None:
-        """Let the guest's debusine command use the token too."""
+    def __init__(
+        self,
+        guest: Guest,
+        token: str,
+        *,
+        worker: Host | None = None,
+        limit: float = _LIMIT,
+        patience: float = _PATIENCE,
+    ) -> None:
+        """Let the guest's debusine command use the token too.
+
+        ``worker`` is the machine of the only worker, if that is another;
+        ``limit`` and ``patience`` are seconds for one work request, and until
+        the worker has begun with it.
+        """
         self._guest = guest
+        self._worker = worker or guest
+        self._limit, self._patience = limit, patience
         self._token = token
         self._address = guest.address
         self._write(
@@ -121,11 +137,11 @@ token = {token}
     def wait(self, request: WorkRequest) -> WorkRequest:
         """Wait for the end of a work request, whatever that is."""
         request = self._begun(request)
-        deadline = time.monotonic() + _LIMIT
+        deadline = time.monotonic() + self._limit
         while not request.ended:
             if time.monotonic() > deadline:
                 raise RequestFailed(
-                    f"no end after {_LIMIT} s\n{self.evidence(request)}"
+                    f"no end after {self._limit} s\n{self.evidence(request)}"
                 )
             time.sleep(0.5)
             request = self.look(request)
@@ -197,8 +213,8 @@ token = {token}
         """
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._guest.run("systemctl", "restart", "debusine-worker")
-            deadline = time.monotonic() + _PATIENCE
+                self._worker.run("systemctl", "restart", "debusine-worker")
+            deadline = time.monotonic() + self._patience
             while time.monotonic() < deadline:
                 if not request.pending:
                     return request
@@ -213,7 +229,7 @@ token = {token}
     def _evidence(self, request: WorkRequest) -> Iterator[str]:
         yield json.dumps(request.fields, indent=2)
         yield "-- worker"
-        yield self._guest.run(
+        yield self._worker.run(
             *("journalctl", "--unit=debusine-worker", "--no-pager"),
             *("--lines=100", "--output=cat"),
         )

@@ -20,7 +20,7 @@ from tests.support import images
 
 _PACKAGES = packages.ROOT / "tests" / "packages"
 _HARMLESS, _HOSTILE = "hello-testbed", "hostile"
-_SCRIPTS = Path(__file__).with_name("guest")
+SCRIPTS = Path(__file__).with_name("guest")
 
 #: Debusine itself.  Its database can't be made before there is a server for
 #: it: dbconfig is told not to try.
@@ -35,6 +35,8 @@ _WORKER = (
     *("incus", "nftables", "python3-argcomplete", "python3-debian"),
     *("python3-rich", "python3-sh", "sbuild", "xz-utils", "zstd"),
 )
+
+DEBIAN_PACKAGES = (*_DEBUSINE, *_WORKER)
 
 #: What Debusine's tasks expect in an environment; systemd-resolved is for its
 #: own executor, which has no other name resolution.
@@ -54,12 +56,11 @@ class Generation:
     #: Debusine's version.
     debusine: tuple[int, ...]
 
-    @property
-    def architecture_key(self) -> str:
-        """What task data calls the architecture of an instance."""
+    def on(self, architecture: str) -> dict[str, str]:
+        """Return task data for an instance of an architecture."""
         if self.debusine < (0, 12):
-            return "host_architecture"
-        return "build_architecture"
+            return {"host_architecture": architecture}
+        return {"build_architecture": architecture}
 
     @property
     def components(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Installation:
     @property
     def architecture(self) -> dict[str, Any]:
         """Task data for a task whose instance is of an architecture."""
-        return {self.generation.architecture_key: _architecture()}
+        return self.generation.on(_architecture())
 
     @cached_property
     def environment(self) -> int:
@@ -162,14 +163,12 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
 
     It runs Debusine's own executor; our packages lie beside it.
     """
-    with guest.running(
-        incus, generation.suite, (*_DEBUSINE, *_WORKER)
-    ) as machine:
+    with guest.running(incus, generation.suite, DEBIAN_PACKAGES) as machine:
         _quieten(machine)
         _put_packages(incus, generation.suite, machine)
         for package in (_HARMLESS, _HOSTILE):
             machine.push(_PACKAGES / package, FILES)
-        machine.push(_SCRIPTS, FILES)
+        machine.push(SCRIPTS, FILES)
         token = machine.run(f"{FILES}/guest/server.sh", debusine.NAME)
         machine.run(f"{FILES}/guest/worker.sh", debusine.NAME)
         worker = Worker(machine)
@@ -184,16 +183,9 @@ def installed(incus: Incus, generation: Generation) -> Iterator[Installation]:
 
 def _put_packages(incus: Incus, suite: str, machine: Guest) -> None:
     """Build our packages, and copy them to where its worker takes them from."""
-    built = "/build/packages"
-    with (
-        TemporaryDirectory() as scratch,
-        packages.builder(incus, suite) as builder,
-    ):
-        # Their tests have been run, and are run by the packages' own.
-        builder.build(built, "env", "DEB_BUILD_OPTIONS=nocheck")
-        for file in builder.pull(built, Path(scratch)):
-            if file.suffix == ".deb":
-                machine.push(file, PACKAGES)
+    with TemporaryDirectory() as scratch:
+        for file in packages.debs(incus, suite, Path(scratch)):
+            machine.push(file, PACKAGES)
 
 
 def _quieten(machine: Guest) -> None:

@@ -73,6 +73,16 @@ def builder(incus: Incus, suite: str) -> Iterator[Builder]:
         yield Builder(machine)
 
 
+def debs(incus: Incus, suite: str, target: Path) -> list[Path]:
+    """Build the packages in a Debian of that suite, into a directory."""
+    built = "/build/packages"
+    with builder(incus, suite) as machine:
+        # Their tests have been run, and are run by the packages' own.
+        machine.build(built, "env", "DEB_BUILD_OPTIONS=nocheck")
+        files = machine.pull(built, target)
+    return [file for file in files if file.suffix == ".deb"]
+
+
 def lintian(incus: Incus, suite: str, directory: Path) -> str:
     """Return all that a Debian's lintian says of what a build has made."""
     with guest.running(incus, suite, ("lintian",)) as machine:

@@ -5,9 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-from tests.e2e.guest import Guest
+from typing import Any, Protocol
 
 UNIT = "debusine-worker"
 
@@ -33,13 +31,20 @@ print(json.dumps([told, worker.dynamic_metadata]))
 """
 
 
-def process(guest: Guest) -> int:
+class Host(Protocol):
+    """A machine whose root runs commands."""
+
+    def run(self, *argv: str) -> str:
+        """Run a command to its end; return what it prints."""
+
+
+def process(guest: Host) -> int:
     """Return the process ID of the worker that runs; 0 if none does."""
     said = guest.run("systemctl", "show", "--property=MainPID", "--value", UNIT)
     return int(said)
 
 
-def program(guest: Guest) -> str:
+def program(guest: Host) -> str:
     """Return the command line of the worker that runs; empty if none does."""
     pid = process(guest)
     if not pid:
@@ -48,11 +53,12 @@ def program(guest: Guest) -> str:
 
 
 class Worker:
-    """The only worker of the server in a guest."""
+    """The only worker of a server, which may be in another guest."""
 
-    def __init__(self, guest: Guest) -> None:
-        """Speak to the guest."""
+    def __init__(self, guest: Host, server: Host | None = None) -> None:
+        """Speak to both."""
         self._guest = guest
+        self._server = server or guest
 
     def log(self) -> str:
         """Return what the worker that runs has logged."""
@@ -130,21 +136,23 @@ class Worker:
         """Return what it has told the server of itself last."""
         return dict(self._told()[1])
 
-    def offers_incus(self) -> bool:
-        """Tell whether it offers to run tasks with the backend incus-lxc."""
+    def offers_incus(self, backend: str = "incus-lxc") -> bool:
+        """Tell whether it offers to run tasks with a backend."""
         offer = self.offer()
         return bool(
-            offer.get("executor:incus-lxc:available")  # Debusine 0.11
-            or "worker:executor:incus-lxc" in offer.get("provided_tags", ())
+            offer.get(f"executor:{backend}:available")  # Debusine 0.11
+            or f"worker:executor:{backend}" in offer.get("provided_tags", ())
         )
 
-    def wait_until_offering(self) -> None:
-        """Wait until it offers the backend incus-lxc.
+    def wait_until_offering(
+        self, backend: str = "incus-lxc", *, limit: float = _LIMIT
+    ) -> None:
+        """Wait until it offers a backend.
 
         :raises TimeoutError: it does not
         """
-        deadline = time.monotonic() + _LIMIT
-        while not self.offers_incus():
+        deadline = time.monotonic() + limit
+        while not self.offers_incus(backend):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.offer()}\n{self.log()}")
             time.sleep(1)
@@ -177,7 +185,7 @@ class Worker:
             time.sleep(1)
 
     def _told(self) -> tuple[str, dict[str, Any]]:
-        said = self._guest.run(
+        said = self._server.run(
             *("runuser", "-u", "debusine-server", "--"),
             *("env", "--chdir=/", "debusine-admin", "shell", "--command", _ASK),
         )

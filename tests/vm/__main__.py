@@ -38,7 +38,7 @@ def run(command: Sequence[str]) -> int:
             images.say(
                 f"the machine runs after {time.monotonic() - began:.0f} s"
             )
-            _set_clock(running)
+            set_clock(running)
             _copy_checkout(running)
             return running.run(
                 *("env", f"--chdir={_REMOTE_CHECKOUT}", "CI=true", *command),
@@ -75,7 +75,7 @@ def _set_up(host: disks.Bootable, directory: Path) -> None:
         running.save(directory / "state")
 
 
-def _set_clock(running: Machine) -> None:
+def set_clock(running: Machine) -> None:
     """Tell the machine what time it is: it thinks that no time has passed."""
     running.ask("date", "--set", f"@{time.time():.0f}")
 

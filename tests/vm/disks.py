@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from incus_testbed.bootstrap import recipe
 from tests.support import images
 
 SUITE = "trixie"
@@ -66,6 +67,8 @@ _GUEST_PACKAGES = (
     "systemd-sysv",
     "udev",
 )
+#: What mmdebstrap calls the sources that it is given.
+_SOURCES = "/etc/apt/sources.list.d/0000debian.sources"
 _MIB = 1 << 20
 _ESP_SIZE = 96 * _MIB
 _GUEST_SIZE = 900 * _MIB
@@ -104,20 +107,31 @@ class Bootable:
         return self.directory / "key"
 
 
-def host(tarballs: Sequence[Path] = ()) -> Bootable:
-    """Return the disk of the machine, where nothing is set up yet.
+def host(
+    tarballs: Sequence[Path] = (),
+    *,
+    suite: str = SUITE,
+    packages: Sequence[str] = (),
+) -> Bootable:
+    """Return the disk of a machine, where nothing is set up yet.
 
     It holds the checkout's images of suites, and disks of virtual machines.
+    ``suite`` is that of the machine, maybe one of backports; ``packages`` are
+    those that it has beside what every machine has.
     """
     files = guests()
-    packages = [*_run(_BOOTSTRAP, "list").split(), *_HOST_PACKAGES]
-    recipe = [SUITE, *packages, _text("host.sh"), str(files)]
-    recipe += [f"{each} {each.stat().st_mtime_ns}" for each in tarballs]
+    all_packages = [
+        *_run(_BOOTSTRAP, "list").split(),
+        *_HOST_PACKAGES,
+        *packages,
+    ]
+    inputs = [suite, *all_packages, _text("host.sh"), str(files)]
+    inputs += [f"{each} {each.stat().st_mtime_ns}" for each in tarballs]
 
     def make(directory: Path) -> None:
-        _host(directory, packages, files, tarballs)
+        _host(directory, suite, all_packages, files, tarballs)
 
-    return Bootable(kept("host", recipe, make))
+    return Bootable(kept("host", inputs, make))
 
 
 def guests() -> Path:
@@ -126,8 +140,19 @@ def guests() -> Path:
     ``agent.raw`` has Incus' agent and ``plain.raw`` has not; ``vmlinuz`` and
     ``initrd`` start both.
     """
-    recipe = [SUITE, *_GUEST_PACKAGES, _text("guest.sh")]
-    return kept("guests", recipe, _guests)
+    inputs = [SUITE, *_GUEST_PACKAGES, _text("guest.sh")]
+    return kept("guests", inputs, _guests)
+
+
+def without_mirror(directory: Path) -> Path:
+    """Return a copy of ``agent.raw``, in a directory, without apt sources."""
+    disk = directory / "without-mirror.raw"
+    _run("cp", "--sparse=always", guests() / "agent.raw", disk)
+    _run(
+        *("debugfs", "-w", "-R", f"rm {_SOURCES}"),
+        f"{disk}?offset={_MIB + _ESP_SIZE}",
+    )
+    return disk
 
 
 def cache_directory() -> Path:
@@ -136,10 +161,10 @@ def cache_directory() -> Path:
 
 
 def kept(
-    name: str, recipe: Sequence[str], make: Callable[[Path], None]
+    name: str, inputs: Sequence[str], make: Callable[[Path], None]
 ) -> Path:
-    """Return the directory that ``make`` fills, once for a recipe and week."""
-    digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
+    """Return the directory that ``make`` fills, once a week."""
+    digest = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:12]
     place = cache_directory() / f"{name}-{digest}"
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("w") as lock:
@@ -167,6 +192,7 @@ def _scratch() -> Iterator[Path]:
 
 def _host(
     directory: Path,
+    suite: str,
     packages: Sequence[str],
     guests: Path,
     tarballs: Sequence[Path],
@@ -174,7 +200,7 @@ def _host(
     images.say("making the disk of a machine for virtual machines")
     key = directory / "key"
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    with _tree(packages, "host.sh", f"{key}.pub") as root:
+    with _tree(suite, packages, "host.sh", f"{key}.pub") as root:
         _take_kernel(root, directory)
         _run("cp", "--recursive", "--sparse=always", guests, root / GUESTS)
         cache = root / "root/.cache/debusine-incus/images"
@@ -189,7 +215,7 @@ def _host(
 
 def _guests(directory: Path) -> None:
     images.say("making disks of virtual machines")
-    with _tree(_GUEST_PACKAGES, "guest.sh") as root:
+    with _tree(SUITE, _GUEST_PACKAGES, "guest.sh") as root:
         _take_kernel(root, directory)
         shutil.rmtree(root / "var/lib/apt/lists")
         esp = directory / "esp"
@@ -212,18 +238,25 @@ def _make_guest(disk: Path, esp: Path, root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _tree(packages: Sequence[str], *hook: str) -> Iterator[Path]:
+def _tree(suite: str, packages: Sequence[str], *hook: str) -> Iterator[Path]:
     """Give a system with packages, after a script of ours was run on it."""
     source = images.debian()
+    codename = images.codename(suite)
+    backports = []
+    if suite != codename:
+        backports = [f"--aptopt={recipe.preference(suite)}"]
     script, *arguments = hook
     with _scratch() as scratch:
         root = scratch / "root"
         sources = scratch / "debian.sources"
-        sources.write_text(images.stanza(source, SUITE))
+        sources.write_text(
+            images.stanza(source, *dict.fromkeys([codename, suite]))
+        )
         words = " ".join(["sh", str(_HERE / script), '"$1"', *arguments])
         _run(
             *("mmdebstrap", "--variant=apt", "--format=directory"),
             *images.apt_options(source),
+            *backports,
             '--aptopt=APT::Install-Recommends "false"',
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -232,7 +265,7 @@ def _tree(packages: Sequence[str], *hook: str) -> Iterator[Path]:
             # The machine makes images of Debian, too: it is to know a mirror.
             "--skip=cleanup/apt/lists",
             f"--customize-hook={words}",
-            *(SUITE, root, sources),
+            *(codename, root, sources),
         )
         yield root
 

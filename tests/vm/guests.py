@@ -30,6 +30,11 @@ def are_here() -> bool:
     return _DIRECTORY.exists()
 
 
+def settings() -> list[str]:
+    """Return what the profile for virtual machines needs, as key=value."""
+    return [f"{key}={value}" for key, value in _SETTINGS.items()]
+
+
 def import_disk(incus: Incus, name: str) -> str:
     """Import ``agent`` or ``plain``, as disks.py calls them; return its alias.
 
@@ -38,7 +43,6 @@ def import_disk(incus: Incus, name: str) -> str:
     alias = f"test/{name}"
     with (_DIRECTORY / f"{name}.raw").open("rb") as disk:
         Store(incus).add(disk, alias)
-    words = (f"{key}={value}" for key, value in _SETTINGS.items())
-    incus.run("profile", "set", "debusine-vm", *words)
+    incus.run("profile", "set", "debusine-vm", *settings())
     incus.run("profile", "device", "set", "debusine-vm", "root", "size=4GiB")
     return alias

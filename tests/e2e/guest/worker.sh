@@ -8,10 +8,6 @@
 
 set -eu
 
-admin() {
-    (cd / && runuser -u debusine-server -- debusine-admin "$@")
-}
-
 # It tries all the time.  A restart in the middle of its registration would have
 # it register twice.
 systemctl stop debusine-worker
@@ -28,5 +24,4 @@ incus network create debusinebr0 \
 systemctl start debusine-worker
 
 timeout 60 sh -c 'until test -s /etc/debusine/worker/token; do sleep 0.2; done'
-worker=$(admin list_workers --yaml | sed -n 's/^[- ]*name: //p' | tail -n 1)
-admin manage_worker enable "$worker"
+"$(dirname "$0")/enable.sh"
