@@ -21,7 +21,7 @@ test='dpkg-dev faketime fish git make openssl ovmf
 python3-debusine python3-hypothesis python3-lxml python3-pytest
 python3-pytest-xdist python3-responses python3-venv qemu-system-x86 sbuild shellcheck
 squashfs-tools-ng zsh'
-disks='genisoimage xfsprogs'
+disks='genisoimage xfsprogs debvm'
 # The machine in which virtual machines run has the others.
 vm='debian-archive-keyring dosfstools e2fsprogs fdisk mmdebstrap mtools
 openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'

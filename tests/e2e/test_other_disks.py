@@ -18,9 +18,13 @@ from incus_testbed.customise import vm
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.plan import Plan
-from tests.support import emulation, table
-from tests.support.disk_shapes import SHAPES
+from tests.support import disk_shapes, emulation, table
+from tests.support.debusine_disk import DebusineDisk
 
+SHAPES = {
+    **disk_shapes.SHAPES,
+    "Debusine 13": DebusineDisk(suite="trixie"),
+}
 PAGE = Path(__file__).resolve().parents[2] / "docs/howto/other-images.md"
 
 #: Seconds for an import; to boot.

@@ -237,6 +237,15 @@ SHAPES = {
         fails="ssh.service",
         enable=("systemd-networkd",),
     ),
+    "genericcloud 12": DiskShape(
+        suite="bookworm",
+        kernel="linux-image-cloud-amd64",
+        packages=_CLOUD_PACKAGES,
+        cloud=True,
+        files=_NETPLAN,
+        fails="ssh.service",
+        enable=("systemd-networkd",),
+    ),
     # Its systemd takes no credentials.
     "genericcloud 11": DiskShape(
         suite="bullseye",
