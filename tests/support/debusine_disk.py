@@ -2,7 +2,8 @@
 """A disk as Debusine's task SimpleSystemImageBuild makes it.
 
 The task's program and what it copies into the system are Debusine's own; the
-packages come from this machine's mirror.
+packages come from this machine's mirror.  Such a disk holds a fixed machine id:
+the program makes the file system before mmdebstrap empties the file.
 """
 
 import tempfile

@@ -64,6 +64,7 @@ if has "^connection-uuid=" "/run/NetworkManager/devices/$index"; then
 fi
 if has "^$card" /run/network/ifstate; then owners="$owners ifupdown"; fi
 say "addresses: $(addresses)"
+say "asked as: $(sed -n "s/^CLIENTID=//p" /run/systemd/netif/leases/$index)"
 if [ -x /usr/bin/cloud-init ]; then say "cloud-init: $(cloud-init status)"; fi
 say "the card belongs to:$owners."
 sleep infinity
