@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -115,6 +116,27 @@ def test_input_that_the_command_has_closed_is_closed() -> None:
         closed.register(child.stdin, 0)  # POLLERR alone
         assert closed.poll(_LIMIT * 1000)
         child.kill()
+
+
+def test_a_path_without_our_programs_is_the_commands_alone() -> None:
+    done = subprocess.run(
+        ["/usr/bin/perl", *_attended(["/bin/echo", "done"])[1:]],
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (b"done\n", b"")
+
+
+def test_one_process_has_the_words_of_the_command() -> None:
+    with _start("exec sleep 1000 # to be found", _attended) as child:
+        parts = [
+            Path(f"/proc/{child.pid}/{name}").read_text()
+            for name in ("cmdline", "comm")
+        ]
+        child.kill()
+    assert [part.strip("\0\n") for part in parts] == ["incus-testbed"] * 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@
 # command.  The exit status is the command's, or 128 + N if signal N ended it.
 
 my @passed_on = qw(HUP INT QUIT TERM USR1 USR2);
+# It is not looked for in PATH: that is the guest's, and for the command.
+my $setpriv = '/usr/bin/setpriv';
 
 sub is_program {
     my ($word) = @_;
@@ -18,9 +20,12 @@ sub attend {
     unshift @words, 'sh', '-c', '"$@"', 'sh' unless is_program($words[0]);
     defined(my $child = fork) or die "fork: $!\n";
     if (!$child) {
-        exec qw(setpriv --pdeathsig KILL --), @words;
+        unshift @words, $setpriv, qw(--pdeathsig KILL --) if -x $setpriv;
+        exec @words;
         exit 127;
     }
+    # What looks for a process by its words has to find the command alone.
+    $0 = 'incus-testbed';
     for my $name (@passed_on) {
         $SIG{$name} = sub { kill $name => $child };
     }
