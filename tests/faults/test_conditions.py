@@ -18,6 +18,7 @@ from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
 from tests.faults.private_incus import PrivateIncus
+from tests.support import sandbox
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs/howto/troubleshooting.md"
 #: Seconds for a command: it only keeps a hanging one from hanging the run.
@@ -137,7 +138,7 @@ def test_deleted_profile_is_made_again(
 ) -> None:
     Incus().run("profile", "delete", "debusine")
     if also_the_network:  # Incus refuses while a profile names it
-        Incus().run("network", "delete", private_incus.names.network)
+        sandbox.delete("network", private_incus.names.network)
     _fails(
         private_incus,
         "No root device could be found",

@@ -125,13 +125,25 @@ def server() -> Iterator[dict[str, str]]:
         # Otherwise incus-user makes these itself; and its search for a subnet
         # finds none where nobody answers pings.
         _run("incus", *_POOL, environment=environment)
-        _run(
-            *("incus", "network", "create", f"chku{os.getpid()}"),
-            *("ipv4.address=none", "ipv6.address=none"),
-            environment=environment,
-        )
+        _make_network(f"chku{os.getpid()}", environment)
         with _incus_user(environment):
             yield environment
+
+
+def _make_network(name: str, environment: dict[str, str]) -> None:
+    """Make a bridge; more than one attempt, as in sandbox.make_network()."""
+    for attempts_left in reversed(range(3)):
+        try:
+            _run(
+                *("incus", "network", "create", name),
+                *("ipv4.address=none", "ipv6.address=none"),
+                environment=environment,
+            )
+        except subprocess.CalledProcessError:
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager
