@@ -228,24 +228,18 @@ _WIRED = {
 
 SHAPES = {
     # Those of cloud.debian.org: no agent, and a kernel without 9p.
-    "genericcloud 13": DiskShape(
-        suite="trixie",
-        kernel="linux-image-cloud-amd64",
-        packages=_CLOUD_PACKAGES,
-        cloud=True,
-        files=_NETPLAN,
-        fails="ssh.service",
-        enable=("systemd-networkd",),
-    ),
-    "genericcloud 12": DiskShape(
-        suite="bookworm",
-        kernel="linux-image-cloud-amd64",
-        packages=_CLOUD_PACKAGES,
-        cloud=True,
-        files=_NETPLAN,
-        fails="ssh.service",
-        enable=("systemd-networkd",),
-    ),
+    **{
+        f"genericcloud {number}": DiskShape(
+            suite=suite,
+            kernel="linux-image-cloud-amd64",
+            packages=_CLOUD_PACKAGES,
+            cloud=True,
+            files=_NETPLAN,
+            fails="ssh.service",
+            enable=("systemd-networkd",),
+        )
+        for number, suite in {13: "trixie", 12: "bookworm"}.items()
+    },
     # Its systemd takes no credentials.
     "genericcloud 11": DiskShape(
         suite="bullseye",
