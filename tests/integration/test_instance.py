@@ -15,7 +15,10 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
+from incus_testbed.incus import short_file
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.exec.address import Address
+from incus_testbed.incus.exec.response import Response
 from incus_testbed.instance.instance import Instance
 from tests.support.indirect import by_command
 
@@ -183,6 +186,56 @@ def test_push_and_pull(instance: Instance, tmp_path: Path) -> None:
     assert stat.strip() == "5 7 751"
     instance.guest.files.pull("/srv/file", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_pull_of_files_of_all_kinds(instance: Instance, tmp_path: Path) -> None:
+    made = (
+        "cd /srv; printf short >short; : >empty; ln -s short link;"
+        " ln -s ../no/such dangling; truncate --size=3M large; mkfifo fifo;"
+        " mkdir folder; ln -s /srv loop"
+    )
+    instance.guest.run(["sh", "-c", made], check=True)
+    target = tmp_path / "file"
+    target.touch(mode=0o640)
+    for path, content in {
+        "/srv/short": b"short",
+        "/srv/link": b"short",
+        "/srv/loop/./short": b"short",
+        "/srv/empty": b"",
+        "/srv/large": bytes(3 << 20),
+        "/proc/sys/kernel/ostype": b"Linux\n",
+    }.items():
+        instance.guest.files.pull(path, str(target))
+        assert target.read_bytes() == content, path
+        assert target.stat().st_mode & 0o777 == 0o640
+    for path, kind in {
+        "/srv/dangling": FileNotFoundError,
+        "/srv/folder": IsADirectoryError,
+        "/srv/fifo": OSError,
+        "/dev/zero": OSError,
+    }.items():
+        with pytest.raises(kind, match=path):
+            instance.guest.files.pull(path, str(target))
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_pull_of_a_file_that_a_fifo_replaces(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_file, "_LIMIT", 2.0)
+    answer = short_file._answer
+
+    def replaced(address: Address, target: str, method: str) -> Response:
+        if method == "GET":
+            made = "rm /srv/file; mkfifo /srv/file"
+            instance.guest.run(["sh", "-c", made], check=True)
+        return answer(address, target, method)
+
+    monkeypatch.setattr(short_file, "_answer", replaced)
+    instance.guest.run(["sh", "-c", "echo >/srv/file"], check=True)
+    with pytest.raises(OSError, match="/srv/file"):
+        instance.guest.files.pull("/srv/file", str(tmp_path / "file"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_push_tree(instance: Instance, tmp_path: Path) -> None:

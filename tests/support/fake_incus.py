@@ -100,6 +100,9 @@ class FakeIncus(Incus):
         """Be reached without the incus command."""
         return True
 
+    def short_file(self, name: str, path: str) -> None:
+        """Have a command asked for a file."""
+
     def server(self, *, member: str = "") -> dict[str, Any]:
         """Return what a server says of itself."""
         return {

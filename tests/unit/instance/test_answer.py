@@ -37,6 +37,9 @@ class LyingIncus(Incus):
             argv=("sh",), status=0, stdout=said, stderr=""
         )
 
+    def short_file(self, name: str, path: str) -> None:
+        """Have a command read it."""
+
     def exec_argv(
         self, name: str, command: Sequence[str], **options: Any
     ) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from incus_testbed import errors
-from incus_testbed.incus import events, location, messages
+from incus_testbed.incus import events, location, messages, short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.server import Server
 from incus_testbed.incus.transport import Direct
@@ -88,6 +88,17 @@ class Guests(Server):
         """Listen to the news of a virtual machine's agent."""
         choice = self.choice()
         return events.agent_news(choice.address, choice.project, name)
+
+    def short_file(self, name: str, path: str) -> bytes | None:
+        """Return the content of a file, if it is a short and regular one.
+
+        None says nothing: ask the instance itself.  That is always so on a
+        server that is not reached directly.
+        """
+        choice = self.choice()
+        if choice.address is None:
+            return None
+        return short_file.read(choice.address, choice.project, name, path)
 
     def push(
         self,

@@ -162,7 +162,8 @@ class GuestFiles:
 
         A symbolic link is followed, by the guest itself.  An existing target is
         replaced when the copy is complete, and keeps its mode.  The limits of
-        one copy are those of copyup.limits; some of the disk stays free.
+        one copy are those of copyup.limits; some of the disk stays free.  A
+        short file can also be read while a container is stopped.
 
         :raises FileNotFoundError: the source, or the target's directory, does
             not exist
@@ -170,17 +171,27 @@ class GuestFiles:
         :raises errors.NoSpace: the file does not fit on the disk
         :raises errors.CommandFailed: it did not come to its end
         """
-        mark = secrets.token_hex(16)
         limits = Limits.from_environment()
-        limits = replace(limits, size=limits.size + len(mark))
         with file_copy.file_beside(Path(target)) as copy:
-            for _ in range(_ATTEMPTS):
-                with self._started("send-file.sh", mark, source) as sender:
-                    copy.receive(Source(sender.stdout.fileno()), limits)
-                    self._check(_status(sender), source)
-                if copy.cut(mark.encode()):
-                    copy.finish()
-                    return
+            short = self.guest.incus.short_file(self.guest.name, source)
+            if short is None:
+                self._receive(source, copy, limits)
+            else:
+                copy.receive([memoryview(short)], limits)
+            copy.finish()
+
+    def _receive(
+        self, source: str, copy: file_copy.FileCopy, limits: Limits
+    ) -> None:
+        """Have the guest send a file, until all of it has come."""
+        mark = secrets.token_hex(16)
+        limits = replace(limits, size=limits.size + len(mark))
+        for _ in range(_ATTEMPTS):
+            with self._started("send-file.sh", mark, source) as sender:
+                copy.receive(Source(sender.stdout.fileno()).rest(), limits)
+                self._check(_status(sender), source)
+            if copy.cut(mark.encode()):
+                return
         raise self._not_whole(source)
 
     @contextlib.contextmanager

@@ -90,7 +90,7 @@ class Copies:
             return
         with file_copy.file_beside(target) as new, limit():
             with _sent(auxverb, _SEND_FILE, there) as source:
-                new.receive(source, limits)
+                new.receive(source.rest(), limits)
             new.finish()
 
     def put_links_back(

@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from incus_testbed import errors
 from incus_testbed.incus.exec import (
     api,
-    response,
     streams,
     websocket,
 )
@@ -32,6 +31,7 @@ from incus_testbed.incus.exec import command as session_command
 from incus_testbed.incus.exec import operation as session_operation
 from incus_testbed.incus.exec.address import Address, UnixAddress
 from incus_testbed.incus.exec.connection import Connection
+from incus_testbed.incus.exec.response import Response
 from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
@@ -585,15 +585,14 @@ def test_answer_of_no_daemon(answer: bytes) -> None:
         api.metadata(answer)
 
 
-def test_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response, "LARGEST_ANSWER", 1 << 20)
+def test_answer_without_an_end() -> None:
     here, there = socket.socketpair()
     head = b"HTTP/1.1 200 OK\r\n\r\n"
     feeder = threading.Thread(target=_fill, args=(there, head, bytes(1 << 16)))
     with here, there:
         feeder.start()
         with pytest.raises(api.Failure, match="larger than 1048576"):
-            api.read(Connection(here), _LIMIT)
+            api.read(Connection(here), _LIMIT, Response(most=1 << 20))
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 
@@ -605,7 +604,7 @@ def test_answer_that_comes_in_crumbs_has_one_time_limit(start: bytes) -> None:
     with here, there:
         feeder.start()
         with pytest.raises(TimeoutError):
-            api.read(Connection(here), 0.5)
+            api.read(Connection(here), 0.5, Response())
         here.shutdown(socket.SHUT_RDWR)
         feeder.join()
 

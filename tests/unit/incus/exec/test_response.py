@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Answers of HTTP/1.1 end where they say, however they arrive."""
 
+from typing import Any
+
 import pytest
 
 from incus_testbed.incus.exec import response
@@ -10,8 +12,8 @@ _OK = b"HTTP/1.1 200 OK\r\n"
 _CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def _taken(stream: bytes, size: int = 0) -> Response:
-    taken = Response()
+def _taken(stream: bytes, size: int = 0, **options: Any) -> Response:
+    taken = Response(**options)
     size = size or len(stream) or 1
     for place in range(0, len(stream), size):
         taken.feed(stream[place : place + size])
@@ -102,10 +104,27 @@ def test_connection_that_ends_too_early(stream: bytes) -> None:
         taken.feed(b"")
 
 
-def test_chunks_that_are_too_large_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(response, "LARGEST_ANSWER", 10)
-    _taken(_CHUNKED + b"5\r\nhello\r\n5\r\nhello\r\n")
+def test_chunks_that_are_too_large_together() -> None:
+    _taken(_CHUNKED + b"5\r\nhello\r\n5\r\nhello\r\n", most=10)
     with pytest.raises(Malformed, match="larger"):
-        _taken(_CHUNKED + b"5\r\nhello\r\n6\r\n")
+        _taken(_CHUNKED + b"5\r\nhello\r\n6\r\n", most=10)
+
+
+def test_content_that_is_too_large() -> None:
+    stream = _OK + b"Content-Length: 11\r\n\r\n"
+    _taken(stream, most=11)
+    with pytest.raises(Malformed, match="larger"):
+        _taken(stream, most=10)
+
+
+def test_answer_to_head_has_no_content() -> None:
+    stream = _OK + b"Content-Length: 5\r\nX-Type: File\r\n\r\n"
+    taken = _taken(stream, 1, is_head=True)
+    assert taken.whole
+    assert (taken.size, taken.field(b"x-type")) == (5, b"file")
+    assert taken.field(b"x-other") == b""
+
+
+def test_field_with_two_values_has_none() -> None:
+    taken = _taken(_OK + b"X: 1\r\nx: 2\r\nContent-Length: 0\r\n\r\n")
+    assert taken.field(b"x") == b""

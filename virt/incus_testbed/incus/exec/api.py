@@ -143,7 +143,7 @@ def get(
     try:
         connection = ask(address, target, limit, body, method)
         try:
-            return metadata(read(connection, limit))
+            return metadata(read(connection, limit, Response()).content)
         finally:
             connection.close()
     except TimeoutError:
@@ -152,17 +152,18 @@ def get(
         raise Lost(f"lost the Incus daemon: {error}") from None
 
 
-def read(connection: "Connection", limit: float) -> bytearray:
-    """Return the content of an answer, which has ``limit`` seconds to come.
+def read(
+    connection: "Connection", limit: float, response: Response
+) -> Response:
+    """Return an answer when it is whole; it has ``limit`` seconds to come.
 
     :raises Lost: it does not come, or not whole, or it is too large
     :raises OSError: the daemon is lost, or does not answer in time
     """
-    response = Response()
     deadline = time.monotonic() + limit
     while not response.whole:
         feed(response, receive(connection, deadline))
-    return response.content
+    return response
 
 
 def receive(connection: "Connection", deadline: float) -> bytes:

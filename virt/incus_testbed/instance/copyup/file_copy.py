@@ -5,7 +5,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from incus_testbed.instance.copyup.limits import Budget, Limits
@@ -30,8 +30,8 @@ class FileCopy:
         self._file = file
         self._target = target
 
-    def receive(self, source: Source, limits: Limits) -> None:
-        """Read the file's content from a guest, in place of what is there.
+    def receive(self, pieces: Iterable[memoryview], limits: Limits) -> None:
+        """Take the file's content from a guest, in place of what is there.
 
         :raises errors.LimitReached: it exceeds the limits
         :raises errors.NoSpace: it does not fit on the disk
@@ -39,7 +39,7 @@ class FileCopy:
         os.lseek(self._file, 0, os.SEEK_SET)
         os.ftruncate(self._file, 0)
         budget = Budget(limits, self._file)
-        for data in source.rest():
+        for data in pieces:
             budget.take(len(data))
             write(self._file, data)
         end_hole(self._file)
