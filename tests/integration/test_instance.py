@@ -188,6 +188,30 @@ def test_push_and_pull(instance: Instance, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
+def test_push_over_files_of_all_kinds(
+    instance: Instance, tmp_path: Path
+) -> None:
+    """What is there gets the content, the owner and the mode, too."""
+    made = (
+        "mkdir /srv/over; cd /srv/over; echo longer than that >there;"
+        " chmod 600 there; ln -s there link; ln -s absent dangling"
+    )
+    instance.guest.run(["sh", "-c", made], check=True)
+    source = tmp_path / "file"
+    for content in (b"", b"short", bytes(3 << 20)):
+        source.write_bytes(content)
+        source.chmod(0o640)
+        for name in ("there", "link", "dangling", f"new-{len(content)}"):
+            place = f"/srv/over/{name}"
+            instance.guest.files.push(str(source), place, uid=5, gid=7)
+            said = _output(instance, "stat", "-Lc", "%u %g %a %s", place)
+            assert said.split() == ["5", "7", "640", str(len(content))], name
+    assert _output(instance, "readlink", "/srv/over/link") == "there\n"
+    instance.guest.files.push(str(source), "/srv/over/set", mode=0o4755)
+    said = _output(instance, "stat", "-c", "%a", "/srv/over/set")
+    assert said == "4755\n"
+
+
 def test_pull_of_files_of_all_kinds(instance: Instance, tmp_path: Path) -> None:
     made = (
         "cd /srv; printf short >short; : >empty; ln -s short link;"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a short file of an instance by one request, without a command in it.
+"""Read and write short files of an instance by requests to the Incus server.
 
-Incus reads the file as root of the instance, and within it.  For a file of
-1 kB that takes 8 ms; a command takes 27 ms, and for more than some megabytes it
-is faster.  In Incus' source: cmd/incusd/instance_file.go.
+Incus reads and writes as root of the instance, and within it.  For a file of
+1 kB that takes 8 ms.  incus file takes 18 ms, a command in the instance 27 ms,
+but for more than some megabytes a command is faster.  What Incus does is in
+cmd/incusd/instance_file.go of its source.
 """
 
 import posixpath
@@ -11,10 +12,13 @@ import posixpath
 from incus_testbed.incus.exec import api
 from incus_testbed.incus.exec.address import Address
 from incus_testbed.incus.exec.api import quoted
+from incus_testbed.incus.exec.connection import Connection
 from incus_testbed.incus.exec.response import Response
 
+#: Of HTTP.
+_OK, _NOT_FOUND = 200, 404
 #: The largest number of bytes that is short.
-_MOST = 1 << 20
+MOST = 1 << 20
 #: Seconds for an answer.  Reading a FIFO has no end; a guest can put one in the
 #: file's place between the two requests.
 _LIMIT = 10.0
@@ -30,17 +34,13 @@ def read(
     command in the instance.  Files of /proc and /sys are such: Incus only gives
     as many bytes as a file says that it has, which is none or too many there.
     """
-    if not path.startswith("/") or posixpath.normpath(path) != path:
-        # Incus would change it, also where a part of it is a link.
+    if not _is_plain(path):
         return None
-    target = (
-        f"/1.0/instances/{quoted(instance)}/files"
-        f"?project={quoted(project)}&path={quoted(path)}"
-    )
+    target = _target(project, instance, path)
     try:
         # Incus does not open the file for HEAD.
         size = _size(_answer(address, target, "HEAD"))
-        if not 0 < size <= _MOST:
+        if not 0 < size <= MOST:
             return None
         answer = _answer(address, target, "GET")
     except (api.Failure, OSError):
@@ -50,14 +50,68 @@ def read(
     return bytes(answer.content)
 
 
+def write(
+    address: Address,
+    project: str,
+    instance: str,
+    path: str,
+    content: bytes,
+    *,
+    uid: int,
+    gid: int,
+    mode: int,
+) -> bool:
+    """Make a file that is not there, if its content is short; tell if it was.
+
+    If not, the caller has to write it in another way: there may be something
+    else, whole or not.  Incus gives an owner and a mode to new files only.
+    """
+    if len(content) > MOST or not _is_plain(path):
+        return False
+    target = _target(project, instance, path)
+    fields = (
+        "Content-Type: application/octet-stream\r\n"
+        "X-Incus-type: file\r\n"
+        "X-Incus-write: overwrite\r\n"
+        f"X-Incus-uid: {uid}\r\n"
+        f"X-Incus-gid: {gid}\r\n"
+        f"X-Incus-mode: 0{mode:o}\r\n"
+    )
+    try:
+        if _answer(address, target, "HEAD").status != _NOT_FOUND:
+            return False
+        connection = api.ask(address, target, _LIMIT, content, fields=fields)
+        return _received(connection, Response()).status == _OK
+    except (api.Failure, OSError):
+        return False
+
+
+def _is_plain(path: str) -> bool:
+    """Tell whether Incus takes a path as it is.
+
+    It would change others, also where a part of one is a link.
+    """
+    return path.startswith("/") and posixpath.normpath(path) == path
+
+
+def _target(project: str, instance: str, path: str) -> str:
+    return (
+        f"/1.0/instances/{quoted(instance)}/files"
+        f"?project={quoted(project)}&path={quoted(path)}"
+    )
+
+
 def _answer(address: Address, target: str, method: str) -> Response:
     """Return the answer to a request for a file.
 
     :raises api.Failure: there is none, or it is not one of HTTP
     :raises OSError: the daemon is lost, or does not answer in time
     """
-    response = Response(most=_MOST, is_head=method == "HEAD")
     connection = api.ask(address, target, _LIMIT, method=method)
+    return _received(connection, Response(most=MOST, is_head=method == "HEAD"))
+
+
+def _received(connection: Connection, response: Response) -> Response:
     try:
         return api.read(connection, _LIMIT, response)
     finally:
