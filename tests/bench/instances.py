@@ -114,6 +114,10 @@ class Bare:
     def pull_file(self, file: Path) -> None:
         process.do("incus", "file", "pull", f"{self._name}/root/big", file)
 
+    def remove_file(self) -> None:
+        place = "/root/big"
+        process.do("incus", "exec", self._name, "--", "rm", "-f", place)
+
     def restart(self) -> None:
         process.do("incus", "restart", self._name)
         self._wait()

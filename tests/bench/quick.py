@@ -36,6 +36,7 @@ _COMMANDS = 20
 _WORSE = 1.15
 #: Tarballs to import, by their number in imports.CASES.
 _IMPORTS = (0, 2, 3, 4)
+_THERE = "/root/big"
 _FILES = {"1 kB": 1000, "64 MB": 64_000_000}
 
 _Act = Callable[[], float]
@@ -120,14 +121,25 @@ def _using() -> Iterator[_Step]:
         here = Path(folder, "file")
         for size, count in _FILES.items():
             here.write_bytes(os.urandom(count))
-            bare.push_file(here)
+            push = partial(files.push, str(here), _THERE)
+            yield _Step(
+                f"a file of {size} into the guest",
+                partial(_made, bare, push),
+                partial(_made, bare, partial(bare.push_file, here)),
+            )
             yield _Step(
                 f"a file of {size} out of the guest",
-                partial(_timed, partial(files.pull, "/root/big", str(here))),
+                partial(_timed, partial(files.pull, _THERE, str(here))),
                 partial(_timed, partial(bare.pull_file, here)),
             )
     server.ask("close")
     server.quit()
+
+
+def _made(bare: Bare, push: Callable[[], object]) -> float:
+    """Time a file's way to a place where there is none."""
+    bare.remove_file()
+    return _timed(push)
 
 
 def _times() -> range:

@@ -24,7 +24,7 @@ def instance(incus: Incus, bookworm: str) -> Iterator[Instance]:
         launched.wait_ready()
         launched.guest.run(["truncate", "--size=1T", "/root/large"], check=True)
         launched.guest.run(["truncate", "--size=1M", "/root/just"], check=True)
-        data = "head -c 8M /dev/urandom >/root/data"
+        data = "head -c 9M /dev/urandom >/root/data"
         launched.guest.run(["sh", "-c", data], check=True)
         yield launched
 

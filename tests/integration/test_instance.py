@@ -198,7 +198,7 @@ def test_push_over_files_of_all_kinds(
     )
     instance.guest.run(["sh", "-c", made], check=True)
     source = tmp_path / "file"
-    for content in (b"", b"short", bytes(3 << 20)):
+    for content in (b"", b"short", bytes(9 << 20)):
         source.write_bytes(content)
         source.chmod(0o640)
         for name in ("there", "link", "dangling", f"new-{len(content)}"):
@@ -215,7 +215,7 @@ def test_push_over_files_of_all_kinds(
 def test_pull_of_files_of_all_kinds(instance: Instance, tmp_path: Path) -> None:
     made = (
         "cd /srv; printf short >short; : >empty; ln -s short link;"
-        " ln -s ../no/such dangling; truncate --size=3M large; mkfifo fifo;"
+        " ln -s ../no/such dangling; truncate --size=9M large; mkfifo fifo;"
         " mkdir folder; ln -s /srv loop"
     )
     instance.guest.run(["sh", "-c", made], check=True)
@@ -226,7 +226,7 @@ def test_pull_of_files_of_all_kinds(instance: Instance, tmp_path: Path) -> None:
         "/srv/link": b"short",
         "/srv/loop/./short": b"short",
         "/srv/empty": b"",
-        "/srv/large": bytes(3 << 20),
+        "/srv/large": bytes(9 << 20),
         "/proc/sys/kernel/ostype": b"Linux\n",
     }.items():
         instance.guest.files.pull(path, str(target))

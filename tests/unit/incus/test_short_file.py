@@ -70,7 +70,7 @@ def test_short_file(daemon: Daemon) -> None:
     "head",
     [
         _FILE + _SIZE % 0 + _END,  # also a FIFO, a device, a file of /proc
-        _FILE + _SIZE % (1 << 21) + _END,
+        _FILE + _SIZE % (short_file.MOST + 1) + _END,
         _FILE + b"Content-Length: -5\r\n" + _END,
         _FILE + b"Content-Length: " + b"9" * 5000 + _END,
         _FILE + _SIZE % 5 + _SIZE % 6 + _END,
@@ -96,7 +96,10 @@ def test_what_is_no_short_file_is_not_opened(
         _FILE + _SIZE % 6 + _END + b"hello!",
         _FILE + _END + b"hello",
         b"X-Incus-type: symlink\r\n" + _SIZE % 5 + _END + b"/root",
-        _FILE + _SIZE % (1 << 21) + _END + bytes(1 << 21),
+        _FILE
+        + _SIZE % (short_file.MOST + 1)
+        + _END
+        + bytes(short_file.MOST + 1),
         b"",
     ],
 )

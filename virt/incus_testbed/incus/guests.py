@@ -150,9 +150,10 @@ class Guests(Server):
             return False
         try:
             with Path(source).open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_size > short_file.MOST:
+                    return False
                 content = file.read(short_file.MOST + 1)
-                if mode is None:
-                    mode = os.fstat(file.fileno()).st_mode & 0o777
         except OSError:  # incus says what it is
             return False
         return short_file.write(
@@ -163,5 +164,5 @@ class Guests(Server):
             content,
             uid=uid,
             gid=gid,
-            mode=mode,
+            mode=status.st_mode & 0o777 if mode is None else mode,
         )

@@ -18,7 +18,7 @@ from incus_testbed.incus.exec.response import Response
 #: Of HTTP.
 _OK, _NOT_FOUND = 200, 404
 #: The largest number of bytes that is short.
-MOST = 1 << 20
+MOST = 8 << 20
 #: Seconds for an answer.  Reading a FIFO has no end; a guest can put one in the
 #: file's place between the two requests.
 _LIMIT = 10.0
