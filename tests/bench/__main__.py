@@ -20,6 +20,7 @@ from tests.bench import (
     instances,
     parallel,
     process,
+    ready,
     servers,
 )
 from tests.bench.sample import Sample, rows, table
@@ -30,6 +31,9 @@ _Group = Callable[[Sandbox, Path, Path, int], Iterator[Sample]]
 
 _GROUPS: dict[str, _Group] = {
     "imports": lambda _, system, folder, rounds: imports.measured(
+        system, folder, rounds
+    ),
+    "ready": lambda _, system, folder, rounds: ready.measured(
         system, folder, rounds
     ),
     "disks": lambda _, _system, folder, rounds: disks.measured(folder, rounds),

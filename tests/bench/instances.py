@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
+from incus_testbed.image import profiles
 from incus_testbed.incus.client import Incus
 from tests.bench import process
 from tests.bench.sample import (
@@ -93,7 +94,9 @@ class Bare:
         self._name = name or f"bench-{secrets.token_hex(4)}"
 
     def start(self) -> None:
-        process.do("incus", "launch", IMAGE, self._name)
+        # The image's own profile, also where the image has none.
+        profile = f"--profile={profiles.USUAL}"
+        process.do("incus", "launch", profile, IMAGE, self._name)
         self._wait()
 
     def run(self, count: int) -> None:
