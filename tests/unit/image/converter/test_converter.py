@@ -117,12 +117,14 @@ def test_a_tarball_is_converted_without_what_only_others_need(
 ) -> None:
     """Each of these takes longer to import than a small system to convert."""
     python = sandbox.python
-    before = "import os; spare = os.dup(int(sys.argv[3]))"
-    after = "os.write(spare, ' '.join(sys.modules).encode())"
+    telling = (
+        "import os; spare = os.dup(int(sys.argv[3])); os._exit = lambda status:"
+        " os.write(spare, ' '.join(sys.modules).encode())"
+    )
     monkeypatch.setattr(
         sandbox,
         "python",
-        lambda code, *words: python(f"{before}; {code}; {after}", *words),
+        lambda code, *words: python(f"{telling}; {code}", *words),
     )
     with (
         scratch.file() as rootfs,

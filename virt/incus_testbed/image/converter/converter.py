@@ -172,8 +172,13 @@ class Converter:
         In a sandbox, the process that answers ends last.  If it were killed
         from outside, another one could run a moment longer.
         """
+        # With a limit, Popen.wait() looks ever more seldom, and would be up to
+        # 16 ms late.  The output ends with the process.
+        end = select.poll()
+        end.register(self._answers, 0)  # not what is still said
+        has_ended = end.poll(_GRACE * 1000)
         try:
-            self._child.wait(_GRACE)
+            self._child.wait(_GRACE if has_ended else 0)
         except subprocess.TimeoutExpired:
             raise errors.BadImage(
                 "The converting process has not ended after its answer",
