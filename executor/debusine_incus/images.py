@@ -24,7 +24,7 @@ from incus_testbed import errors
 from incus_testbed.cleanup import eviction
 from incus_testbed.image import alias as names
 from incus_testbed.image import properties
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream import scratch
 from incus_testbed.incus.client import Incus

@@ -5,7 +5,7 @@ from debusine.client.models import ArtifactResponse
 
 from incus_testbed import errors
 from incus_testbed.image import alias
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 
 
 class SystemImage:

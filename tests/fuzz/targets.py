@@ -22,8 +22,8 @@ from pathlib import Path
 from random import Random
 
 from incus_testbed.customise import customisation
-from incus_testbed.image.disk import convert as disks
 from incus_testbed.image.disk import efi, partitions, qcow2
+from incus_testbed.image.disk import shape as shapes
 from incus_testbed.image.disk import survey as disk_survey
 from incus_testbed.image.disk.fat import Fat
 from incus_testbed.image.disk.packed import Packed
@@ -105,7 +105,7 @@ def tar(random: Random) -> None:
 def packed_disks(random: Random) -> None:
     """Look at an archive that may hold a disk."""
     data = _mended(random, mutation.one_of(random, _packed_disks()))
-    if disks.shape(data) != "packed":
+    if shapes.shape(data) != "packed":
         return
     packed = Packed(tarballs.in_pieces(data, [1 << 20]), Budget())
     for _ in packed.pieces():
@@ -177,8 +177,8 @@ def compression_headers(random: Random) -> None:
     assert argv is None or argv[0] in {"gzip", "bzip2", "xz", "zstd"}
     if argv and argv[0] in {"xz", "zstd"}:
         assert any(f"={budget.decompressor_bytes}" in word for word in argv)
-    length = disks.length(budget)
-    assert disks.shape(data[:length]) in {None, "packed", "qcow2", "raw"}
+    length = shapes.length(budget)
+    assert shapes.shape(data[:length]) in {None, "packed", "qcow2", "raw"}
 
 
 #: No header of a packed file is longer, nor what tells disks from archives.

@@ -16,7 +16,7 @@ import pytest
 from incus_testbed import errors
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.image import properties
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
@@ -47,7 +47,7 @@ import time
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.ownership import lease
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from tests.support import tiny_system
 incus, alias, made, lost = Incus(), sys.argv[1], 0, 0

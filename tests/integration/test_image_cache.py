@@ -30,7 +30,7 @@ from debusine_incus.system_image import SystemImage
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
 from incus_testbed.image import profiles, properties
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image

@@ -17,7 +17,7 @@ pytest.importorskip("debusine.client")
 
 from incus_testbed.cleanup import eviction, garbage
 from incus_testbed.image import properties
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image

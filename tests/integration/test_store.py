@@ -2,8 +2,10 @@
 """Images on a real Incus: whole or not there, once, and removable."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from incus_testbed.image.store import Store
 from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance.instance import Instance
+from tests.support import tiny_system
 
 from .conftest import Cli
 
@@ -52,6 +55,29 @@ def test_image_says_what_it_is(cli: Cli, incus: Incus, tarball: str) -> None:
     assert "kali bookworm" in table
     cli.output("remove", ALIAS)
     assert Store(incus).find(ALIAS) is None
+
+
+def test_an_import_imports_only_what_it_needs(
+    incus: Incus, tmp_path: Path
+) -> None:
+    """Each of these takes as long to import as a small image to upload."""
+    look = (
+        "import sys; from incus_testbed.cli.main import main;"
+        " assert not main(sys.argv[1:]); print(*sys.modules)"
+    )
+    file = tmp_path / "system.tar"
+    file.write_bytes(tiny_system.tarball())
+    done = subprocess.run(
+        [sys.executable, "-c", look, "import", str(file), f"--alias={ALIAS}"],
+        stdout=subprocess.PIPE,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    imported = set(done.stdout.split())
+    assert "incus_testbed.image.importing" in imported
+    assert not imported & {"debian", "rich", "sh", "ssl"}
+    assert Store(incus).find(ALIAS)
 
 
 def test_standard_input(cli: Cli, incus: Incus, bookworm_tarball: Path) -> None:

@@ -222,6 +222,11 @@ class FakeIncus(Incus):
         assert kind == "images"
         self._images.change(method, rest, json.loads(json.dumps(document)))
 
+    def import_image(self, metadata: str, rootfs: str) -> str:
+        """Do it as the incus command would."""
+        said = self.run("image", "import", metadata, rootfs)
+        return said.split()[-1].decode()
+
     def run(
         self,
         *words: str,

@@ -11,7 +11,7 @@ import pytest
 
 from incus_testbed.cleanup import background, eviction, garbage, inventory
 from incus_testbed.cli.status import Status
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.instance import naming
 from incus_testbed.instance.creation import OWNER_KEY

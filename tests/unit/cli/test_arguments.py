@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the command line says of what it does not know."""
+"""What the command line says of what it does not know, and what it needs."""
 
 import os
 import subprocess
@@ -41,6 +41,29 @@ def test_a_typo_is_an_error_with_the_nearest_word(
         assert child.stderr
         assert child.stdout.read() == ""
         assert hint in child.stderr.read()
+
+
+def test_a_command_line_imports_what_all_commands_need() -> None:
+    """Each command waits for it."""
+    look = (
+        "import sys; from incus_testbed.cli import arguments;"
+        " arguments.parser(); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_LIMIT,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    imported = set(done.stdout.split())
+    assert "incus_testbed.cli.arguments.build" in imported
+    assert not imported & {
+        *("debian", "rich", "sh", "ssl", "tarfile", "yaml"),
+        *("incus_testbed.bootstrap.request", "incus_testbed.image.store"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.image import architecture
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.incus.records import Member
 from incus_testbed.system.architecture import Supported, debian_name
 from tests.support.fake_incus import FakeIncus

@@ -11,7 +11,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.image import properties
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store, content_alias
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image

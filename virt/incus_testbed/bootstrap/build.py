@@ -19,7 +19,7 @@ from incus_testbed.bootstrap import (
 )
 from incus_testbed.bootstrap.apt import Debian, Source
 from incus_testbed.bootstrap.request import Request
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream.source import Readable
 from incus_testbed.incus.client import Incus

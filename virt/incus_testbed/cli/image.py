@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from incus_testbed import errors
 from incus_testbed.cli import output
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 

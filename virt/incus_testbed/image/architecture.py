@@ -2,7 +2,7 @@
 """Determine an image's architecture, and whether a server runs it."""
 
 from incus_testbed import errors
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.system.architecture import (
     WIDER,
     Supported,

@@ -6,13 +6,11 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 from incus_testbed import errors
 from incus_testbed.customise import customisation
-from incus_testbed.image.disk import convert as disks
-from incus_testbed.image.disk.reader import Reader
-from incus_testbed.image.disk.survey import survey
+from incus_testbed.image.disk import shape as shapes
 from incus_testbed.image.fits import Place
 from incus_testbed.image.stream import compression, magic
 from incus_testbed.image.stream.compression import Compressor
@@ -25,6 +23,9 @@ from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts
 from incus_testbed.system.survey import Survey
+
+if TYPE_CHECKING:
+    from incus_testbed.image.disk.reader import Reader
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +99,17 @@ def opened(
     place = place or Place()
     meter = Meter(budget, packed=lambda: max(source.size, source.total))
     with _sense(source), _unpacked(source, meter) as (stream, is_packed):
-        shape = disks.shape(stream.head(disks.length(meter.budget)))
+        shape = shapes.shape(stream.head(shapes.length(meter.budget)))
         if shape is None:
             meter.require(place.check_tree)
             with compression.compressor(rootfs, form) as output:
                 yield _Tarball(stream, rootfs, output, meter)
         else:
+            # Here, so that a tarball's conversion starts sooner.
+            from incus_testbed.image.disk import (  # noqa: PLC0415
+                convert as disks,
+            )
+
             meter.require(place.check_disk)
             reader, used = disks.convert(
                 shape,
@@ -163,12 +169,14 @@ class _Tarball:
 class _Image:
     """A disk image, which is written before it can be surveyed."""
 
-    def __init__(self, reader: Reader, used: int, budget: Budget) -> None:
+    def __init__(self, reader: "Reader", used: int, budget: Budget) -> None:
         self._reader = reader
         self._used = used
         self._budget = budget
 
     def survey(self) -> DiskSystem:
+        from incus_testbed.image.disk.survey import survey  # noqa: PLC0415
+
         return survey(self._reader, self._budget)
 
     def write(

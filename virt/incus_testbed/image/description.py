@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from incus_testbed.customise import vm
 from incus_testbed.image import architecture
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.system.disk import DiskSystem
 from incus_testbed.system.facts import Facts
 

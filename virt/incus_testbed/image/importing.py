@@ -18,7 +18,7 @@ from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description
 from incus_testbed.image.disk import qcow2
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.stream import compression, scratch
 from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus

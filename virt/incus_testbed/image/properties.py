@@ -2,8 +2,8 @@
 """Write and read image properties: labels for users, keys for this software."""
 
 import re
-from dataclasses import dataclass
 
+from incus_testbed.image.labels import Labels
 from incus_testbed.incus.records import Image
 from incus_testbed.ownership.owner import Owner
 
@@ -21,24 +21,6 @@ _UNPACKED = "incus-testbed.unpacked-size"
 _GENERATOR = "incus-testbed.own-generator"
 #: This property is set if the image may be removed for space.
 EVICTABLE = "incus-testbed.evictable"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labels:
-    """What the caller knows about an image; None is read from the image.
-
-    ``architecture`` is Debian's name.  Labels only name and describe: the
-    content of an image decides what it needs.  ``evictable``: the image can be
-    made again of what its alias tells (alias.is_of_file()), so it may be
-    removed for space.
-    """
-
-    artifact_id: str | None = None
-    codename: str | None = None
-    vendor: str | None = None
-    architecture: str | None = None
-    description: str | None = None
-    evictable: bool = False
 
 
 def properties(

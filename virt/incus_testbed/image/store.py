@@ -11,7 +11,7 @@ from incus_testbed import errors
 from incus_testbed.image import alias as names
 from incus_testbed.image import properties
 from incus_testbed.image.importing import Import, check_replaceable
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.stream.source import Readable, Source
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import IMAGE_LIMIT

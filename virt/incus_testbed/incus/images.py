@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.incus import records
@@ -15,6 +16,7 @@ from incus_testbed.incus.connection import (
 )
 from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.records import Image
+from incus_testbed.incus.transport import Direct
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +82,24 @@ class Images(Connection):
     def import_image(self, metadata: str, rootfs: str) -> str:
         """Import a split image from two files; return its fingerprint.
 
+        A daemon on this machine gets them without the incus command, which
+        takes 30 ms to start, and more time than the daemon for a small image.
+
         :raises errors.AlreadyExists: an image of this very content is there
         """
+        transport = self._transport()
+        if self.is_local() and isinstance(transport, Direct):
+            log.debug("as incus image import %s %s", metadata, rootfs)
+            with (
+                Path(metadata).open("rb") as first,
+                Path(rootfs).open("rb") as second,
+            ):
+                try:
+                    return transport.import_image(
+                        first, second, timeout=IMAGE_LIMIT
+                    )
+                except errors.MemberDown as failure:
+                    raise self.naming_member(failure) from failure
         where = [self.target()] if self.remote else []
         words = ("image", "import", metadata, rootfs, *where)
         said = self.run(*words, timeout=IMAGE_LIMIT).decode()

@@ -8,11 +8,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from incus_testbed import errors
-from incus_testbed.incus import location, messages, phrases
+from incus_testbed.incus import location, messages, phrases, upload
 from incus_testbed.incus.exec import api, command
 from incus_testbed.incus.exec.address import Address
 from incus_testbed.process.programs import Completed, shown
@@ -78,6 +78,28 @@ class Direct:
             api.get(self.address, target, self.limit, body, method)
         except api.Failure as failure:
             raise self._error(failure, f"{method} {target}") from failure
+
+    def import_image(
+        self, metadata: IO[bytes], rootfs: IO[bytes], *, timeout: float
+    ) -> str:
+        """Import a split image; return its fingerprint.
+
+        :raises errors.TestbedError: the server refuses, or does not answer
+        """
+        asked = "incus image import"
+        images = _target("images", self.project, 0)
+        try:
+            begun = upload.upload(
+                self.address, images, metadata, rootfs, timeout
+            )
+            wait = _target(f"operations/{begun['id']}/wait", self.project, 0)
+            done = api.get(self.address, wait, timeout)
+        except api.Failure as failure:
+            raise self._error(failure, asked) from failure
+        if done["err"]:
+            raise messages.of_message(done["err"], asked, remote=self.remote)
+        fingerprint: str = done["metadata"]["fingerprint"]
+        return fingerprint
 
     def execute(
         self,

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
 
-import sh
-
 from incus_testbed import errors
 from incus_testbed.process import kept, packages, signals
 from incus_testbed.process.environment import environment
@@ -63,6 +61,9 @@ def run(
     :raises errors.TimedOut: it was killed after ``timeout`` seconds
     :raises errors.CommandFailed: it printed too much, and was killed
     """
+    # The converting process, which only needs the other ways, starts without.
+    import sh  # noqa: PLC0415
+
     log.debug("%s", shown(argv))
     running: Any = None
     stdout, stderr = (kept.Kept(lambda: _kill(running)) for _ in range(2))

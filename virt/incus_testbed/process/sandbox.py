@@ -16,6 +16,7 @@ a sandbox.  Then only the limits hold that it sets for itself.
 
 import functools
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -58,10 +59,22 @@ def program(*argv: str) -> list[str]:
 def obstacle() -> str | None:
     """Return why no sandbox works here; None if it works."""
     try:
-        done = programs.run([*_bubblewrap(()), "true"], timeout=_LIMIT)
+        # Not by run(): of an import, nothing else would need sh.
+        done = programs.call(
+            [*_bubblewrap(()), "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LIMIT,
+            start_new_session=True,
+        )
     except errors.TestbedError as error:
         return error.brief
-    return done.stderr.strip() or "bwrap failed" if done.status else None
+    except subprocess.TimeoutExpired:
+        return f"bwrap has not ended within {_LIMIT:g} s"
+    if not done.returncode:
+        return None
+    said: str = done.stderr.decode(errors="replace").strip()
+    return said or "bwrap failed"
 
 
 def _prefix(paths: Iterable[str]) -> Iterable[str]:

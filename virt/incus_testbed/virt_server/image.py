@@ -69,7 +69,7 @@ class Image:
     def _import(self, path: Path) -> str:
         """Import a tarball or disk, if necessary; return the image's alias."""
         # Imported here: most testbeds use an alias, and start faster so.
-        from incus_testbed.image.properties import Labels  # noqa: PLC0415
+        from incus_testbed.image.labels import Labels  # noqa: PLC0415
         from incus_testbed.image.store import Store, content_alias  # noqa: PLC0415
 
         try:

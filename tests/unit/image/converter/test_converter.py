@@ -27,7 +27,7 @@ from incus_testbed.image.converter.answer import Result
 from incus_testbed.image.converter.order import Order
 from incus_testbed.image.description import Description
 from incus_testbed.image.fits import Place
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import Source
 from incus_testbed.limits.budget import Budget
@@ -110,6 +110,38 @@ def test_a_system(
     assert result.description.architecture == "amd64"
     assert not result.is_source
     assert rootfs.startswith(b"\x28\xb5\x2f\xfd")
+
+
+def test_a_tarball_is_converted_without_what_only_others_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of these takes longer to import than a small system to convert."""
+    python = sandbox.python
+    telling = (
+        "import os; spare = os.dup(int(sys.argv[3])); os._exit = lambda status:"
+        " os.write(spare, ' '.join(sys.modules).encode())"
+    )
+    monkeypatch.setattr(
+        sandbox,
+        "python",
+        lambda code, *words: python(f"{telling}; {code}", *words),
+    )
+    with (
+        scratch.file() as rootfs,
+        scratch.file() as spare,
+        converter.started(
+            Source(io.BytesIO(tiny_system.tarball())), rootfs, spare
+        ) as process,
+    ):
+        process.convert(order())
+        spare.seek(0)
+        imported = set(spare.read().decode().split())
+    ours = "incus_testbed.image"
+    assert f"{ours}.tar.archive" in imported
+    assert not imported & {
+        *("apt_pkg", "debian", "sh", "socket", "ssl", "yaml"),
+        *(f"{ours}.disk.{name}" for name in ("convert", "reader", "survey")),
+    }
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

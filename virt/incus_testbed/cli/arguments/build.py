@@ -4,7 +4,7 @@
 import argparse
 import re
 
-from incus_testbed.bootstrap.request import VARIANTS
+from incus_testbed.bootstrap.variants import VARIANTS
 
 DESCRIPTION = (
     "Make an image of a Debian suite with mmdebstrap, for containers or virtual"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from incus_testbed.image.fits import Place
-from incus_testbed.image.properties import Labels
+from incus_testbed.image.labels import Labels
 from incus_testbed.image.stream import compression
 from incus_testbed.limits.budget import Budget
 from incus_testbed.system.architecture import Supported

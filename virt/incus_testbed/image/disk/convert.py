@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recognise a disk image of any shape, and convert it to one qcow2 file."""
+"""Convert a disk image of any shape to one qcow2 file."""
 
 import errno
 import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from typing import IO, Literal
+from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.image.disk import packed, qcow2
+from incus_testbed.image.disk import qcow2
 from incus_testbed.image.disk.packed import Packed
 from incus_testbed.image.disk.qcow2 import Header
 from incus_testbed.image.disk.reader import Reader
+from incus_testbed.image.disk.shape import Shape
 from incus_testbed.image.disk.writer import Writer
-from incus_testbed.image.stream import magic, scratch
+from incus_testbed.image.stream import scratch
 from incus_testbed.image.stream.source import CHUNK, Lookahead
-from incus_testbed.limits.budget import Budget, Meter
+from incus_testbed.limits.budget import Meter
 from incus_testbed.process import packages, programs
-
-#: ``packed`` is an archive whose first file is a disk image of any kind.
-Shape = Literal["raw", "qcow2", "packed"]
 
 #: Seconds that qemu-img may take.
 _LIMIT = 1800.0
@@ -32,29 +30,6 @@ _ADDRESSES = 2 << 30
 _ONE_ARENA = "MALLOC_ARENA_MAX=1"
 
 _TOO_LARGE = os.strerror(errno.EFBIG)
-
-
-def length(budget: Budget) -> int:
-    """Return how many first bytes of a file ``shape`` needs.
-
-    They must hold a member's longest headers.  A sparse member begins with a
-    list of its parts, which takes hundreds of KiB for a disk that was in use
-    for long.
-    """
-    return budget.header_bytes + magic.LENGTH
-
-
-def shape(head: bytes) -> Shape | None:
-    """Return the shape of a file that begins with ``head``.
-
-    Returns None if the file is not a disk.  ``head`` has the length above, or
-    is the whole file.
-    """
-    if head[:1] != b"\0" and magic.is_tar(head):
-        return "packed" if packed.begins_with_disk(head) else None
-    if head.startswith(qcow2.MAGIC):
-        return "qcow2"
-    return "raw" if magic.is_disk(head) else None
 
 
 def convert(

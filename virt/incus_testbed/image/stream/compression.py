@@ -2,7 +2,6 @@
 """Decompress and compress streams with xz, zstd, gzip and bzip2."""
 
 import contextlib
-import fcntl
 import os
 import select
 import subprocess
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.image.stream import scratch
+from incus_testbed.image.stream import pipe, scratch
 from incus_testbed.image.stream.source import CHUNK, Source
 from incus_testbed.limits.budget import Budget, Meter
 from incus_testbed.process import programs
@@ -105,9 +104,8 @@ class _Decompressor:
         self._poll.register(self._stdout, select.POLLIN)
         self._poll.register(self._stdin, select.POLLOUT)
         os.set_blocking(self._stdin.fileno(), False)
-        # A larger pipe saves tens of thousands of context switches.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, CHUNK)
+        pipe.widen(self._stdin)
+        pipe.widen(self._stdout)
 
     def read(self, size: int) -> bytes:
         while True:
@@ -165,6 +163,7 @@ class Compressor:
         self._program = form.program
         self._child = child
         self._stdin = child.stdin
+        pipe.widen(self._stdin)
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
