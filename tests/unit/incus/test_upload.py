@@ -160,3 +160,31 @@ def test_an_operation_that_fails_says_why(tmp_path: Path) -> None:
             direct.import_image(
                 io.BytesIO(b""), io.BytesIO(b""), timeout=_LIMIT
             )
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        None,
+        [],
+        {},
+        {"err": ""},
+        {"err": "", "metadata": None},
+        {"err": "", "metadata": {}},
+        {"err": "", "metadata": {"fingerprint": 7}},
+        {"err": "", "metadata": {"fingerprint": "../x"}},
+    ],
+)
+def test_an_operation_that_names_no_image(ended: object) -> None:
+    with pytest.raises(api.Lost):
+        upload.fingerprint(ended)
+
+
+@pytest.mark.parametrize("begun", [None, [], {}, {"id": None}, "id"])
+def test_an_operation_without_a_name(begun: object) -> None:
+    with pytest.raises(api.Lost):
+        upload.operation(begun)
+
+
+def test_the_name_of_an_operation_is_one_word_of_a_path() -> None:
+    assert upload.operation({"id": "../a?b"}) == "..%2Fa%3Fb"

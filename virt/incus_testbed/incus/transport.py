@@ -92,14 +92,11 @@ class Direct:
             begun = upload.upload(
                 self.address, images, metadata, rootfs, timeout
             )
-            wait = _target(f"operations/{begun['id']}/wait", self.project, 0)
-            done = api.get(self.address, wait, timeout)
+            wait = f"operations/{upload.operation(begun)}/wait"
+            target = _target(wait, self.project, 0)
+            return upload.fingerprint(api.get(self.address, target, timeout))
         except api.Failure as failure:
             raise self._error(failure, asked) from failure
-        if done["err"]:
-            raise messages.of_message(done["err"], asked, remote=self.remote)
-        fingerprint: str = done["metadata"]["fingerprint"]
-        return fingerprint
 
     def execute(
         self,

@@ -2,14 +2,18 @@
 """Send the two files of an image to the daemon, as the incus command does."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import IO, Any
 
 from incus_testbed.incus.exec import api
 from incus_testbed.incus.exec.address import Address
+from incus_testbed.incus.exec.operation import NONSENSE
+from incus_testbed.incus.exec.response import Response
 
 _CHUNK = 1 << 20
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 #: What a disk begins with, which is the image of a virtual machine.
 _QCOW2 = b"QFI\xfb"
 
@@ -48,14 +52,44 @@ def upload(
             connection.sendall(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon has read enough, and says why
-        answer = api.read(connection, max(0.1, deadline - time.monotonic()))
+        left = max(0.1, deadline - time.monotonic())
+        answer = api.read(connection, left, Response())
     except TimeoutError:
         raise api.Late(f"no answer within {limit:g} s") from None
     except OSError as error:
         raise api.Lost(f"lost the Incus daemon: {error}") from None
     finally:
         connection.close()
-    return api.metadata(answer)
+    return api.metadata(answer.content)
+
+
+def operation(begun: Any) -> str:
+    """Return the word of a URL for the operation of a record.
+
+    :raises api.Lost: the daemon did not say it
+    """
+    try:
+        return api.quoted(begun["id"])
+    except (KeyError, TypeError):
+        raise api.Lost(NONSENSE) from None
+
+
+def fingerprint(ended: Any) -> str:
+    """Return the fingerprint of the image that an operation has imported.
+
+    :raises api.Refused: the operation failed
+    :raises api.Lost: the daemon did not say how it ended
+    """
+    try:
+        said = ended["err"]
+        imported = "" if said else ended["metadata"]["fingerprint"]
+    except (KeyError, TypeError):
+        raise api.Lost(NONSENSE) from None
+    if said:
+        raise api.Refused(str(said))
+    if not isinstance(imported, str) or not _FINGERPRINT.fullmatch(imported):
+        raise api.Lost(NONSENSE)
+    return imported
 
 
 def _content(
