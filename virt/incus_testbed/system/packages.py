@@ -90,8 +90,8 @@ def _paragraphs(status: bytes, wanted: re.Pattern[bytes]) -> Iterator[bytes]:
 
 def _package(paragraph: bytes) -> Package | None:
     """Read a record; None for a package whose files are not there."""
-    # Not by python3-debian, whose import takes as long as that of all modules
-    # of a small conversion: these fields have one line each.
+    # Not by python3-debian: its import takes more than half as long as that of
+    # all else that a conversion needs, and these fields have one line each.
     lines = _FIELD.findall(paragraph.decode(errors="replace"))
     record = {name.lower(): value.strip() for name, value in lines}
     state = record.get("status", "install ok installed").split()
