@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same Incus as a remote, over TLS, beside its socket on this machine.
 
-    python3 -m tests.bench.remote [--rounds N]
+    python3 -m tests.bench.remote [--suite SUITE] [--rounds N]
 
 Local and remote take turns, and the ratio is that of their medians: others may
 use the machine meanwhile.  Processor time is that of the programs and of the
@@ -90,8 +90,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.bench.remote")
     parser.add_argument("--rounds", type=int, default=5, metavar="TIMES")
-    rounds = parser.parse_args().rounds
-    system = images.build("bookworm")
+    parser.add_argument("--suite", default="bookworm")
+    arguments = parser.parse_args()
+    system = images.build(arguments.suite)
     process.add_checkout()
     with contextlib.ExitStack() as stack:
         stack.enter_context(kernel_limits.for_many())
@@ -100,7 +101,7 @@ def main() -> None:
         import_system(system)
         far = stack.enter_context(remote.configured(dict(os.environ)))
         places = {_LOCAL: {}, _REMOTE: far}
-        print("\n".join(table(measured(places, rounds))))
+        print("\n".join(table(measured(places, arguments.rounds))))
 
 
 if __name__ == "__main__":

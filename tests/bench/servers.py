@@ -48,6 +48,11 @@ RUNS = (
         options=["--no-built-binaries", "--test-name=stdin"],
     ),
     _Package(
+        step="autopkgtest, ten trivial tests",
+        name="ten-tests",
+        options=["--no-built-binaries"],
+    ),
+    _Package(
         step="autopkgtest, one that builds the package",
         name="every-kind",
         options=["--apt-upgrade", "--test-name=build-needed"],
@@ -55,8 +60,13 @@ RUNS = (
 )
 
 
-def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
-    """Measure each server so many times, in turns."""
+def measured(
+    tarball: Path, suite: str, folder: Path, rounds: int
+) -> Iterator[Sample]:
+    """Measure each server so many times, in turns.
+
+    ``tarball`` has a Debian of that suite.
+    """
     import_system(tarball)
     trees = {
         f"copy {MANY} small files": folder / "small",
@@ -76,7 +86,7 @@ def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
     servers = {
         OURS: ["incus-testbed", IMAGE],
         VIRT_INCUS: ["incus", IMAGE],
-        VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", "--release=bookworm"],
+        VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", f"--release={suite}"],
     }
     for package in RUNS:
         for _, name in turns(list(servers), rounds):
