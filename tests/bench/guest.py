@@ -26,14 +26,12 @@ _GROUPS = (*GROUPS, _REMOTE)
 _JSON = "/root/figures.json"
 
 
-def programs(
-    suite: str, rounds: int, groups: Sequence[str]
-) -> Iterator[list[str]]:
+def programs(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the words, after python3 -m, of each program that measures."""
-    options = [f"--suite={suite}", f"--rounds={rounds}"]
-    if others := [group for group in groups if group != _REMOTE]:
+    options = [f"--suite={arguments.suite}", f"--rounds={arguments.rounds}"]
+    if others := [group for group in arguments.groups if group != _REMOTE]:
         yield ["tests.bench", *options, f"--json={_JSON}", *others]
-    if _REMOTE in groups:
+    if _REMOTE in arguments.groups:
         yield ["tests.bench.remote", *options]
 
 
@@ -42,9 +40,7 @@ def _measure(machine: Guest, arguments: argparse.Namespace) -> int:
     checkout.put(machine)
     # Images are made from the mirror that apt knows.
     machine.run("apt-get", "update")
-    for program in programs(
-        arguments.suite, arguments.rounds, arguments.groups
-    ):
+    for program in programs(arguments):
         status = _run(machine, "python3", "-m", *program)
         if status:
             return status
@@ -72,25 +68,11 @@ def _packages() -> list[str]:
     return listed.split()
 
 
-def main() -> int:
-    """Run the command line; give the exit status."""
-    parser = _parser()
-    arguments = parser.parse_args()
-    # A guest takes minutes.
-    if unknown := set(arguments.groups) - {*_GROUPS}:
-        parser.error(f"there is no group {', '.join(sorted(unknown))}")
+def asked(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.
 
-    def run() -> int:
-        with guest.running(Incus(), arguments.suite, _packages()) as machine:
-            status = _measure(machine, arguments)
-            if arguments.json:
-                _fetch(machine, arguments.json)
-            return status
-
-    return own_project.status(run)
-
-
-def _parser() -> argparse.ArgumentParser:
+    :raises SystemExit: it is wrong, which was said
+    """
     parser = argparse.ArgumentParser(prog="python3 -m tests.bench.guest")
     parser.add_argument("suite", metavar="SUITE")
     parser.add_argument("--rounds", type=int, default=5, metavar="TIMES")
@@ -102,7 +84,26 @@ def _parser() -> argparse.ArgumentParser:
         default=["servers"],
         help=f"of {', '.join(_GROUPS)}; servers, if none is given",
     )
-    return parser
+    # Options may stand between the suite and the groups.
+    found = parser.parse_intermixed_args(words)
+    # A guest takes minutes.
+    if unknown := set(found.groups) - {*_GROUPS}:
+        parser.error(f"there is no group {', '.join(sorted(unknown))}")
+    return found
+
+
+def main() -> int:
+    """Run the command line; give the exit status."""
+    arguments = asked(sys.argv[1:])
+
+    def run() -> int:
+        with guest.running(Incus(), arguments.suite, _packages()) as machine:
+            status = _measure(machine, arguments)
+            if arguments.json:
+                _fetch(machine, arguments.json)
+            return status
+
+    return own_project.status(run)
 
 
 if __name__ == "__main__":

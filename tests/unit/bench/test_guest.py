@@ -5,25 +5,38 @@ import pytest
 
 from tests.bench import guest
 
-
-def test_a_remote_is_measured_by_a_program_of_its_own() -> None:
-    both = list(guest.programs("sid", 3, ["servers", "remote"]))
-
-    bench, remote = both
-    assert bench[:3] == ["tests.bench", "--suite=sid", "--rounds=3"]
-    assert bench[-1] == "servers"
-    assert remote == ["tests.bench.remote", "--suite=sid", "--rounds=3"]
-    assert list(guest.programs("sid", 3, ["servers"])) == [bench]
-    assert list(guest.programs("sid", 3, ["remote"])) == [remote]
+_FIVE = ["--suite=sid", "--rounds=5"]
+_THREE = ["--suite=sid", "--rounds=3"]
+_JSON = "--json=/root/figures.json"
 
 
-def test_a_wrong_group_is_refused_before_there_is_a_guest(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "programs"),
+    [
+        ("sid", [["tests.bench", *_FIVE, _JSON, "servers"]]),
+        (
+            "sid --rounds 3 --json here imports",
+            [["tests.bench", *_THREE, _JSON, "imports"]],
+        ),
+        ("sid remote --rounds 3", [["tests.bench.remote", *_THREE]]),
+        (
+            "sid servers remote imports",
+            [
+                ["tests.bench", *_FIVE, _JSON, "servers", "imports"],
+                ["tests.bench.remote", *_FIVE],
+            ],
+        ),
+    ],
+)
+def test_each_group_is_measured_by_its_program(
+    words: str, programs: list[list[str]]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["guest", "sid", "servers", "wrong"])
+    assert list(guest.programs(guest.asked(words.split()))) == programs
 
+
+def test_a_wrong_group_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        guest.main()
+        guest.asked(["sid", "servers", "wrong"])
 
     assert ended.value.code == 2
     assert "there is no group wrong" in capsys.readouterr().err
