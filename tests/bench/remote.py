@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from tests.bench import process, servers
 from tests.bench.cost import Cost, processor_time
-from tests.bench.instances import IMAGE, import_system
+from tests.bench.instances import import_system
 from tests.bench.sample import OURS, shown, turns
 from tests.contract.virt_server.server import Server
 from tests.support import images, kernel_limits, remote
@@ -45,8 +45,9 @@ def _steps() -> Iterator[tuple[str, Cost]]:
     server.ask("close")
     server.quit()
     for package in servers.RUNS:
-        run = partial(servers.autopkgtest, package, ["incus-testbed", IMAGE])
-        yield package.step, _cost(run)
+        for name, words in servers.SERVERS.items():
+            run = partial(servers.autopkgtest, package, words)
+            yield f"{package.step}: {name}", _cost(run)
 
 
 def _run(server: Server) -> None:

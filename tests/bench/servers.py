@@ -27,6 +27,8 @@ from tests.contract.virt_server.runs import PACKAGES
 from tests.contract.virt_server.server import COMMAND, Server
 
 _PROGRAMS = {OURS: COMMAND, VIRT_INCUS: "autopkgtest-virt-incus"}
+#: What comes after "--" in autopkgtest's arguments, of those that use Incus.
+SERVERS = {OURS: ["incus-testbed", IMAGE], VIRT_INCUS: ["incus", IMAGE]}
 _TREE_MB = 50
 #: Seconds after which a reboot counts as one that is never noticed.
 _REBOOT_LIMIT = 20
@@ -84,8 +86,7 @@ def measured(
             can_reboot[name] = reboot.seconds is not None
             yield reboot
     servers = {
-        OURS: ["incus-testbed", IMAGE],
-        VIRT_INCUS: ["incus", IMAGE],
+        **SERVERS,
         VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", f"--release={suite}"],
     }
     for package in RUNS:
