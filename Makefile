@@ -34,6 +34,7 @@ help:
 	@echo 'make bench   measure the speed, and that of other programs; BENCH= its arguments'
 	@echo 'make bench-quick  in three minutes: has something become slower?'
 	@echo 'make bench-remote  measure a remote beside the same Incus as a local one'
+	@echo 'make bench-guest  measure in a guest of SUITE, or sid; BENCH= its arguments'
 	@echo 'make bench-scale  measure with many images and instances; SCALE= its arguments'
 	@echo 'make deb     build the Debian packages in the parent folder'
 	@echo 'make format  format the Python files with ruff'
@@ -185,6 +186,11 @@ bench-remote:
 	tests/bootstrap.sh bench
 	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.remote
 
+# In another Debian, with the Incus and autopkgtest that it has.
+bench-guest:
+	tests/bootstrap.sh bench
+	$(PYTHON) -m tests.bench.guest $(or $(SUITE),sid) $(BENCH)
+
 bench-scale:
 	tests/bootstrap.sh bench
 	$(PYTHON) -m tests.support.daemon run -- /usr/bin/python3 -m tests.bench.scale $(SCALE)
@@ -211,4 +217,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci e2e-vm fuzz soak bench bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci e2e-vm fuzz soak bench bench-guest bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean

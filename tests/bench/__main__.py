@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, print tables, and write JSON and a picture if asked to.
 
-python3 -m tests.bench [--rounds N] [--json FILE] [--plot FILE] [GROUP...]
+python3 -m tests.bench [--suite SUITE] [--rounds N] [--json FILE] [--plot FILE]
+                       [GROUP...]
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench import (
@@ -27,23 +28,29 @@ from tests.bench.sample import Sample, rows, table
 from tests.support import daemon, images, kernel_limits
 from tests.support.sandbox import Sandbox, sandbox
 
-_Group = Callable[[Sandbox, Path, Path, int], Iterator[Sample]]
 
-_GROUPS: dict[str, _Group] = {
-    "imports": lambda _, system, folder, rounds: imports.measured(
-        system, folder, rounds
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """What groups measure with: ``system`` has a Debian of that suite."""
+
+    mine: Sandbox
+    system: Path
+    suite: str
+    folder: Path
+    rounds: int
+
+
+GROUPS: dict[str, Callable[[_Setting], Iterator[Sample]]] = {
+    "imports": lambda its: imports.measured(its.system, its.folder, its.rounds),
+    "ready": lambda its: ready.measured(its.system, its.folder, its.rounds),
+    "disks": lambda its: disks.measured(its.folder, its.rounds),
+    "instances": lambda its: instances.measured(
+        its.mine, its.system, its.folder, its.rounds
     ),
-    "ready": lambda _, system, folder, rounds: ready.measured(
-        system, folder, rounds
+    "servers": lambda its: servers.measured(
+        its.system, its.suite, its.folder, its.rounds
     ),
-    "disks": lambda _, _system, folder, rounds: disks.measured(folder, rounds),
-    "instances": instances.measured,
-    "servers": lambda _, system, folder, rounds: servers.measured(
-        system, folder, rounds
-    ),
-    "parallel": lambda _, system, _folder, rounds: parallel.measured(
-        system, rounds
-    ),
+    "parallel": lambda its: parallel.measured(its.system, its.rounds),
 }
 
 
@@ -51,7 +58,7 @@ def main() -> None:
     """Run the command line."""
     arguments = _parser().parse_args()
     signal.signal(signal.SIGTERM, daemon.on_sigterm)
-    system = images.build("bookworm")
+    system = images.build(arguments.suite)
     process.add_checkout()
     samples = []
     with (
@@ -60,10 +67,17 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir="/var/tmp") as name,
     ):
         os.environ["INCUS_PROJECT"] = mine.project
-        for group in arguments.groups or _GROUPS:
+        for group in arguments.groups or GROUPS:
             folder = Path(name, group)
             folder.mkdir()
-            taken = list(_GROUPS[group](mine, system, folder, arguments.rounds))
+            setting = _Setting(
+                mine=mine,
+                system=system,
+                suite=arguments.suite,
+                folder=folder,
+                rounds=arguments.rounds,
+            )
+            taken = list(GROUPS[group](setting))
             print("\n".join([*table(rows(taken)), ""]), flush=True)
             samples += taken
             # Written each time: what an hour has measured outlives a failure.
@@ -76,6 +90,9 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.bench")
+    parser.add_argument(
+        "--suite", default="bookworm", help="Debian of the testbeds"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="TIMES")
     parser.add_argument("--json", type=Path, help="write all samples there")
     parser.add_argument("--plot", type=Path, help="draw a picture, in SVG")
@@ -83,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "groups",
         metavar="GROUP",
         nargs="*",
-        help=f"of {', '.join(_GROUPS)}; all, if none is given",
+        help=f"of {', '.join(GROUPS)}; all, if none is given",
     )
     return parser
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same Incus as a remote, over TLS, beside its socket on this machine.
 
-    python3 -m tests.bench.remote [--rounds N]
+    python3 -m tests.bench.remote [--suite SUITE] [--rounds N]
 
 Local and remote take turns, and the ratio is that of their medians: others may
 use the machine meanwhile.  Processor time is that of the programs and of the
@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from tests.bench import process, servers
 from tests.bench.cost import Cost, processor_time
-from tests.bench.instances import IMAGE, import_system
+from tests.bench.instances import import_system
 from tests.bench.sample import OURS, shown, turns
 from tests.contract.virt_server.server import Server
 from tests.support import images, kernel_limits, remote
@@ -45,8 +45,9 @@ def _steps() -> Iterator[tuple[str, Cost]]:
     server.ask("close")
     server.quit()
     for package in servers.RUNS:
-        run = partial(servers.autopkgtest, package, ["incus-testbed", IMAGE])
-        yield package.step, _cost(run)
+        for name, words in servers.SERVERS.items():
+            run = partial(servers.autopkgtest, package, words)
+            yield f"{package.step}: {name}", _cost(run)
 
 
 def _run(server: Server) -> None:
@@ -90,8 +91,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.bench.remote")
     parser.add_argument("--rounds", type=int, default=5, metavar="TIMES")
-    rounds = parser.parse_args().rounds
-    system = images.build("bookworm")
+    parser.add_argument("--suite", default="bookworm")
+    arguments = parser.parse_args()
+    system = images.build(arguments.suite)
     process.add_checkout()
     with contextlib.ExitStack() as stack:
         stack.enter_context(kernel_limits.for_many())
@@ -100,7 +102,7 @@ def main() -> None:
         import_system(system)
         far = stack.enter_context(remote.configured(dict(os.environ)))
         places = {_LOCAL: {}, _REMOTE: far}
-        print("\n".join(table(measured(places, rounds))))
+        print("\n".join(table(measured(places, arguments.rounds))))
 
 
 if __name__ == "__main__":

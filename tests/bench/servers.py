@@ -27,6 +27,8 @@ from tests.contract.virt_server.runs import PACKAGES
 from tests.contract.virt_server.server import COMMAND, Server
 
 _PROGRAMS = {OURS: COMMAND, VIRT_INCUS: "autopkgtest-virt-incus"}
+#: What comes after "--" in autopkgtest's arguments, of those that use Incus.
+SERVERS = {OURS: ["incus-testbed", IMAGE], VIRT_INCUS: ["incus", IMAGE]}
 _TREE_MB = 50
 #: Seconds after which a reboot counts as one that is never noticed.
 _REBOOT_LIMIT = 20
@@ -48,6 +50,11 @@ RUNS = (
         options=["--no-built-binaries", "--test-name=stdin"],
     ),
     _Package(
+        step="autopkgtest, ten trivial tests",
+        name="ten-tests",
+        options=["--no-built-binaries"],
+    ),
+    _Package(
         step="autopkgtest, one that builds the package",
         name="every-kind",
         options=["--apt-upgrade", "--test-name=build-needed"],
@@ -55,8 +62,13 @@ RUNS = (
 )
 
 
-def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
-    """Measure each server so many times, in turns."""
+def measured(
+    tarball: Path, suite: str, folder: Path, rounds: int
+) -> Iterator[Sample]:
+    """Measure each server so many times, in turns.
+
+    ``tarball`` has a Debian of that suite.
+    """
     import_system(tarball)
     trees = {
         f"copy {MANY} small files": folder / "small",
@@ -74,9 +86,8 @@ def measured(tarball: Path, folder: Path, rounds: int) -> Iterator[Sample]:
             can_reboot[name] = reboot.seconds is not None
             yield reboot
     servers = {
-        OURS: ["incus-testbed", IMAGE],
-        VIRT_INCUS: ["incus", IMAGE],
-        VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", "--release=bookworm"],
+        **SERVERS,
+        VIRT_UNSHARE: ["unshare", f"--tarball={tarball}", f"--release={suite}"],
     }
     for package in RUNS:
         for _, name in turns(list(servers), rounds):
