@@ -14,11 +14,12 @@ from incus_testbed.incus.connection import REQUEST_LIMIT
 from incus_testbed.incus.events import AgentNews
 from incus_testbed.instance import answer, scripts
 from incus_testbed.instance.command import GuestCommand, Word
-from incus_testbed.instance.files import GuestFiles
 from incus_testbed.process import programs
 
 if TYPE_CHECKING:
     import subprocess
+
+    from incus_testbed.instance.files import GuestFiles
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,11 @@ class Guest:
     vm: bool = False
 
     @property
-    def files(self) -> GuestFiles:
+    def files(self) -> "GuestFiles":
         """Its files."""
+        # Imported here: many guests are only asked questions.
+        from incus_testbed.instance.files import GuestFiles  # noqa: PLC0415
+
         return GuestFiles(self)
 
     def execute(
