@@ -115,7 +115,8 @@ class Testbed:
 
     def hook_downtmp(self, path: str | None) -> str:
         """Make the scratch directory; after a revert, at the old ``path``."""
-        return protocol.make_scratch(self.hook_capabilities(), path)
+        with protocol.bombing():
+            return self._open_instance().guest.make_scratch(path or "")
 
     def hook_revert(self) -> None:
         """Bring the testbed back to the state in which it was opened."""
