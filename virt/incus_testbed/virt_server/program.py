@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)
-    interrupted = None
+    status, interrupted = 0, None
     try:
         protocol.greet()
         # Python ignores SIGPIPE by itself; our caller did not want that.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signals.catch(_interrupt, *_SIGNALS)
-        protocol.serve()
+        status = protocol.serve()
     except _Interrupted as caught:
         (interrupted,) = caught.args
     finally:
@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # End by the signal, as if it had not been caught.
         signal.signal(interrupted, signal.SIG_DFL)
         os.kill(os.getpid(), interrupted)
-    sys.exit(0)
+    # At once: all replies and messages are out, and Python would take 8 ms of
+    # the processor to clear its memory.
+    os._exit(status)
 
 
 def _set_up(arguments: argparse.Namespace) -> "SetUp | None":

@@ -60,9 +60,16 @@ def greet() -> None:
     VirtSubproc.ok()
 
 
-def serve() -> None:
-    """Carry out the commands of autopkgtest until there are no more."""
-    VirtSubproc.mainloop()
+def serve() -> int:
+    """Carry out the commands of autopkgtest until there are no more.
+
+    It returns the exit status that the protocol has for the way it ended.
+    """
+    try:
+        VirtSubproc.mainloop()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
 
 
 def run_commands_by(argv: Sequence[str]) -> None:
