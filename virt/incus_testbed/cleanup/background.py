@@ -8,7 +8,7 @@ garbage as soon as its owner has ended, and a later process finds it.
 """
 
 import contextlib
-import random
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -56,8 +56,9 @@ def suspects(incus: Incus, mine: str) -> Suspects:
     """
     try:
         names = [name for name in incus.instance_names() if name != mine]
-        random.shuffle(names)
-        names.sort(key=naming.may_be_ours, reverse=True)
+        names.sort(
+            key=lambda name: (not naming.may_be_ours(name), os.urandom(4))
+        )
         return _orphans(incus, names[:_FEW])
     except errors.TestbedError:
         return None
