@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Testbeds side by side: how long until so many have worked and are gone.
 
-The floor is the bare incus commands.
+The floor is the bare incus commands.  The time of processors is that of the
+virt server and all that it starts, also what removes a testbed after it.
 """
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from incus_testbed.incus.client import Incus
+from tests.bench import process
 from tests.bench.instances import Bare, import_system
 from tests.bench.sample import FLOOR, OURS, VIRT_INCUS, Sample, timed, turns
 from tests.bench.servers import served
@@ -23,16 +26,20 @@ _LIMIT = 600
 def measured(tarball: Path, rounds: int) -> Iterator[Sample]:
     """Have ever more at once, in turns, half so many times: it takes long."""
     import_system(tarball)
-    for count in _COUNTS:
-        step = f"{count} testbeds at once" if count > 1 else "a testbed"
-        for _, name in turns((OURS, FLOOR, VIRT_INCUS), (rounds + 1) // 2):
-            yield _sample(step, name, count)
+    with process.adopting():
+        for count in _COUNTS:
+            step = f"{count} testbeds at once" if count > 1 else "a testbed"
+            for _, name in turns((OURS, FLOOR, VIRT_INCUS), (rounds + 1) // 2):
+                yield _sample(step, name, count)
 
 
 def _sample(step: str, name: str, count: int) -> Sample:
     """Time a crowd; autopkgtest's own server fails to open now and then."""
+    before = process.children_time()
     try:
-        return timed(step, name, partial(_crowd, name, count))
+        sample = timed(step, name, partial(_crowd, name, count))
+        spent = process.children_time() - before
+        return replace(sample, processor=spent / count)
     except AssertionError:
         if name != VIRT_INCUS:
             raise

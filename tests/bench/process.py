@@ -2,15 +2,21 @@
 """Programs, their time and their memory."""
 
 import contextlib
+import ctypes
 import os
+import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _POLL = 0.01
+#: Seconds for programs to end that nothing waits for.
+_END_LIMIT = 30
+#: Of prctl(2).
+_PR_SET_CHILD_SUBREAPER = 36
 _VIRT = Path(__file__).resolve().parents[2] / "virt"
 
 
@@ -79,6 +85,28 @@ def _size(path: Path, *, follow: bool = False) -> float:
         return path.stat(follow_symlinks=follow).st_blocks * 512 / 2**20
     except OSError:  # it is gone again
         return 0
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """Be the parent of what programs started here leave running meanwhile."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def children_time() -> float:
+    """Return the seconds of processors of all children, which have to end."""
+    deadline = time.monotonic() + _END_LIMIT
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(_POLL)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def do(*argv: str | Path) -> None:

@@ -23,7 +23,9 @@ class Sample:
 
     ``seconds`` is None where it can't do that.  ``peak_mib`` is the most
     memory that its own process had, its children's left out; ``disk_mib`` the
-    most that its temporary files took.
+    most that its temporary files took.  ``processor`` is what its programs took
+    of the processors, in seconds for each testbed: the daemon's and the guest's
+    work is left out.
     """
 
     step: str
@@ -31,6 +33,7 @@ class Sample:
     seconds: float | None
     peak_mib: float | None = None
     disk_mib: float | None = None
+    processor: float | None = None
 
 
 def timed(step: str, contender: str, act: Callable[[], object]) -> Sample:
@@ -74,6 +77,15 @@ class Row:
         """Return the median of what it took."""
         seconds = self.seconds(contender)
         return statistics.median(seconds) if seconds else None
+
+    def processor(self, contender: str) -> float | None:
+        """Return the median of what its programs took of the processors."""
+        taken = [
+            sample.processor
+            for sample in self.taken.get(contender, [])
+            if sample.processor is not None
+        ]
+        return statistics.median(taken) if taken else None
 
     def most(self, contender: str, what: str) -> float | None:
         """Return the most memory, or disk, that it ever took, in MiB."""
@@ -119,16 +131,18 @@ def _cell(row: Row, name: str) -> str:
         return ""
     if median is None:
         return "never"
-    memory = "".join(
+    more = "".join(
         f", {amount:.0f} MiB{of}"
         for what, of in (("peak_mib", ""), ("disk_mib", " of disk"))
         if (amount := row.most(name, what))
     )
+    if processor := row.processor(name):
+        more += f", {shown(processor)} s of processors each"
     if name == OURS:
         seconds = row.seconds(name)
         spread = f"{shown(min(seconds))} to {shown(max(seconds))}"
-        return f"{shown(median)} s ({spread}{memory})"
-    times = f" ({median / ours:.2g}x{memory})" if ours else ""
+        return f"{shown(median)} s ({spread}{more})"
+    times = f" ({median / ours:.2g}x{more})" if ours else ""
     return f"{shown(median)} s{times}"
 
 

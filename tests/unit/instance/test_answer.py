@@ -55,6 +55,19 @@ class LyingIncus(Incus):
         ]
 
 
+class _Saying(Incus):
+    """Its guest's commands print this."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+    def execute(self, *_: object, **__: object) -> programs.Completed:
+        return programs.Completed(
+            argv=("sh",), status=0, stdout=f"{self.said}\n".encode(), stderr=""
+        )
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -71,6 +84,20 @@ class LyingIncus(Incus):
 def test_user_name_that_is_none(name: str) -> None:
     incus = LyingIncus(f"state=running\nnetwork=online\nuser={name}")
     assert not readiness.wait_ready(Guest(incus, "x"), 1).user
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "tmp/x", "/tmp/x\n/tmp/y", "/tmp/x\nnoise", "/\033[2J", "/" * 4096],
+)
+def test_scratch_directory_that_is_none(said: str) -> None:
+    with pytest.raises(errors.CommandFailed) as caught:
+        Guest(_Saying(said), "x").make_scratch()
+    assert "\033" not in str(caught.value)
+
+
+def test_scratch_directory() -> None:
+    assert Guest(_Saying("/tmp/a b"), "x").make_scratch() == "/tmp/a b"
 
 
 @pytest.mark.parametrize("name", ["debian", "_apt", "a.b-c_d9", "a" * 32])

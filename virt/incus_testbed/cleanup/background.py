@@ -7,7 +7,8 @@ remove too, Python takes over.  If Python also fails, the instance becomes
 garbage as soon as its owner has ended, and a later process finds it.
 """
 
-import random
+import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from incus_testbed import errors
-from incus_testbed.cleanup import garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import INSTANCE_LIMIT
 from incus_testbed.instance import naming
+from incus_testbed.instance.creation import owner_of
 from incus_testbed.instance.instance import Instance
+from incus_testbed.ownership.owner import judge
 from incus_testbed.process import programs
 
 #: Names of instances that looked like garbage.  None if that is not known.
@@ -54,8 +56,9 @@ def suspects(incus: Incus, mine: str) -> Suspects:
     """
     try:
         names = [name for name in incus.instance_names() if name != mine]
-        random.shuffle(names)
-        names.sort(key=naming.may_be_ours, reverse=True)
+        names.sort(
+            key=lambda name: (not naming.may_be_ours(name), os.urandom(4))
+        )
         return _orphans(incus, names[:_FEW])
     except errors.TestbedError:
         return None
@@ -94,12 +97,22 @@ def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
 
 
 def _orphans(incus: Incus, names: Iterable[str]) -> frozenset[str]:
-    found = garbage.orphans(incus, names).instances
-    return frozenset(record.name for record in found)
+    """Return those of some instances whose owner has ended."""
+    is_gone = judge(incus.is_only_here)
+    found = set()
+    for name in names:
+        with contextlib.suppress(errors.NotFound):
+            owner = owner_of(incus.instance(name))
+            if owner and is_gone(owner):
+                found.add(name)
+    return frozenset(found)
 
 
 def main() -> None:
     """Remove the instance that the command line names, then any garbage."""
+    # Imported here: a process that only has an instance removed goes without.
+    from incus_testbed.cleanup import garbage  # noqa: PLC0415
+
     remote, project, name = sys.argv[1:]
     incus = Incus(remote=remote or None, project=project or None)
     try:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from incus_testbed import errors
 from incus_testbed.cleanup import inventory
-from incus_testbed.cleanup.inventory import Images, Instances, owner_of
+from incus_testbed.cleanup.inventory import Images, Instances
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
+from incus_testbed.instance.creation import owner_of
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import claim, holdings, shared_lock
 from incus_testbed.ownership.holdings import Kind

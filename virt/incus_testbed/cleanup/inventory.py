@@ -21,8 +21,8 @@ from incus_testbed import errors
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import CLAIM, Image, InstanceRecord
 from incus_testbed.instance import naming
-from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY
-from incus_testbed.ownership.owner import Judge, Owner
+from incus_testbed.instance.creation import CREATED_KEY, OWNER_KEY, owner_of
+from incus_testbed.ownership.owner import Judge
 
 #: So many are read in one list: Incus takes a twentieth of a second.
 _FEW_IMAGES = 50
@@ -100,11 +100,6 @@ def nameless(incus: Incus) -> list[Image]:
         return [image for image in incus.images() if not image.aliases]
     wanted = _without_name(fingerprints, incus.alias_targets())
     return list(_found(incus, wanted))
-
-
-def owner_of(record: InstanceRecord) -> Owner | None:
-    """Return the process that owns an instance; None if none does."""
-    return Owner.parse(record.config.get(OWNER_KEY, ""))
 
 
 def _images(

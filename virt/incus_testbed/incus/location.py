@@ -5,7 +5,6 @@ The rules are those of Incus 6.0 to 7.0, read in its source: shared/cliconfig/
 (the client's configuration) and client/connection.go (the socket).
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from incus_testbed.incus import configuration
 from incus_testbed.incus import remote as remotes
 from incus_testbed.incus.exec.address import Address, UnixAddress
 
@@ -85,17 +85,17 @@ def choose(
     Without ``remote`` or ``project``, the user has chosen them in the
     environment or in the configuration of the incus command.
     """
-    folder, configuration = _configuration(environment)
+    folder, chosen = _configuration(environment)
     name = (
         remote
         or environment.get("INCUS_REMOTE")
-        or configuration.get("default-remote")
+        or chosen.get("default-remote")
         or _LOCAL
     )
-    known, servers = _remote(configuration, name), folder
+    known, servers = _remote(chosen, name), folder
     if not known and name != _LOCAL:
         servers = Path(environment.get("INCUS_GLOBAL_CONF") or _GLOBAL)
-        known = _remote(_read(servers) or {}, name)
+        known = _remote(configuration.read(servers) or {}, name)
     # A user can't change the address of the local one.
     url = "unix://" if name == _LOCAL else str(known.get("addr", ""))
     scheme, _, path = url.partition(":")
@@ -157,32 +157,16 @@ def _directory(environment: Mapping[str, str]) -> Path:
 
 def _configuration(
     environment: Mapping[str, str],
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Mapping[str, Any]]:
     """Return the folder of the client's configuration, and what is in it.
 
     It is empty if there is none to read.
     """
     folders = _configuration_directories(environment)
     for folder in folders:
-        if (document := _read(folder)) is not None:
+        if (document := configuration.read(folder)) is not None:
             return folder, document
     return folders[-1], {}
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Return the configuration in a folder; None if there is none to read."""
-    try:
-        text = (folder / "config.yml").read_bytes()
-    except OSError:
-        return None
-    # Imported here: it is slow, and most users have no such file.
-    import yaml  # noqa: PLC0415
-
-    with contextlib.suppress(yaml.YAMLError):
-        document = yaml.safe_load(text)
-        if isinstance(document, dict):
-            return document
-    return None
 
 
 def _configuration_directories(environment: Mapping[str, str]) -> list[Path]:
@@ -195,7 +179,7 @@ def _configuration_directories(environment: Mapping[str, str]) -> list[Path]:
     return [base / "incus" for base in bases]
 
 
-def _remote(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
-    remotes = configuration.get("remotes")
+def _remote(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
+    remotes = chosen.get("remotes")
     remote = remotes.get(name) if isinstance(remotes, dict) else None
     return remote if isinstance(remote, dict) else {}

@@ -24,6 +24,8 @@ _STATE = re.compile(r"[a-z-]{1,32}")
 # Unit names of systemd.unit(5).
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _UNITS = 100
+# A path has less than 4096 bytes (PATH_MAX).
+_PATH = re.compile(r"/[^\x00-\x1f\x7f]{1,4094}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _SHOWN = 100
 
@@ -51,6 +53,11 @@ def state(text: str) -> str:
 def units(text: str) -> tuple[str, ...]:
     """Return the valid names of units in a text, at most _UNITS of them."""
     return tuple(filter(_UNIT.fullmatch, text.split()))[:_UNITS]
+
+
+def path(text: str) -> str:
+    """Return the text if it is an absolute path, otherwise an empty string."""
+    return text if _PATH.fullmatch(text) else ""
 
 
 def number(text: str, largest: int, what: str) -> int:

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import logging
 import os
-import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class GuestCommand:
             raise TypeError(f"no such option for a guest: {foreign[0]}")
         if input is not None and options.get("stdin") is not None:
             raise ValueError("give a command stdin or input, not both")
-        key = secrets.token_hex(8)
+        key = os.urandom(8).hex()
         streams = 2 if capture_output or not _is_one_place(options) else 1
         settings = self._settings()
         command = self._command(key, streams, len(settings))

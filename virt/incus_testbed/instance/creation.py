@@ -2,13 +2,14 @@
 """Make an instance that says whose it is, or leave nothing of it."""
 
 import logging
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.instance import naming, removal
 from incus_testbed.ownership import holdings
 from incus_testbed.ownership.owner import Owner
@@ -33,6 +34,11 @@ _CLUSTER_LIMIT = 30.0
 _CLUSTER_PAUSE = 1.0
 
 
+def owner_of(record: InstanceRecord) -> Owner | None:
+    """Return the process that owns an instance; None if none does."""
+    return Owner.parse(record.config.get(OWNER_KEY, ""))
+
+
 class Creation:
     """The creation of one instance, which this process owns."""
 
@@ -44,7 +50,7 @@ class Creation:
             OWNER_KEY: str(Owner.current()),
             CREATED_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
             PURPOSE_KEY: purpose,
-            _LAUNCH_KEY: secrets.token_hex(8),
+            _LAUNCH_KEY: os.urandom(8).hex(),
         }
 
     def by(self, create: Callable[[str], None], name: str | None) -> str:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Collect what tells why a guest has not booted, and what to do about it."""
+"""Collect what tells why a guest has not booted, and what to do about it.
+
+What only this needs is imported in its functions: nearly all guests boot.
+"""
 
 import contextlib
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
-from incus_testbed.firewall import obstruction
 from incus_testbed.instance import console, scripts
 from incus_testbed.instance.guest import SCRIPT_LIMIT, Guest
 
@@ -47,6 +48,8 @@ def _firewalls(guest: Guest) -> str:
     That is a line for each firewall and command.  It is empty if no firewall
     is known to block DHCP.
     """
+    from incus_testbed.firewall import obstruction  # noqa: PLC0415
+
     if not guest.incus.is_local():
         return ""
     try:
@@ -87,6 +90,8 @@ def _foreign(guest: Guest) -> str:
 
 def about_disk(guest: Guest) -> str:
     """Return what to do about a disk of which nothing is known, in a line."""
+    from incus_testbed.customise import vm  # noqa: PLC0415
+
     try:
         config = guest.incus.instance(guest.name).config
     except errors.TestbedError:

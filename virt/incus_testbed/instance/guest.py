@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
+from incus_testbed.errors import printable
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import REQUEST_LIMIT
 from incus_testbed.incus.events import AgentNews
 from incus_testbed.instance import answer, scripts
 from incus_testbed.instance.command import GuestCommand, Word
-from incus_testbed.instance.files import GuestFiles
 from incus_testbed.process import programs
 
 if TYPE_CHECKING:
     import subprocess
+
+    from incus_testbed.instance.files import GuestFiles
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,11 @@ class Guest:
     vm: bool = False
 
     @property
-    def files(self) -> GuestFiles:
+    def files(self) -> "GuestFiles":
         """Its files."""
+        # Imported here: many guests are only asked questions.
+        from incus_testbed.instance.files import GuestFiles  # noqa: PLC0415
+
         return GuestFiles(self)
 
     def execute(
@@ -124,6 +129,16 @@ class Guest:
         Incus.exec_argv() for ``program``, and for the status if it could not be
         run.
         """
+        return self.incus.exec_argv(
+            self.name,
+            self._logged_in(command, interactive=interactive),
+            interactive=interactive,
+            program=program,
+        )
+
+    def _logged_in(
+        self, command: Sequence[str], *, interactive: bool = False
+    ) -> list[str]:
         # The relay does it for a virtual machine; a terminal has one process
         # that it sends signals to.
         attended = not self.vm and not interactive
@@ -132,9 +147,27 @@ class Guest:
         )
         if self.vm and not interactive:
             wrapped = scripts.relayed(wrapped)
-        return self.incus.exec_argv(
-            self.name, wrapped, interactive=interactive, program=program
+        return wrapped
+
+    def make_scratch(self, path: str = "") -> str:
+        """Make autopkgtest's scratch directory, at a path if one is given.
+
+        It returns the path.
+
+        :raises errors.CommandFailed: it can't be made
+        """
+        done = self.execute(
+            self._logged_in(scripts.command("scratch.sh", path)),
+            timeout=SCRIPT_LIMIT,
         )
+        said = done.stdout.decode(errors="replace").removesuffix("\n")
+        made = answer.path(said)
+        if done.status or not made:
+            raise errors.CommandFailed(
+                f"The scratch directory can't be made in {self.name}",
+                details=printable(f"{said}\n{done.stderr}".strip()),
+            )
+        return made
 
     def exec(
         self,

@@ -8,8 +8,8 @@ looking at an instance that has the same owner as another one.
 """
 
 import hashlib
+import os
 import re
-import secrets
 from collections.abc import Iterable
 
 from incus_testbed.ownership.owner import Owner
@@ -24,8 +24,7 @@ _EARLIER = re.compile(rf"{_PREFIX}[a-z0-9]{{8}}")
 def make_up() -> str:
     """Return a name for an instance of this process."""
     place, process = _words(Owner.current())
-    chance = "".join(secrets.choice(_LETTERS) for _ in range(3))
-    return f"{_PREFIX}{place}{process}{chance}"
+    return f"{_PREFIX}{place}{process}{_letters(os.urandom(3))}"
 
 
 def may_be_ours(name: str) -> bool:
@@ -59,4 +58,9 @@ def _words(owner: Owner) -> tuple[str, str]:
 
 def _word(text: str, length: int) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=length).digest()
-    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest)
+    return _letters(digest)
+
+
+def _letters(data: bytes) -> str:
+    """Return a letter or digit for each byte."""
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in data)

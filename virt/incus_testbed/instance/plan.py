@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
 from incus_testbed.incus.client import Incus
 from incus_testbed.system import architecture
 
@@ -71,6 +70,9 @@ class Plan:
                 architecture=found.architecture,
                 devices=cards,
             )
+        # Imported here: most testbeds are containers, and start faster so.
+        from incus_testbed.customise import vm  # noqa: PLC0415
+
         cdrom = found.properties.get(vm.CDROM) == "true"
         return cls(
             vm=True,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that runs the commands of this virt server."""
 
-import secrets
+import os
 import subprocess
 
 from incus_testbed.process import programs
@@ -20,7 +20,7 @@ class Forkserver:
 
     def __init__(self) -> None:
         """Start it; it is not waited for."""
-        self.name = secrets.token_hex(8)
+        self.name = os.urandom(8).hex()
         self._process = programs.companion([*command.FORKSERVER, self.name])
 
     def close(self) -> None:

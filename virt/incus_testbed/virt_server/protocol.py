@@ -25,11 +25,6 @@ except ImportError:
         "  Install it: apt install autopkgtest"
     )
 
-_SCRATCH = (
-    "d=$(/bin/mktemp --directory --tmpdir autopkgtest.XXXXXX);"
-    ' /bin/chmod 777 "$d"; echo "$d"'
-)
-
 
 class Hooks(Protocol):
     """The object on which VirtSubproc finds hook_open and the other hooks."""
@@ -65,29 +60,21 @@ def greet() -> None:
     VirtSubproc.ok()
 
 
-def serve() -> None:
-    """Carry out the commands of autopkgtest until there are no more."""
-    VirtSubproc.mainloop()
+def serve() -> int:
+    """Carry out the commands of autopkgtest until there are no more.
+
+    It returns the exit status that the protocol has for the way it ended.
+    """
+    try:
+        VirtSubproc.mainloop()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
 
 
 def run_commands_by(argv: Sequence[str]) -> None:
     """Set the words that run a command, which follows them, in the testbed."""
     VirtSubproc.auxverb = list(argv)
-
-
-def make_scratch(capabilities: list[str], path: str | None) -> str:
-    """Make the scratch directory, at ``path`` if that is given.
-
-    Every user may write to it: all users in the testbed belong to the test.
-    """
-    if path:
-        made: str = VirtSubproc.downtmp_mktemp(capabilities, path, None)
-    else:
-        # The same as downtmp_mktemp(), but in one command instead of two.
-        made = VirtSubproc.check_exec(
-            ["/bin/sh", "-ec", _SCRATCH], downp=True, outp=True
-        )
-    return made
 
 
 def complain(message: str) -> None:

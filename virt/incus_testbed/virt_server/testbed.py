@@ -3,23 +3,24 @@
 
 import logging
 import os
-import secrets
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from incus_testbed import errors
 from incus_testbed.cleanup import background
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
-from incus_testbed.refresh import warm
-from incus_testbed.refresh.warm import SetUp
 from incus_testbed.virt_server import command, protocol
 from incus_testbed.virt_server.forkserver import Forkserver
 from incus_testbed.virt_server.image import Image
+
+if TYPE_CHECKING:
+    from incus_testbed.refresh.warm import SetUp
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Testbed:
         delete_existing: bool = False,
         network: bool = True,
         max_age: timedelta | None = None,
-        set_up: SetUp | None = None,
+        set_up: "SetUp | None" = None,
         arguments: Sequence[str] = (),
     ) -> None:
         """Remember the image, an alias or a path of a file; start nothing.
@@ -114,7 +115,8 @@ class Testbed:
 
     def hook_downtmp(self, path: str | None) -> str:
         """Make the scratch directory; after a revert, at the old ``path``."""
-        return protocol.make_scratch(self.hook_capabilities(), path)
+        with protocol.bombing():
+            return self._open_instance().guest.make_scratch(path or "")
 
     def hook_revert(self) -> None:
         """Bring the testbed back to the state in which it was opened."""
@@ -155,7 +157,7 @@ class Testbed:
         """Open a shell in the testbed for the user at the terminal."""
         with protocol.bombing():
             guest = self._open_instance().guest
-            key = secrets.token_hex(8)
+            key = os.urandom(8).hex()
             guest.leave_settings(
                 key,
                 "".join(
@@ -186,8 +188,11 @@ class Testbed:
             raise errors.NotRunning("The testbed is not open")
         return self._instance
 
-    def _copied(self, set_up: SetUp) -> Instance:
+    def _copied(self, set_up: "SetUp") -> Instance:
         """Make a copy of the warm base, which is set up at the first time."""
+        # Imported here: most testbeds have none, and start faster so.
+        from incus_testbed.refresh import warm  # noqa: PLC0415
+
         if self._base is None:
             self._base = self._launched(purpose=_BASE)
             warm.prepare(self._incus, self._base, set_up)
