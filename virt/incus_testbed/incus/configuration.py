@@ -20,7 +20,7 @@ def read(folder: Path) -> Mapping[str, Any] | None:
 # Before each request the user may have changed it, but hardly ever has.
 @lru_cache(maxsize=4)
 def _parsed(text: bytes) -> Mapping[str, Any] | None:
-    # Imported here: it is slow, and most users have no such file.
+    # Imported here: it is slow, and there may be no such file.
     import yaml  # noqa: PLC0415
 
     with contextlib.suppress(yaml.YAMLError):
