@@ -173,10 +173,17 @@ def test_file_that_is_not_made(daemon: Daemon) -> None:
     assert not _write(daemon)
 
 
-def test_large_file_is_not_made(daemon: Daemon) -> None:
-    daemon.answers["HEAD"] = _ABSENT
-    assert not _write(daemon, bytes(short_file.MOST + 1))
-    assert not daemon.asked
+def test_file_of_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"hello")
+    file.chmod(0o4640)
+    assert short_file.here(str(file)) == (b"hello", 0o640)
+    os.truncate(file, short_file.MOST)
+    assert short_file.here(str(file))
+    os.truncate(file, short_file.MOST + 1)
+    assert short_file.here(str(file)) is None
+    assert short_file.here(str(tmp_path)) is None
+    assert short_file.here("/proc/version")
 
 
 def test_no_daemon(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 """The systems in instances: commands and files."""
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.incus import events, location, messages, short_file
@@ -116,8 +114,17 @@ class Guests(Server):
 
         :raises errors.NotFound: a file or folder named does not exist
         """
-        if self._made(name, source, target, uid=uid, gid=gid, mode=mode):
-            return
+        choice = self.choice()
+        short = short_file.here(source)
+        if choice.address and short:
+            content, its_mode = short
+            if short_file.write(
+                *(choice.address, choice.project, name, target, content),
+                uid=uid,
+                gid=gid,
+                mode=its_mode if mode is None else mode,
+            ):
+                return
         options = [f"--uid={uid}", f"--gid={gid}"]
         if mode is not None:
             # Without a 0 in front, incus takes four digits for decimal.
@@ -132,37 +139,4 @@ class Guests(Server):
             self.target(f"{name}{target}"),
             timeout=IMAGE_LIMIT,
             doubt=self.watch(name, "file push to"),
-        )
-
-    def _made(
-        self,
-        name: str,
-        source: str,
-        target: str,
-        *,
-        uid: int,
-        gid: int,
-        mode: int | None,
-    ) -> bool:
-        """Copy a short file to where there is none; tell if that was so."""
-        choice = self.choice()
-        if choice.address is None:
-            return False
-        try:
-            with Path(source).open("rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_size > short_file.MOST:
-                    return False
-                content = file.read(short_file.MOST + 1)
-        except OSError:  # incus says what it is
-            return False
-        return short_file.write(
-            choice.address,
-            choice.project,
-            name,
-            target,
-            content,
-            uid=uid,
-            gid=gid,
-            mode=status.st_mode & 0o777 if mode is None else mode,
         )

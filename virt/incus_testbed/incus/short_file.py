@@ -7,7 +7,9 @@ but for more than some megabytes a command is faster.  What Incus does is in
 cmd/incusd/instance_file.go of its source.
 """
 
+import os
 import posixpath
+from pathlib import Path
 
 from incus_testbed.incus.exec import api
 from incus_testbed.incus.exec.address import Address
@@ -61,12 +63,12 @@ def write(
     gid: int,
     mode: int,
 ) -> bool:
-    """Make a file that is not there, if its content is short; tell if it was.
+    """Make a file that is not there, of short content; tell if it was.
 
     If not, the caller has to write it in another way: there may be something
     else, whole or not.  Incus gives an owner and a mode to new files only.
     """
-    if len(content) > MOST or not _is_plain(path):
+    if not _is_plain(path):
         return False
     target = _target(project, instance, path)
     fields = (
@@ -84,6 +86,22 @@ def write(
         return _received(connection, Response()).status == _OK
     except (api.Failure, OSError):
         return False
+
+
+def here(path: str) -> tuple[bytes, int] | None:
+    """Return the content and the permissions of a short file of this machine.
+
+    None stands for everything else.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > MOST:
+                return None
+            content = file.read(MOST + 1)
+    except OSError:
+        return None
+    return (content, status.st_mode & 0o777) if len(content) <= MOST else None
 
 
 def _is_plain(path: str) -> bool:
