@@ -2,6 +2,7 @@
 """A conversion in a process of its own: what it can reach, and how it ends."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -519,15 +520,17 @@ def test_trouble_of_the_source_is_what_is_told() -> None:
 
 
 def test_threads_and_files_are_given_back() -> None:
+    gc.collect()  # what other tests have left open
+    threads = threading.active_count()
     before = len(list(Path("/proc/self/fd").iterdir()))
     convert(io.BytesIO(tiny_system.tarball("", 10_000)))
     with pytest.raises(errors.BadImage):
         convert(io.BytesIO(b"x"))
     deadline = time.monotonic() + _LIMIT
-    while threading.active_count() > 1 and time.monotonic() < deadline:
+    while threading.active_count() > threads and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == 1
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert threading.active_count() <= threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_none_is_left_that_was_given_up_at_once(
