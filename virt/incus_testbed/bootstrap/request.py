@@ -9,7 +9,6 @@ from incus_testbed import errors
 from incus_testbed.bootstrap import mirror, vm
 from incus_testbed.bootstrap.variants import VARIANTS
 
-#: The sets of packages, as mmdebstrap(1) names them, from which apt can go on.
 #: Suites without updates of their own.
 _ROLLING = ("sid", "unstable", "experimental", "rc-buggy")
 _BACKPORTS = "-backports"

@@ -7,7 +7,6 @@ remove too, Python takes over.  If Python also fails, the instance becomes
 garbage as soon as its owner has ended, and a later process finds it.
 """
 
-import contextlib
 import os
 import shlex
 import sys
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from incus_testbed import errors
+from incus_testbed.cleanup.ownerless import named, ownerless
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.connection import INSTANCE_LIMIT
 from incus_testbed.instance import naming
-from incus_testbed.instance.creation import owner_of
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership.owner import judge
 from incus_testbed.process import programs
@@ -98,14 +97,8 @@ def _is_garbage(incus: Incus, suspected: Suspects) -> bool:
 
 def _orphans(incus: Incus, names: Iterable[str]) -> frozenset[str]:
     """Return those of some instances whose owner has ended."""
-    is_gone = judge(incus.is_only_here)
-    found = set()
-    for name in names:
-        with contextlib.suppress(errors.NotFound):
-            owner = owner_of(incus.instance(name))
-            if owner and is_gone(owner):
-                found.add(name)
-    return frozenset(found)
+    found = ownerless(named(incus, names), judge(incus.is_only_here))
+    return frozenset(record.name for record in found)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from incus_testbed import errors
 from incus_testbed.cleanup import inventory
 from incus_testbed.cleanup.inventory import Images, Instances
+from incus_testbed.cleanup.ownerless import named, ownerless
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image, InstanceRecord
@@ -88,11 +89,7 @@ def among(
     alike = of_instances.alike
     is_gone = judge(incus.is_only_here, lost=lost)
     return Garbage(
-        instances=tuple(
-            record
-            for record in instances
-            if (owner := owner_of(record)) and is_gone(owner)
-        ),
+        instances=tuple(ownerless(instances, is_gone)),
         images=tuple(
             image
             for image in images
@@ -141,19 +138,8 @@ def _elsewhere(
 
 
 def orphans(incus: Incus, names: Iterable[str]) -> Garbage:
-    """Return what is garbage of the instances of these names.
-
-    Each is asked for alone, so that others cost nothing.
-    """
-    return among(
-        incus, Images(), Instances(read=tuple(_instances(incus, names)))
-    )
-
-
-def _instances(incus: Incus, names: Iterable[str]) -> Iterator[InstanceRecord]:
-    for name in names:
-        with contextlib.suppress(errors.NotFound):
-            yield incus.instance(name)
+    """Return what is garbage of the instances of these names."""
+    return among(incus, Images(), Instances(read=tuple(named(incus, names))))
 
 
 def collect(incus: Incus, *, lost: str = "", thorough: bool = False) -> Garbage:
@@ -210,7 +196,7 @@ def relinquish(incus: Incus) -> None:
     if an import has failed.
     """
     mine = Owner.current()
-    for record in _instances(incus, holdings.names(Kind.INSTANCE)):
+    for record in named(incus, holdings.names(Kind.INSTANCE)):
         # Perhaps the user keeps it, or it is another one of the same name.
         if owner_of(record) == mine:
             log.info("removing instance %s", record.name)
