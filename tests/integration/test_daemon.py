@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import daemon
+from tests.support import daemon, sandbox
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can start a private Incus"
@@ -27,9 +27,10 @@ _COMMAND = f"""
 set -e
 exec 3<&0 </dev/null # "incus network create" would read it
 # Incus fails if a network card of the machine goes away meanwhile.
-for attempt in 1 2 3; do
+for attempt in $(seq {sandbox.ATTEMPTS}); do
     incus network create {_BRIDGE} ipv4.address=none ipv6.address=none >&2 &&
         break
+    sleep {sandbox.PAUSE}
 done
 echo "$INCUS_DIR"
 """

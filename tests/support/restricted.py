@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import daemon, images
+from tests.support import daemon, images, sandbox
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _GROUP = "incus"
@@ -132,7 +132,7 @@ def server() -> Iterator[dict[str, str]]:
 
 def _make_network(name: str, environment: dict[str, str]) -> None:
     """Make a bridge; more than one attempt, as in sandbox.make_network()."""
-    for attempts_left in reversed(range(3)):
+    for attempts_left in reversed(range(sandbox.ATTEMPTS)):
         try:
             _run(
                 *("incus", "network", "create", name),
@@ -142,6 +142,7 @@ def _make_network(name: str, environment: dict[str, str]) -> None:
         except subprocess.CalledProcessError:
             if not attempts_left:
                 raise
+            time.sleep(sandbox.PAUSE)
         else:
             return
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from incus_testbed.ownership.owner import Owner
 
 #: Project key that says whose it is.
 _OWNER = "user.check.owner"
+#: How often Incus is asked again while the machine's network cards come and go,
+#: and the seconds between: another test suite starts an instance each second.
+ATTEMPTS, PAUSE = 40, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +90,13 @@ def clear() -> None:
 
 def make_network(name: str, *settings: str) -> None:
     """Make a bridge; as with delete(), this may take more than one attempt."""
-    for attempts_left in reversed(range(3)):
+    for attempts_left in reversed(range(ATTEMPTS)):
         try:
             Incus(project="default").run("network", "create", name, *settings)
         except errors.Busy:
             if not attempts_left:
                 raise
+            time.sleep(PAUSE)
         else:
             return
 
@@ -102,7 +107,7 @@ def delete(kind: str, name: str, *options: str) -> None:
     Incus looks at all interfaces of the host when it deletes a bridge and
     fails if one vanishes meanwhile, so this may take more than one attempt.
     """
-    for attempts_left in reversed(range(3)):
+    for attempts_left in reversed(range(ATTEMPTS)):
         if name not in _names(kind):
             return
         try:
@@ -114,6 +119,7 @@ def delete(kind: str, name: str, *options: str) -> None:
         except errors.TestbedError:
             if not attempts_left:
                 raise
+            time.sleep(PAUSE)
 
 
 def _names(kind: str) -> list[str]:

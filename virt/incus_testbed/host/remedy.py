@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Meet requirements by the commands that their checks name."""
 
+import time
 from collections.abc import Iterator
 from shlex import join
 
@@ -10,6 +11,10 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.process import programs
 
 _ATTEMPTS = 3
+#: Seconds that Incus has until it is no longer disturbed, and between attempts:
+#: beside two test suites, which start an instance each second, three attempts
+#: in a row were disturbed.
+_PATIENCE, _PAUSE = 60.0, 0.5
 #: Seconds for one command: making a pool writes a file system.
 _COMMAND_LIMIT = 300.0
 
@@ -37,21 +42,26 @@ def _plan(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
 def _meet(incus: Incus, need: Requirement) -> Iterator[tuple[str, ...]]:
     """Meet a requirement.
 
-    A failure is tried again: when Incus makes a bridge, it reads all of the
-    host's network interfaces, and fails if one of them disappears meanwhile
-    because an instance stops.
+    A failure is tried again.  An attempt does not count if it was disturbed:
+    when Incus makes a bridge, it reads all of the host's network interfaces,
+    and fails if one of them disappears meanwhile because an instance stops.
     """
     finding = need.check()
     failure: errors.TestbedError | None = None
-    for _ in range(_ATTEMPTS):
-        if finding.state is not State.FAILED:
-            return
+    attempts = 0
+    give_up = time.monotonic() + _PATIENCE
+    while finding.state is State.FAILED and attempts < _ATTEMPTS:
         try:
             for argv in finding.fix:
                 yield aimed(incus, argv)
                 _run(incus, argv)
+            attempts += 1
         except errors.TestbedError as error:
             failure = error
+            if isinstance(error, errors.Busy) and time.monotonic() < give_up:
+                time.sleep(_PAUSE)
+            else:
+                attempts += 1
         finding = need.check()
     if finding.state is State.FAILED:
         if failure and not failure.resolution:
