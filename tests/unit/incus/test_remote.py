@@ -201,12 +201,11 @@ def test_client(
     incus = Incus(remote="far")
     assert incus.is_direct()
     assert not incus.is_local()
-    assert incus.exec_argv("i", ["a"], first=9)[5:] == [
+    assert incus.exec_argv("i", ["a"])[5:] == [
         "--server=far:443",
         f"--certificate={folder / 'client.crt'}",
         f"--key={folder / 'client.key'}",
         "--project=p",
-        "--first=9",
         "i",
         "a",
     ]

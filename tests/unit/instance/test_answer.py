@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.exec import api
 from incus_testbed.instance import answer, readiness
 from incus_testbed.instance.command import GuestCommand
 from incus_testbed.instance.guest import Guest
@@ -43,16 +44,17 @@ class LyingIncus(Incus):
     def exec_argv(
         self, name: str, command: Sequence[str], **options: Any
     ) -> list[str]:
+        """Have a file be sent that is what the guest always says."""
+        del name, command, options
+        said = 'printf %s "$1"; exit "${1:-0}"'
+        return ["sh", "-c", said, "sh", self.said]
+
+    def carry(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> tuple[int, bytes, bytes]:
         """Have a command end in a way that has to be asked for."""
-        del name, options
-        if "send-file" in command:
-            said = 'printf %s "$1"; exit "${1:-0}"'
-            return ["sh", "-c", said, "sh", self.said]
-        return [
-            "sh",
-            "-c",
-            "echo 'incus-testbed: no agent \033[2J' >&2; exit 125",
-        ]
+        del name, command, options
+        return 125, b"", b""
 
 
 class _Saying(Incus):
@@ -160,15 +162,58 @@ def test_outcome_that_makes_no_sense(outcome: str) -> None:
     assert "\x1b" not in str(caught.value)
 
 
+class LostIncus(LyingIncus):
+    """Its guest's commands are lost sight of."""
+
+    def carry(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> tuple[int, bytes, bytes]:
+        """Say why."""
+        del name, command, options
+        raise api.Lost("no agent \033[2J")
+
+
+class AwayIncus(LyingIncus):
+    """Only the incus command reaches it, and that loses sight of commands."""
+
+    def is_direct(self) -> bool:
+        """Tell so."""
+        return False
+
+    def exec_argv(
+        self, name: str, command: Sequence[str], **options: Any
+    ) -> list[str]:
+        """Say why."""
+        del name, command, options
+        return ["sh", "-c", "echo 'no agent \033[2J' >&2; exit 125"]
+
+
+@pytest.mark.parametrize("incus", [LostIncus, AwayIncus])
 @pytest.mark.parametrize("text", [True, False])
-def test_end_that_is_not_known_has_what_the_session_said(text: bool) -> None:
-    command = GuestCommand(
-        guest=Guest(LyingIncus("outcome="), "x"), words=["x"]
-    )
+def test_end_that_is_not_known_has_a_reason(
+    incus: type[LyingIncus], text: bool
+) -> None:
+    command = GuestCommand(guest=Guest(incus("outcome="), "x"), words=["x"])
     with pytest.raises(errors.CommandFailed, match="not known") as caught:
         command.run(capture_output=True, text=text)
     assert "no agent" in caught.value.details
     assert "\x1b" not in str(caught.value)
+
+
+def test_command_whose_output_is_lost_has_not_succeeded() -> None:
+    command = GuestCommand(
+        guest=Guest(LostIncus("outcome=exit 125"), "x"), words=["x"]
+    )
+    with pytest.raises(errors.CommandFailed, match="not known"):
+        command.run(capture_output=True)
+
+
+def test_command_that_could_not_start_is_not_lost() -> None:
+    command = GuestCommand(
+        guest=Guest(LostIncus("outcome=command 2"), "x"), words=["no-such"]
+    )
+    with pytest.raises(FileNotFoundError, match="no-such"):
+        command.run()
 
 
 def test_outcome() -> None:

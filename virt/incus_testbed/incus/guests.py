@@ -2,12 +2,16 @@
 """The systems in instances: commands and files."""
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from incus_testbed import errors
 from incus_testbed.incus import events, location, messages, short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT
+from incus_testbed.incus.exec import command as session
+from incus_testbed.incus.exec.api import LIMIT, Unreachable
+from incus_testbed.incus.exec.streams import Ends
 from incus_testbed.incus.server import Server
 from incus_testbed.incus.transport import Direct
 from incus_testbed.process import programs
@@ -25,7 +29,6 @@ class Guests(Server):
         *,
         interactive: bool = False,
         program: Sequence[str] = (),
-        first: int | None = None,
     ) -> list[str]:
         """Return the command line that runs a command in an instance.
 
@@ -36,8 +39,7 @@ class Guests(Server):
         1, and it may lose the output of a short command.
 
         ``program`` is the program that runs the command: it gets the words of
-        a session, or all of incus exec.  ``first`` is a descriptor that the
-        process inherits and reads before its input; only if is_direct().
+        a session, or all of incus exec.
         """
         terminal = "--force-interactive" if interactive else "-T"
         choice = self.choice()
@@ -48,12 +50,47 @@ class Guests(Server):
                 name,
                 command,
                 program=program,
-                first=first,
             )
         return [
             *program,
             *self.argv("exec", self.target(name), terminal, "--", *command),
         ]
+
+    def carry(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        ends: Ends,
+        first: bytes,
+        timeout: float | None,
+        grace: float,
+    ) -> tuple[int, bytes, bytes]:
+        """Run a command in an instance to its end; only if is_direct().
+
+        It starts as root, in /root.  Returns its status, and the output and the
+        errors that are kept; for ``ends``, ``first`` and ``grace`` see run() of
+        exec/command.py.
+
+        :raises exec.api.Failure: it was not run, or not to its end as far as is
+            known
+        :raises exec.command.Expired: it took more than ``timeout`` seconds
+        """
+        log.debug("in %s: %s", name, programs.shown(command))
+        choice = self.choice()
+        if choice.address is None:
+            raise Unreachable(f"no daemon of {choice.remote} is known")
+        return session.run(
+            choice.address,
+            name,
+            choice.project,
+            session.request(command),
+            ends=ends,
+            first=first,
+            limit=None if timeout is None else min(timeout, LIMIT),
+            deadline=None if timeout is None else time.monotonic() + timeout,
+            grace=grace,
+        )
 
     def execute(
         self,

@@ -61,14 +61,12 @@ def session_argv(
     command: Sequence[str],
     *,
     program: Sequence[str] = (),
-    first: int | None = None,
 ) -> list[str]:
     """Return the command line of a session, which runs a command."""
     return [
         *(program or _SESSION),
         *address.options(),
         f"--project={project}",
-        *([] if first is None else [f"--first={first}"]),
         name,
         *command,
     ]

@@ -15,6 +15,7 @@ from incus_testbed import errors
 from incus_testbed.incus import location, messages, phrases, upload
 from incus_testbed.incus.exec import api, command
 from incus_testbed.incus.exec.address import Address
+from incus_testbed.incus.exec.streams import Ends
 from incus_testbed.process.programs import Completed, shown
 
 #: What failures mean in which the server has said nothing.
@@ -118,6 +119,7 @@ class Direct:
                 instance,
                 self.project,
                 command.request(words),
+                ends=Ends(),
                 first=stdin,
                 limit=min(self.limit, timeout),
                 deadline=time.monotonic() + timeout,

@@ -6,15 +6,19 @@ import errno
 import logging
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
 from incus_testbed.errors import printable
+from incus_testbed.incus.exec import api
+from incus_testbed.incus.exec.command import Expired
 from incus_testbed.incus.messages import OWN_FAILURE
 from incus_testbed.instance import answer, scripts
+from incus_testbed.instance.redirection import Redirection
 from incus_testbed.process import programs
 
 if TYPE_CHECKING:
@@ -29,19 +33,6 @@ Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _RELATIVE_TO = "/root"
 #: Seconds to end all processes of an interrupted command.
 _KILL_LIMIT = 15.0
-#: Options of subprocess.run that are about a process of this host.
-_FOREIGN = frozenset(
-    {
-        "executable",
-        "extra_groups",
-        "group",
-        "pass_fds",
-        "preexec_fn",
-        "process_group",
-        "shell",
-        "umask",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,40 +71,29 @@ class GuestCommand:
         :raises subprocess.CalledProcessError: ``check``, and it failed
         :raises ValueError: a word is not UTF-8, or holds a NUL
         """
-        if foreign := sorted(_FOREIGN & options.keys()):
-            raise TypeError(f"no such option for a guest: {foreign[0]}")
         if input is not None and options.get("stdin") is not None:
             raise ValueError("give a command stdin or input, not both")
+        if capture_output:
+            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        redirection = Redirection(**options)
         key = os.urandom(8).hex()
-        streams = 2 if capture_output or not _is_one_place(options) else 1
         settings = self._settings()
-        command = self._command(key, streams, len(settings))
-        try:
-            with self._handed_over(key, settings) as first:
-                done = programs.call(
-                    self.guest.incus.exec_argv(
-                        self.guest.name, command, first=first
-                    ),
-                    input=input,
-                    capture_output=capture_output,
-                    timeout=timeout,
-                    grace=_KILL_LIMIT,
-                    pass_fds=() if first is None else (first,),
-                    **options,
-                )
-        except subprocess.TimeoutExpired as expired:
-            raise subprocess.TimeoutExpired(
-                self.words, expired.timeout, expired.output, expired.stderr
-            ) from None
-        status = done.returncode
-        if status == OWN_FAILURE or status < 0:
-            status = self._status(key, done.stderr)
-        result = subprocess.CompletedProcess(
-            self.words, status, done.stdout, done.stderr
+        streams = 1 if redirection.is_one_place else 2
+        call = _Call(
+            key=key,
+            argv=self._command(key, streams, len(settings)),
+            settings=settings,
+            redirection=redirection,
+            input=input,
+            timeout=timeout,
         )
+        if self.guest.incus.is_direct():
+            done = self._in_this_process(call)
+        else:
+            done = self._by_incus_exec(call)
         if check:
-            result.check_returncode()
-        return result
+            done.check_returncode()
+        return done
 
     def _settings(self) -> bytes:
         env = self.env or {}
@@ -122,27 +102,6 @@ class GuestCommand:
         return "".join(
             f"{os.fsdecode(name)}={os.fsdecode(env[name])}\0" for name in env
         ).encode()
-
-    @contextlib.contextmanager
-    def _handed_over(self, key: str, settings: bytes) -> Iterator[int | None]:
-        """Give the variables to run.pl; yield a descriptor for it to read.
-
-        Incus itself would put them on command lines: the daemon starts a
-        process for each command, with the environment as arguments.  With
-        incus exec nothing can be sent before the input, so a separate command
-        stores them, and no descriptor is yielded.
-        """
-        if not settings:
-            yield None
-        elif not self.guest.incus.is_direct():
-            self.guest.leave_settings(key, settings)
-            yield None
-        else:
-            with os.fdopen(os.memfd_create("settings"), "wb") as file:
-                file.write(settings)
-                file.flush()
-                file.seek(0)
-                yield file.fileno()
 
     def _command(self, key: str, streams: int, size: int) -> list[str]:
         cwd = ""
@@ -156,11 +115,97 @@ class GuestCommand:
         )
         return scripts.relayed(command) if self.guest.vm else command
 
-    def _status(self, key: str, said: str | bytes | None) -> int:
+    def _in_this_process(
+        self, call: "_Call"
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run it, with the variables in front of its input.
+
+        Incus itself would put them on command lines: the daemon starts a
+        process for each command, with the environment as arguments.
+        """
+        begun = time.monotonic()
+        with call.redirection.ends(call.input) as ends:
+            try:
+                status, *output = self.guest.incus.carry(
+                    self.guest.name,
+                    call.argv,
+                    ends=ends,
+                    first=call.settings,
+                    timeout=call.timeout,
+                    grace=_KILL_LIMIT,
+                )
+            except Expired as expired:
+                raise self._expired(
+                    call, expired.output, expired.errors
+                ) from None
+            except api.Failure as failure:
+                waited = time.monotonic() - begun
+                if call.timeout is not None and waited >= call.timeout:
+                    raise self._expired(call) from failure
+                # The guest may know that it was not even started.
+                self._status(call.key)
+                raise self._unknown(printable(str(failure))) from failure
+        if status == OWN_FAILURE:
+            status = self._known_status(call.key)
+        kept = call.redirection.kept(*output)
+        return subprocess.CompletedProcess(self.words, status, *kept)
+
+    def _expired(
+        self,
+        call: "_Call",
+        output: bytes | None = None,
+        said: bytes | None = None,
+    ) -> subprocess.TimeoutExpired:
+        return subprocess.TimeoutExpired(
+            self.words, call.timeout or 0.0, output or None, said or None
+        )
+
+    def _by_incus_exec(
+        self, call: "_Call"
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run it; nothing can be sent before its input."""
+        if call.settings:
+            self.guest.leave_settings(call.key, call.settings)
+        try:
+            done = programs.call(
+                self.guest.incus.exec_argv(self.guest.name, call.argv),
+                input=call.input,
+                timeout=call.timeout,
+                grace=_KILL_LIMIT,
+                **vars(call.redirection),
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise self._expired(call, expired.output, expired.stderr) from None
+        status = done.returncode
+        if status == OWN_FAILURE or status < 0:
+            status = self._known_status(call.key, done.stderr)
+        return subprocess.CompletedProcess(
+            self.words, status, done.stdout, done.stderr
+        )
+
+    def _known_status(self, key: str, said: str | bytes | None = None) -> int:
+        """Return the status that the guest knows.
+
+        ``said`` are the errors that were captured, if they were.
+        """
+        status = self._status(key)
+        if status is None:
+            lost = "The guest restarted, or the connection to it was lost."
+            raise self._unknown(f"{lost} {_last_line(said)}".rstrip())
+        return status
+
+    def _unknown(self, details: str) -> errors.CommandFailed:
+        return errors.CommandFailed(
+            f"It is not known how '{os.fsdecode(self.words[0])}' ended in"
+            f" {self.guest.name}",
+            details=details,
+        )
+
+    def _status(self, key: str) -> int | None:
         """Ask the guest how the command ended; return subprocess' status.
 
-        A command's exit status alone does not tell a signal from an exit.
-        ``said`` are its errors, if they were captured.
+        A command's exit status alone does not tell a signal from an exit.  None
+        is what the guest does not know.
         """
         kind, _, number = self._outcome(key).partition(" ")
         match kind:
@@ -176,12 +221,7 @@ class GuestCommand:
                 raise _os_error(number, self.cwd or "~")
             case "command":
                 raise _os_error(number, self.words[0])
-        raise errors.CommandFailed(
-            f"It is not known how '{os.fsdecode(self.words[0])}' ended in"
-            f" {self.guest.name}",
-            details="The guest restarted, or the connection to it was lost."
-            + _reason(said),
-        )
+        return None
 
     def _outcome(self, key: str) -> str:
         """Ask the guest how the command ended, and delete its record of it.
@@ -200,44 +240,25 @@ class GuestCommand:
         return said.get("outcome", "")
 
 
-def _reason(said: str | bytes | None) -> str:
-    """Return what a session's program says, at the end of captured errors.
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """A command on its way: what the guest runs, and what subprocess.run got.
 
-    It begins with a blank; it is empty if nothing was captured.
+    ``key`` is that of the guest's record of it.
     """
+
+    key: str
+    argv: Sequence[str]
+    settings: bytes
+    redirection: Redirection
+    input: Any
+    timeout: float | None
+
+
+def _last_line(said: str | bytes | None) -> str:
+    """Return what a program says at the end of captured errors."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    last = (text or "").splitlines()[-1:]
-    return "".join(f" {printable(line)}" for line in last)
-
-
-def _is_one_place(options: Mapping[str, Any]) -> bool:
-    """Tell whether output and errors go to the same place.
-
-    As two streams they would arrive there in the wrong order.
-    """
-    output, errors_ = options.get("stdout"), options.get("stderr")
-    if errors_ == subprocess.STDOUT:
-        return True
-    if subprocess.PIPE in {output, errors_}:
-        return False
-    places = [_place(output, 1), _place(errors_, 2)]
-    return places[0] is not None and places[0] == places[1]
-
-
-def _place(stream: Any, inherited: int) -> tuple[int, int] | None:
-    """Return device and inode of an output stream, if there is one."""
-    if stream == subprocess.DEVNULL:
-        return None
-    descriptor = stream
-    if stream is None:
-        descriptor = inherited
-    elif not isinstance(stream, int):
-        descriptor = stream.fileno()
-    try:
-        status = os.fstat(descriptor)
-    except OSError:  # closed: subprocess will say so
-        return None
-    return status.st_dev, status.st_ino
+    return printable("".join((text or "").splitlines()[-1:]))
 
 
 def _os_error(said: str, name: Word) -> OSError:

@@ -915,6 +915,84 @@ def test_output_that_cannot_be_written(run: Run) -> None:
     assert b"No space left on device" in done.stderr
 
 
+def test_worker_of_an_older_version_gives_input_by_a_descriptor(
+    run: Run,
+) -> None:
+    server = run.server()
+    argv = run.argv("true", program=())
+    reading, writing = os.pipe()
+    os.write(writing, b"before ")
+    os.close(writing)
+    argv.insert(argv.index("--project=some project"), f"--first={reading}")
+    subprocess.run(
+        argv, input=b"the rest", pass_fds=[reading], check=True, timeout=_LIMIT
+    )
+    os.close(reading)
+    sent = [piece for opcode, piece in server.received["0"] if opcode == BINARY]
+    assert sent == [b"before ", b"the rest"]
+
+
+# -- a session in this process
+
+
+def _carried(
+    run: Run, ends: streams.Ends, **limits: Any
+) -> tuple[int, bytes, bytes]:
+    body = session_command.request(["true"])
+    return session_command.run(
+        run.address, "box", "some project", body, ends=ends, **limits
+    )
+
+
+def _said_to(server: Incusd) -> list[object]:
+    return [json.loads(sent) for _, sent in server.received["control"]]
+
+
+_TERM = {"command": "signal", "signal": signal.SIGTERM}
+
+
+def test_command_that_takes_too_long_may_clean_up(run: Run) -> None:
+    more = Stream(
+        [frame(BINARY, b"too late"), END],
+        once=lambda: server.received["control"],
+    )
+    server = run.server(stderr=_said(frame(BINARY, b"x"), END), stdout=more)
+    with pytest.raises(session_command.Expired) as caught:
+        _carried(
+            run, streams.Ends(), deadline=time.monotonic() + 0.5, grace=_LIMIT
+        )
+    assert (caught.value.output, caught.value.errors) == (b"", b"x")
+    assert _said_to(server) == [_TERM]
+
+
+def test_command_that_does_not_clean_up_in_time(run: Run) -> None:
+    server = run.server(stdout=Stream(once=lambda: server.looks))
+    begun = time.monotonic()
+    with pytest.raises(session_command.Expired):
+        _carried(run, streams.Ends(), deadline=time.monotonic(), grace=0.2)
+    assert time.monotonic() - begun < _LIMIT / 2
+    server.leave()
+
+
+def test_command_whose_output_cannot_be_written_may_clean_up(run: Run) -> None:
+    more = Stream(
+        [frame(BINARY, b"x" * 1000)] * 10 + [END],
+        once=lambda: server.received["control"],
+    )
+    server = run.server(stderr=_said(frame(BINARY, b"x"), END), stdout=more)
+    with Path("/dev/full").open("wb") as full:
+        ends = streams.Ends(streams.NONE, full.fileno(), full.fileno())
+        with pytest.raises(api.Failure, match="No space left"):
+            _carried(run, ends, grace=_LIMIT)
+    assert _said_to(server) == [_TERM]
+
+
+def test_all_output_is_kept_where_no_limit_is_set(run: Run) -> None:
+    data = bytes(streams.MOST_KEPT + 1)
+    run.server(stdout=_said(frame(BINARY, data), END))
+    assert _carried(run, streams.Ends(most=None)) == (0, data, b"")
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 )

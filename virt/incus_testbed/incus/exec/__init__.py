@@ -10,20 +10,18 @@ what cannot be sent never stops what can be read, and output that the daemon did
 not mark as complete is a failure.  Now and then it marks what is not: for that
 see instance/scripts/drain.pl.
 
-    exec --socket=PATH --project=NAME [--first=FD]
-        INSTANCE COMMAND...
+    exec --socket=PATH --project=NAME INSTANCE COMMAND...
     exec --server=HOST:PORT --certificate=FILE --key=FILE
-        [--pinned=FILE | --authorities=FILE] --project=NAME [--first=FD]
+        [--pinned=FILE | --authorities=FILE] --project=NAME
         INSTANCE COMMAND...
 
 Standard input, output and error are the command's, and so is the exit status:
-128 + N where signal N killed it.  What can be read from the descriptor --first
-is input too, before the other.  Where the command was not run, or not to its
+128 + N where signal N killed it.  Where the command was not run, or not to its
 end as far as is known, the status is 125, and the last line of standard error
 is "incus-testbed: " and the reason, for people.
 
-Where only the answer of a command is wanted, run() of the module command does
-the same within a process: see transport.py.
+Where no process is needed, run() of the module command does the same within
+this one, for descriptors or for output that is kept.
 
 SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 go to the command.  If
 this process dies, the daemon kills the command.

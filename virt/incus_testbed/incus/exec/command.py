@@ -4,6 +4,7 @@
 import json
 import os
 import select
+import signal
 import time
 
 from .api import (
@@ -16,14 +17,7 @@ from .api import (
     quoted,
 )
 from .operation import Operation, began
-from .streams import (
-    CarriedOutput,
-    Control,
-    Input,
-    Output,
-    Signals,
-    complain,
-)
+from .streams import Control, Input, Signals
 from .websocket import Handshake, Websocket
 
 TYPE_CHECKING = False
@@ -31,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .address import Address
+    from .streams import Ends
 
 #: How often a command is tried that did not start, and seconds between.
 _TRIES, _PAUSE = 3, 0.05
@@ -81,20 +76,23 @@ def run(
     project: str,
     body: str,
     *,
-    first: bytes,
+    ends: "Ends",
+    first: bytes = b"",
     limit: float | None = None,
     deadline: float | None = None,
+    grace: float = 0.0,
 ) -> tuple[int, bytes, bytes]:
     """Run a command to its end; return its status, output and errors.
 
-    ``body`` is the request.  ``first`` is all of the command's input, and the
-    output is kept, if there is a ``deadline``, the time.monotonic() to give up
-    at.  Without one, this process' streams and signals are the command's,
-    after ``first``.  Each answer of the daemon may take ``limit`` seconds.
-    A command that did not start is tried again, with the same input.
+    ``body`` is the request, ``first`` input that precedes that of ``ends``, and
+    ``deadline`` the time.monotonic() to give up at.  Each answer of the daemon
+    may take ``limit`` seconds.  A command that did not start is tried again,
+    with the same input.  If this is left before the command's end, by whatever
+    exception, the command gets SIGTERM and ``grace`` seconds to clean up, and
+    then is killed.
 
     :raises Failure: it was not run, or not to its end as far as is known
-    :raises Expired: it has not ended by the deadline, and was killed
+    :raises Expired: it has not ended by the deadline
     """
     query = f"?project={quoted(project)}"
     tries = _TRIES
@@ -107,6 +105,7 @@ def run(
                 f"/1.0/instances/{quoted(instance)}/exec{query}",
                 query,
                 body,
+                ends=ends,
                 first=first,
                 limit=limit or LIMIT,
                 deadline=deadline,
@@ -117,10 +116,15 @@ def run(
             if not tries or taken is None:
                 raise
             first = taken
-        except TimeoutError:
-            raise Late(f"no answer within {limit or LIMIT:g} s") from None
-        except OSError as error:
-            raise Lost(f"lost the Incus daemon: {error}") from None
+        except BaseException as error:
+            if session and grace:
+                session.end(grace)
+            if isinstance(error, TimeoutError):
+                waited = f"{limit or LIMIT:g} s"
+                raise Late(f"no answer within {waited}") from None
+            if isinstance(error, OSError):
+                raise Lost(f"lost the Incus daemon: {error}") from None
+            raise
         finally:
             if session:
                 session.close()
@@ -128,7 +132,16 @@ def run(
 
 
 class Expired(Exception):
-    """A command has used up its time."""
+    """A command has used up its time.
+
+    ``output`` and ``errors`` are what was kept until then.
+    """
+
+    def __init__(self, output: bytes, errors: bytes) -> None:
+        """Have this output, and these errors."""
+        super().__init__("expired")
+        self.output = output
+        self.errors = errors
 
 
 class Session:
@@ -141,6 +154,7 @@ class Session:
         query: str,
         body: str,
         *,
+        ends: "Ends",
         first: bytes,
         limit: float,
         deadline: float | None,
@@ -174,21 +188,17 @@ class Session:
                 ]
                 self._handshakes += asked
                 self._websockets += [each.websocket() for each in asked]
-            self._take_over(first, carried=deadline is None)
+            self._take_over(first, ends)
         except BaseException:
             self.close()
             raise
         self._deadline = deadline
 
-    def _take_over(self, first: bytes, *, carried: bool) -> None:
+    def _take_over(self, first: bytes, ends: "Ends") -> None:
         control, stdin, stdout, stderr = self._websockets
-        self._control = Signals(control) if carried else Control(control)
-        self._input = Input(stdin, first, 0 if carried else -1)
-        self._outputs = (
-            (CarriedOutput(stdout, 1), CarriedOutput(stderr, 2))
-            if carried
-            else (Output(stdout), Output(stderr))
-        )
+        self._control = Signals(control) if ends.signals else Control(control)
+        self._input = Input(stdin, first, ends.stdin)
+        self._outputs = ends.outputs(stdout, stderr)
 
     @property
     def taken(self) -> bytes | None:
@@ -201,12 +211,34 @@ class Session:
         for handshake in self._handshakes:
             handshake.close()
 
+    def end(self, grace: float) -> None:
+        """Have a command end, and its processes; it has ``grace`` seconds."""
+        self._control.send_signal(signal.SIGTERM)
+        for output in self._outputs:
+            output.drop()
+        self._deadline = time.monotonic() + grace
+        try:
+            self._carry()
+        except (Failure, OSError, Expired):  # close() kills it
+            return
+
     def run(self) -> tuple[int, bytes, bytes]:
         """Carry everything to and fro until the end; return status and output.
 
         :raises Failure: the end is not known, or not all output came
         :raises Expired: the command has not ended by the deadline
         """
+        self._carry()
+        status, said = self._operation.result()
+        if not all(output.whole for output in self._outputs):
+            raise Lost("not all of the output has come")
+        stdout, stderr = self._outputs
+        if said and not stderr.used:
+            # A command that is not there: no shell has said so.
+            stderr.say(said)
+        return status, bytes(stdout.data), bytes(stderr.data)
+
+    def _carry(self) -> None:
         parts = (self._operation, *self._outputs, self._input, self._control)
         for output in self._outputs:
             output.receive()  # what came with the handshake
@@ -214,7 +246,7 @@ class Session:
         while not self._finished():
             now = time.monotonic()
             if self._deadline is not None and now >= self._deadline:
-                raise Expired
+                raise Expired(*(bytes(each.data) for each in self._outputs))
             if now >= pulse:
                 self._feel()
                 in_doubt = self._operation.in_doubt
@@ -223,17 +255,6 @@ class Session:
                 [interest for part in parts for interest in part.interests()],
                 min(pulse, self._deadline or pulse),
             )
-        status, said = self._operation.result()
-        if not all(output.whole for output in self._outputs):
-            raise Lost("not all of the output has come")
-        stdout, stderr = self._outputs
-        if said and not stderr.used:
-            # A command that is not there: no shell has said so.
-            if self._deadline is None:
-                complain(said)
-            else:
-                stderr.data += said.encode()
-        return status, bytes(stdout.data), bytes(stderr.data)
 
     def _feel(self) -> None:
         """Have connections close that the daemon has left.

@@ -9,7 +9,7 @@ from . import address
 from .api import Failure
 from .command import request, run
 from .forked import occupy_standard_streams
-from .streams import complain
+from .streams import Ends, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
     occupy_standard_streams()
     options, (instance, *command) = split(argv)
     first = b""
+    # A worker of an older version starts this program after an upgrade.
     if "first" in options:
         with os.fdopen(int(options["first"]), "rb") as file:
             first = file.read()
@@ -59,6 +60,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
             instance,
             options["project"],
             request(command, environment),
+            ends=Ends(0, 1, 2, signals=True),
             first=first,
         )[0]
     except Failure as failure:

@@ -29,6 +29,9 @@ _KEPT = 1 << 20
 #: and a guest can print without end.
 MOST_KEPT = 16 << 20
 
+#: In place of a descriptor: there is no input; output is kept.
+NONE = KEPT = -1
+
 #: What says that a descriptor, or the kernel (before 6.4), can't be asked to
 #: take only what goes at once.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
@@ -54,12 +57,51 @@ def put_at_once(fd: int, data: memoryview) -> int:
         return os.write(fd, data[:_PIPE_CHUNK])
 
 
+class Ends:
+    """Where a command's streams lead: descriptors, NONE or KEPT."""
+
+    def __init__(
+        self,
+        stdin: int = NONE,
+        stdout: int = KEPT,
+        stderr: int = KEPT,
+        *,
+        most: int | None = MOST_KEPT,
+        signals: bool = False,
+    ) -> None:
+        """Keep at most so many bytes of output; None: all.
+
+        ``signals``: those of this process go to the command.
+        """
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self._most = most
+        self.signals = signals
+
+    def outputs(
+        self, stdout: Websocket, stderr: Websocket
+    ) -> "tuple[Output, Output]":
+        """Return what takes output and errors there from websockets."""
+        return (
+            self._output(stdout, self.stdout),
+            self._output(stderr, self.stderr),
+        )
+
+    def _output(self, websocket: Websocket, fd: int) -> "Output":
+        if fd == KEPT:
+            return Output(websocket, self._most)
+        return CarriedOutput(websocket, fd)
+
+
 class Output:
     """Standard output or error: from a websocket, to be kept."""
 
-    def __init__(self, websocket: Websocket) -> None:
-        """Keep what comes on the websocket."""
+    def __init__(self, websocket: Websocket, most: int | None) -> None:
+        """Keep what comes on the websocket; ``most`` as in Ends."""
         self._websocket = websocket
+        self._most = most
+        self._wanted = True
         self.data = bytearray()
         self.used = False
         self.whole = False
@@ -81,18 +123,27 @@ class Output:
         """
         for opcode, piece in self._websocket.receive():
             if opcode == BINARY and not self.whole:
-                self._take(piece)
+                if self._wanted:
+                    self._take(piece)
                 self.used = True
             elif opcode == TEXT:  # the end of the stream, whatever it says
                 self.whole = True
                 # Through incus-user it would stay open.
                 self._websocket.close()
 
+    def drop(self) -> None:
+        """Take no more from now on, so that nothing waits for it."""
+        self._wanted = False
+
+    def say(self, message: str) -> None:
+        """Add what the daemon says."""
+        self.data += message.encode()
+
     def _take(self, piece: bytes) -> None:
         self.data += piece
-        if len(self.data) > MOST_KEPT:
+        if self._most is not None and len(self.data) > self._most:
             raise Failure(
-                f"it printed more than {MOST_KEPT >> 20} MiB, and no answer is"
+                f"it printed more than {self._most >> 20} MiB, and no answer is"
                 " so long: do not use this testbed any longer"
             )
 
@@ -102,7 +153,7 @@ class CarriedOutput(Output):
 
     def __init__(self, websocket: Websocket, fd: int) -> None:
         """Carry what comes on the websocket to the descriptor."""
-        super().__init__(websocket)
+        super().__init__(websocket, None)
         self._fd = fd
         self._put = put_file if is_regular_file(fd) else put_at_once
         self._writable = select.poll()
@@ -125,6 +176,15 @@ class CarriedOutput(Output):
         """Take what has come and write as much as goes."""
         super().receive()
         self.write()
+
+    def drop(self) -> None:
+        """Write no more from now on."""
+        super().drop()
+        self._unwritten.clear()
+
+    def say(self, message: str) -> None:
+        """Write what the daemon says, as one line."""
+        complain(message, self._fd)
 
     def _take(self, piece: bytes) -> None:
         self._unwritten.append(memoryview(piece))
@@ -162,19 +222,16 @@ class Input:
     """Standard input: to a websocket."""
 
     def __init__(
-        self, websocket: Websocket, first: bytes, fd: int = -1
+        self, websocket: Websocket, first: bytes, fd: int = NONE
     ) -> None:
-        """Carry ``first``, then what a descriptor gives, to the websocket.
-
-        -1 gives nothing.
-        """
+        """Carry ``first``, then what a descriptor gives, to the websocket."""
         self._websocket = websocket
         self._fd = fd
         self._ended = False
         self._taken = bytearray(first)
         if first:
             websocket.send(BINARY, first)
-        if fd < 0:
+        if fd == NONE:
             self._end()
 
     @property
@@ -230,6 +287,11 @@ class Control:
             if not self._websocket.idle:
                 yield self._websocket.fd, select.POLLOUT, self._websocket.flush
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        message = json.dumps({"command": "signal", "signal": number})
+        self._websocket.send(TEXT, message.encode())
+
     def _receive(self) -> None:
         """Notice the end of the command."""
         for _ in self._websocket.receive():
@@ -256,14 +318,13 @@ class Signals(Control):
         for number in os.read(self._signals, CHUNK):
             if not self._websocket.open:  # the command has ended: it is for us
                 die(number)
-            message = json.dumps({"command": "signal", "signal": number})
-            self._websocket.send(TEXT, message.encode())
+            self.send_signal(number)
 
 
-def complain(message: str) -> None:
-    """Say something on standard error, as one line."""
+def complain(message: str, fd: int = 2) -> None:
+    """Say something as one line, on standard error or on ``fd``."""
     line = f"incus-testbed: {' '.join(message.split())}\n"
     try:
-        os.write(2, line.encode(errors="replace"))
+        os.write(fd, line.encode(errors="replace"))
     except OSError:  # nobody listens: the status has to do
         return
