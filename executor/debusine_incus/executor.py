@@ -27,6 +27,7 @@ from debusine_incus.instance import IncusInstance
 from debusine_incus.statistics import Monitor, statistics
 from incus_testbed.host import doctor
 from incus_testbed.image import alias
+from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.instance import patience
 
@@ -178,7 +179,7 @@ class IncusLXCExecutor(
 
     image_category = ExecutorImageCategory.TARBALL
     driver = "lxc"
-    _monitor = Monitor(Incus(), kind="container")
+    _monitor = Monitor(Incus(), kind=records.CONTAINER)
 
 
 class IncusVMExecutor(
@@ -188,4 +189,4 @@ class IncusVMExecutor(
 
     image_category = ExecutorImageCategory.IMAGE
     driver = "qemu"
-    _monitor = Monitor(Incus(), kind="virtual-machine")
+    _monitor = Monitor(Incus(), kind=records.MACHINE)

@@ -407,9 +407,11 @@ def test_busy_is_what_is_removed_but_not_what_runs_a_command(
             assert running.stdout
             assert running.stdout.read(1)
             assert instance.name not in incus.busy_instances()
-            with subprocess.Popen(incus.removal_argv(instance.name)) as removal:
+            with ThreadPoolExecutor() as pool:
+                removal = pool.submit(incus.delete, instance.name)
                 while instance.name not in incus.busy_instances():
-                    assert removal.poll() is None
+                    assert not removal.done()
+                removal.result()
         assert instance.name not in incus.busy_instances()
 
 

@@ -222,6 +222,12 @@ class FakeIncus(Incus):
         assert kind == "images"
         self._images.change(method, rest, json.loads(json.dumps(document)))
 
+    def operate(
+        self, method: str, path: str, document: object, **_: object
+    ) -> None:
+        """Make, change or remove an instance."""
+        self._instances.operate(method, path, document)
+
     def import_image(self, metadata: str, rootfs: str) -> str:
         """Do it as the incus command would."""
         said = self.run("image", "import", metadata, rootfs)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from tests.support import fake_members, tiny_guest
 from tests.support.fake_images import Images, now, refusal
@@ -76,6 +77,32 @@ class Instances:
             case _:
                 raise NotImplementedError(f"incus {verb} {words}")
         return b""
+
+    def operate(self, method: str, path: str, document: Any) -> None:
+        """Do what a request asks for that takes Incus time."""
+        _, *rest = map(unquote, path.split("/"))
+        match method, rest, document:
+            case "POST", [], {"source": {"fingerprint": image}, "name": name}:
+                words = [
+                    *(
+                        f"--config={k}={v}"
+                        for k, v in document["config"].items()
+                    ),
+                    *["--ephemeral"] * document["ephemeral"],
+                ]
+                added = json.dumps({"devices": document["devices"]}).encode()
+                self._create(image, name, words, added)
+                self._start(self._records[name])
+            case "PUT", [name, "state"], {"action": "start"}:
+                self._start(self._found(name))
+            case "PUT", [name, "state"], {"action": "stop", "force": True}:
+                self._stop(self._running(name), "--force")
+            case "PUT", [name, "state"], {"action": "stop", "timeout": grace}:
+                self._stop(self._running(name), f"--timeout={grace}")
+            case "DELETE", [name], None:
+                del self._records[self._found(name)["name"]]
+            case _:
+                raise NotImplementedError(f"{method} {path} {document}")
 
     def _create(
         self, image: str, name: str, options: Sequence[str], stdin: bytes

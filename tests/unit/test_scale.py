@@ -130,7 +130,7 @@ def test_nothing_is_asked_for_more_where_there_is_more(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(programs, "detach", lambda _: None)
+    monkeypatch.setattr(programs, "leave", lambda act: act())
     monkeypatch.setattr(inventory, "_FEW_IMAGES", 0)
     monkeypatch.setattr(inventory, "_FEW_INSTANCES", 0)
     little, much = _project(_LITTLE), _project(_MUCH)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removal by another process: when it looks for garbage, and what it does."""
+"""Removal by a copy of the process: when it looks for garbage."""
 
-import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.cleanup import background
+from incus_testbed.cleanup import background, garbage
+from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.process import programs
@@ -31,36 +31,47 @@ def _orphan(incus: FakeIncus) -> None:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note the words of the shell's command instead of running it."""
-    words: list[str] = []
-
-    def detach(argv: Sequence[str]) -> None:
-        words.extend(shlex.split(argv[-1]))
-
-    monkeypatch.setattr(programs, "detach", detach)
-    return words
+def left(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """Note what is left to a copy of this process instead of doing it."""
+    acts: list[Callable[[], object]] = []
+    monkeypatch.setattr(programs, "leave", acts.append)
+    return acts
 
 
-def _is_quick(words: list[str]) -> bool:
-    """Tell whether incus alone removes it, and Python where that fails."""
-    assert words.count("mine") == (2 if "||" in words else 1)
-    return words[0] == "timeout" and "||" in words
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Note each look for garbage."""
+    found: list[object] = []
+    collect = garbage.collect
+
+    def noted(incus: Incus, **how: Any) -> object:
+        found.append(how)
+        return collect(incus, **how)
+
+    monkeypatch.setattr(garbage, "collect", noted)
+    return found
+
+
+def _is_quick(left: list[Callable[[], object]], looks: list[object]) -> bool:
+    """Do what is left; tell whether that was all without a look."""
+    (act,) = left
+    act()
+    return not looks
 
 
 def test_without_garbage_it_is_quick(
-    incus: FakeIncus, started: list[str]
+    incus: FakeIncus, left: list[Callable[[], object]], looks: list[object]
 ) -> None:
     suspected = background.suspects(incus, "mine")
 
     background.start(incus, "mine", suspected)
 
     assert suspected == frozenset()
-    assert _is_quick(started)
+    assert _is_quick(left, looks)
 
 
 def test_garbage_that_stays_is_removed_too(
-    incus: FakeIncus, started: list[str]
+    incus: FakeIncus, left: list[Callable[[], object]], looks: list[object]
 ) -> None:
     _orphan(incus)
     suspected = background.suspects(incus, "mine")
@@ -68,11 +79,11 @@ def test_garbage_that_stays_is_removed_too(
     background.start(incus, "mine", suspected)
 
     assert suspected == frozenset({"orphan"})
-    assert not _is_quick(started)
+    assert not _is_quick(left, looks)
 
 
 def test_what_has_gone_since_was_no_garbage(
-    incus: FakeIncus, started: list[str]
+    incus: FakeIncus, left: list[Callable[[], object]], looks: list[object]
 ) -> None:
     _orphan(incus)
     suspected = background.suspects(incus, "mine")
@@ -80,11 +91,14 @@ def test_what_has_gone_since_was_no_garbage(
 
     background.start(incus, "mine", suspected)
 
-    assert _is_quick(started)
+    assert _is_quick(left, looks)
 
 
 def test_what_incus_is_working_on_is_no_garbage(
-    incus: FakeIncus, started: list[str], monkeypatch: pytest.MonkeyPatch
+    incus: FakeIncus,
+    left: list[Callable[[], object]],
+    looks: list[object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _orphan(incus)
     suspected = background.suspects(incus, "mine")
@@ -92,7 +106,7 @@ def test_what_incus_is_working_on_is_no_garbage(
 
     background.start(incus, "mine", suspected)
 
-    assert _is_quick(started)
+    assert _is_quick(left, looks)
 
 
 def test_of_many_testbeds_a_few_are_looked_at(
@@ -122,7 +136,8 @@ def test_of_many_testbeds_a_few_are_looked_at(
 @pytest.mark.parametrize("question", ["instance", "busy_instances"])
 def test_where_garbage_can_not_be_found_another_looks(
     incus: FakeIncus,
-    started: list[str],
+    left: list[Callable[[], object]],
+    looks: list[object],
     monkeypatch: pytest.MonkeyPatch,
     question: str,
 ) -> None:
@@ -132,15 +147,19 @@ def test_where_garbage_can_not_be_found_another_looks(
     def refuse(*_: str) -> None:
         raise errors.TimedOut("Incus does not answer")
 
+    monkeypatch.setattr(incus, "delete", lambda _: None)
     monkeypatch.setattr(incus, question, refuse)
 
     background.start(incus, "mine", suspected)
 
-    assert not _is_quick(started)
+    assert not _is_quick(left, looks)
 
 
 def test_what_was_not_known_at_first_is_looked_for(
-    incus: FakeIncus, started: list[str], monkeypatch: pytest.MonkeyPatch
+    incus: FakeIncus,
+    left: list[Callable[[], object]],
+    looks: list[object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse() -> None:
         raise errors.TimedOut("Incus does not answer")
@@ -152,39 +171,29 @@ def test_what_was_not_known_at_first_is_looked_for(
     background.start(incus, "mine", suspected)
 
     assert suspected is None
-    assert not _is_quick(started)
+    assert not _is_quick(left, looks)
 
 
-def _main(
-    incus: FakeIncus, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Do what the Python of a shell's command does, with its arguments."""
-    monkeypatch.setattr(background, "Incus", incus.aimed)
-    # The last three are main()'s; the one before is the folder of the code.
-    monkeypatch.setattr(sys, "argv", ["-c", *words[-3:]])
-    background.main()
-
-
-def test_the_process_removes_the_instance_and_garbage(
-    incus: FakeIncus, started: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_copy_removes_the_instance_and_garbage(
+    incus: FakeIncus, left: list[Callable[[], object]]
 ) -> None:
     _orphan(incus)
     background.start(incus, "mine", None)
+    assert len(incus.instances()) == 2
 
-    _main(incus, started, monkeypatch)
+    left.pop()()
 
     assert incus.instances() == []
 
 
-def test_the_process_tells_its_failure(
-    incus: FakeIncus, started: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_can_not_be_removed_is_left_to_a_later_process(
+    incus: FakeIncus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    background.start(incus, "mine", None)
-
     def refuse(name: str) -> None:
         raise errors.Denied(f"{name} is not yours")
 
     monkeypatch.setattr(incus, "delete", refuse)
 
-    with pytest.raises(SystemExit, match="mine is not yours"):
-        _main(incus, started, monkeypatch)
+    background.start(incus, "mine", None)  # nothing is raised here
+
+    assert [each.name for each in incus.instances()] == ["mine"]

@@ -205,6 +205,7 @@ def test_a_command_does_not_wait_for_a_member_that_went_down(
     monkeypatch.setattr(guard, "FIRST_LOOK", 0.05)
     monkeypatch.setattr(guard, "NEXT_LOOK", 0.05)
     incus = Incus()
+    monkeypatch.setattr(incus, "is_direct", lambda: False)
     monkeypatch.setattr(incus, "_transport", _cluster)
     began = time.monotonic()
 

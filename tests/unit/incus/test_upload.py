@@ -13,7 +13,7 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.incus import upload
-from incus_testbed.incus.exec import api
+from incus_testbed.incus.exec import api, operation
 from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.transport import Direct
 from tests.support.listener import Listener
@@ -183,8 +183,8 @@ def test_an_operation_that_names_no_image(ended: object) -> None:
 @pytest.mark.parametrize("begun", [None, [], {}, {"id": None}, "id"])
 def test_an_operation_without_a_name(begun: object) -> None:
     with pytest.raises(api.Lost):
-        upload.operation(begun)
+        operation.named(begun)
 
 
 def test_the_name_of_an_operation_is_one_word_of_a_path() -> None:
-    assert upload.operation({"id": "../a?b"}) == "..%2Fa%3Fb"
+    assert operation.named({"id": "../a?b"}) == "..%2Fa%3Fb"

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 
 from incus_testbed import errors
+from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 
@@ -32,7 +33,7 @@ def for_vms(profile: str) -> str:
 
 def of(image: Image, profile: str) -> list[str]:
     """Return the profiles of instances of an image; the last one wins."""
-    is_vm = image.kind == "virtual-machine"
+    is_vm = image.kind == records.MACHINE
     return [profile, *([for_vms(profile)] if is_vm else [])]
 
 

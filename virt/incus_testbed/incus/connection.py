@@ -2,6 +2,7 @@
 """How a project of a server is reached: by command lines, and by questions."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from incus_testbed.incus.transport import Direct, Query, Transport
 from incus_testbed.process import programs
 from incus_testbed.process.environment import environment
 from incus_testbed.process.guard import Doubt
+
+log = logging.getLogger(__name__)
 
 #: Seconds that a request to the daemon may take where nothing is moved.
 REQUEST_LIMIT = 60.0
@@ -111,6 +114,35 @@ class Connection:
         """
         try:
             self._transport().change(method, path, document)
+        except errors.MemberDown as failure:
+            raise self.naming_member(failure) from failure
+
+    def operate(
+        self,
+        method: str,
+        path: str,
+        document: object,
+        *,
+        asked: str,
+        timeout: float,
+        doubt: Doubt,
+    ) -> None:
+        """Have something done that takes time, as Direct.operate() does.
+
+        :raises errors.TestbedError: the server refuses, fails, or does not
+            answer; or it is not reached directly
+        """
+        where = self._transport()
+        if not isinstance(where, Direct):
+            raise errors.Unsupported(f"{asked}: only the incus command can")
+        log.debug("%s", asked)
+        try:
+            where.operate(
+                *(method, path, document),
+                asked=asked,
+                timeout=timeout,
+                doubt=doubt,
+            )
         except errors.MemberDown as failure:
             raise self.naming_member(failure) from failure
 

@@ -56,14 +56,35 @@ class Instances(Server):
         ephemeral: bool,
         devices: Mapping[str, Mapping[str, str]] | None = None,
         arguments: Sequence[str] = (),
+        fingerprint: str = "",
+        vm: bool = False,
     ) -> None:
         """Create and start an instance; ``arguments`` go to incus launch.
 
-        ``devices`` are added to those of its profiles.
+        ``devices`` are added to those of its profiles.  ``fingerprint`` is the
+        image's and ``vm`` tells its kind, if that is known: incus launch would
+        ask for them.
 
         :raises errors.AlreadyExists: the name is taken
         :raises errors.NotFound: there is no such image, or no such project
         """
+        if fingerprint and not arguments and self.is_direct():
+            document = {
+                "name": name,
+                "type": records.MACHINE if vm else records.CONTAINER,
+                "source": {"type": "image", "fingerprint": fingerprint},
+                "config": config,
+                "devices": devices or {},
+                "ephemeral": ephemeral,
+                "start": True,
+            }
+            self.operate(
+                *("POST", "instances", document),
+                asked=f"incus launch {name}",
+                timeout=IMAGE_LIMIT,
+                doubt=self.watch(name, "launch"),
+            )
+            return
         settings = [f"--config={key}={value}" for key, value in config.items()]
         try:
             self.run(
@@ -130,7 +151,7 @@ class Instances(Server):
 
     def start(self, name: str) -> None:
         """Start a stopped instance."""
-        self._alter(name, "start", self.target(name))
+        self._alter(name, "start")
 
     def stop(self, name: str, *, grace: float) -> None:
         """Ask an instance to shut down and give it ``grace`` seconds.
@@ -138,24 +159,56 @@ class Instances(Server):
         :raises errors.NotRunning: it is stopped already
         :raises errors.CommandFailed: it is still running after that time
         """
-        limit = f"--timeout={grace:.0f}"
-        self._alter(name, "stop", self.target(name), limit)
+        self._alter(name, "stop", round(grace))
 
     def kill(self, name: str) -> None:
         """Stop an instance without asking it."""
-        self._alter(name, "stop", self.target(name), "--force")
+        self._alter(name, "stop", force=True)
 
     def delete(self, name: str) -> None:
         """Remove an instance, running or not.
 
         :raises errors.NotFound: it is not there
         """
-        self._alter(name, *self._removal(name))
+        if not self.is_direct():
+            self._command("delete", name, "--force")
+            return
+        found = self.instance(name)
+        if found.status != records.STOPPED:
+            self.kill(name)
+            if found.ephemeral:  # Incus removes it when it has stopped
+                return
+        self._request("delete", name, "DELETE", "", None)
 
-    def _alter(self, name: str, *words: str) -> None:
-        """Run a command that changes the state of an instance."""
-        watch = self.watch(name, words[0])
-        self.run(*words, timeout=INSTANCE_LIMIT, doubt=watch)
+    def _alter(
+        self, name: str, action: str, grace: int = -1, *, force: bool = False
+    ) -> None:
+        """Start or stop an instance; -1 is a ``grace`` without an end."""
+        if self.is_direct():
+            state = {"action": action, "timeout": grace, "force": force}
+            self._request(action, name, "PUT", "/state", state)
+            return
+        limit = [f"--timeout={grace}"] if grace >= 0 else []
+        self._command(action, name, *limit, *["--force"] * force)
+
+    def _request(
+        self, verb: str, name: str, method: str, below: str, document: object
+    ) -> None:
+        """Have an instance changed or removed by a request."""
+        self.operate(
+            *(method, f"instances/{quoted(name)}{below}", document),
+            asked=f"incus {verb} {name}",
+            timeout=INSTANCE_LIMIT,
+            doubt=self.watch(name, verb),
+        )
+
+    def _command(self, verb: str, name: str, *options: str) -> None:
+        """Have an instance changed or removed by the incus command."""
+        self.run(
+            *(verb, self.target(name), *options),
+            timeout=INSTANCE_LIMIT,
+            doubt=self.watch(name, verb),
+        )
 
     def unset_instance_key(self, name: str, key: str) -> None:
         """Remove a key that an instance's configuration has.
@@ -163,13 +216,6 @@ class Instances(Server):
         :raises errors.NotFound: there is no such instance
         """
         self.run("config", "unset", self.target(name), key)
-
-    def removal_argv(self, name: str) -> list[str]:
-        """Return the command line that does what delete() does."""
-        return self.argv(*self._removal(name))
-
-    def _removal(self, name: str) -> list[str]:
-        return ["delete", self.target(name), "--force"]
 
     def console_log(self, name: str) -> str:
         """Return what a running instance wrote to its console."""

@@ -14,6 +14,9 @@ from incus_testbed import errors
 #: For an event that has not happened, Incus writes Go's zero time, in year 1.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: Incus' words for the kinds of images and instances, and for a state.
+CONTAINER, MACHINE = "container", "virtual-machine"
+STOPPED = "Stopped"
 
 #: Where an instance of a server without a cluster is.
 _NOWHERE = "none"

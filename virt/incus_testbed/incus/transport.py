@@ -4,6 +4,7 @@
 The daemon answers in a tenth of the time that the incus command takes.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +14,12 @@ from urllib.parse import quote
 
 from incus_testbed import errors
 from incus_testbed.incus import location, messages, phrases, upload
-from incus_testbed.incus.exec import api, command
+from incus_testbed.incus.exec import api, command, operation
 from incus_testbed.incus.exec.address import Address
+from incus_testbed.incus.exec.connection import Connection
+from incus_testbed.incus.exec.response import Response
 from incus_testbed.incus.exec.streams import NONE, Ends
+from incus_testbed.process.guard import FIRST_LOOK, NEXT_LOOK, Doubt
 from incus_testbed.process.programs import Completed, shown
 
 #: What failures mean in which the server has said nothing.
@@ -80,6 +84,65 @@ class Direct:
         except api.Failure as failure:
             raise self._error(failure, f"{method} {target}") from failure
 
+    def operate(
+        self,
+        method: str,
+        path: str,
+        document: object,
+        *,
+        asked: str,
+        timeout: float,
+        doubt: Doubt | None,
+    ) -> None:
+        """Have something done that takes time, and wait for its end.
+
+        ``asked`` is what a user would call it.  It is given up if ``doubt``
+        returns an error, which is raised.
+
+        :raises errors.TestbedError: the server refuses, fails, or does not
+            answer
+        :raises errors.TimedOut: it took more than ``timeout`` seconds; the
+            server may still be at it
+        """
+        target = _target(path, self.project, 0)
+        body = None if document is None else json.dumps(document)
+        try:
+            begun = api.get(self.address, target, timeout, body, method)
+            wait = f"operations/{operation.named(begun)}/wait"
+            connection = api.ask(
+                self.address, _target(wait, self.project, 0), timeout
+            )
+            with contextlib.closing(connection):
+                self._await_end(connection, asked, timeout, doubt)
+        except api.Failure as failure:
+            raise self._error(failure, asked) from failure
+        except OSError as failure:
+            lost = api.Lost(f"lost the Incus daemon: {failure}")
+            raise self._error(lost, asked) from failure
+
+    def _await_end(
+        self,
+        connection: Connection,
+        asked: str,
+        timeout: float,
+        doubt: Doubt | None,
+    ) -> None:
+        """Wait until the end of an operation comes on a connection."""
+        deadline = time.monotonic() + timeout
+        response = Response()
+        pause = FIRST_LOOK
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                api.read(connection, min(left, pause), response)
+            except TimeoutError:
+                if doubt and (error := doubt()):
+                    raise error from None
+                pause = NEXT_LOOK
+            else:
+                operation.check(api.metadata(response.content))
+                return
+        raise errors.TimedOut(f"'{asked}' did not end within {timeout:g} s")
+
     def import_image(
         self, metadata: IO[bytes], rootfs: IO[bytes], *, timeout: float
     ) -> str:
@@ -93,7 +156,7 @@ class Direct:
             begun = upload.upload(
                 self.address, images, metadata, rootfs, timeout
             )
-            wait = f"operations/{upload.operation(begun)}/wait"
+            wait = f"operations/{operation.named(begun)}/wait"
             target = _target(wait, self.project, 0)
             return upload.fingerprint(api.get(self.address, target, timeout))
         except api.Failure as failure:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-from incus_testbed.incus.exec import api
+from incus_testbed.incus.exec import api, operation
 from incus_testbed.incus.exec.address import Address
 from incus_testbed.incus.exec.operation import NONSENSE
 from incus_testbed.incus.exec.response import Response
@@ -63,30 +63,17 @@ def upload(
     return api.metadata(answer.content)
 
 
-def operation(begun: Any) -> str:
-    """Return the word of a URL for the operation of a record.
-
-    :raises api.Lost: the daemon did not say it
-    """
-    try:
-        return api.quoted(begun["id"])
-    except (KeyError, TypeError):
-        raise api.Lost(NONSENSE) from None
-
-
 def fingerprint(ended: Any) -> str:
     """Return the fingerprint of the image that an operation has imported.
 
     :raises api.Refused: the operation failed
     :raises api.Lost: the daemon did not say how it ended
     """
+    operation.check(ended)
     try:
-        said = ended["err"]
-        imported = "" if said else ended["metadata"]["fingerprint"]
+        imported = ended["metadata"]["fingerprint"]
     except (KeyError, TypeError):
         raise api.Lost(NONSENSE) from None
-    if said:
-        raise api.Refused(str(said))
     if not isinstance(imported, str) or not _FINGERPRINT.fullmatch(imported):
         raise api.Lost(NONSENSE)
     return imported

@@ -74,6 +74,8 @@ class Instance:
                 ephemeral=ephemeral,
                 devices=plan.devices,
                 arguments=arguments,
+                fingerprint=plan.fingerprint,
+                vm=plan.vm,
             )
 
         while True:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from incus_testbed import errors
+from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.system import architecture
 
-_VM = "virtual-machine"
 #: The option of incus launch for a virtual machine.  It decides the kind if
 #: the image is on another server, so that we can't look it up.
 _VM_OPTION = "--vm"
@@ -63,7 +63,7 @@ class Plan:
         cards = (
             {} if network else _without_cards(incus, found.profiles, arguments)
         )
-        if found.kind != _VM:
+        if found.kind != records.MACHINE:
             return cls(
                 vm=False,
                 fingerprint=found.fingerprint,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start processes on this machine, in one of three ways; only this module does.
+"""Start processes on this machine; only this module does.
 
 run() returns a short answer, which most callers want; it uses sh.  stream()
 lets its caller decide when to read data while the program runs; sh would call
@@ -14,10 +14,10 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from incus_testbed import errors
 from incus_testbed.process import kept, packages, signals
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 # sh writes several log messages for each command.
 logging.getLogger("sh").setLevel(logging.WARNING)
+
+#: Signals that a copy of this process does not handle.
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
@@ -267,20 +270,37 @@ def companion(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
         )
 
 
-def detach(argv: Sequence[str]) -> None:
-    """Start a program that outlives this process, and do not wait for it.
+def leave(act: Callable[[], object]) -> None:
+    """Have a copy of this process do something, and do not wait for it.
 
-    :raises errors.MissingProgram: setsid is not on PATH
+    It outlives this process, its session and its terminal, and has none of its
+    open files.  Nothing hears of its end.  It starts in 2 ms where a Python of
+    its own would take 90.
     """
-    # With --fork, this process need not wait for the program's end.
-    call(
-        ["setsid", "--fork", *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        check=True,
-    )
+    with signals.held():
+        child = os.fork()
+        if not child:
+            _outlive(act)
+    os.waitpid(child, 0)
+
+
+def _outlive(act: Callable[[], object]) -> NoReturn:
+    """Be that copy's parent, or that copy; nothing above may go on."""
+    status = 1
+    try:
+        os.setsid()
+        if not os.fork():
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_DFL)
+            os.chdir("/")
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for fd in range(3):
+                os.dup2(nowhere, fd)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            act()
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def shown(argv: Sequence[str]) -> str:

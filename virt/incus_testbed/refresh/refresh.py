@@ -11,6 +11,7 @@ from incus_testbed.image import alias as names
 from incus_testbed.image import properties
 from incus_testbed.image.store import Store
 from incus_testbed.image.stream.source import Readable
+from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import Image
 from incus_testbed.instance.instance import Instance
@@ -118,7 +119,7 @@ def _check(image: Image, alias: str) -> None:
     :raises errors.Unsupported: it is a virtual machine's, or has a generator
         of the user
     """
-    if image.kind != "container":
+    if image.kind != records.CONTAINER:
         raise errors.Unsupported(
             f"{alias} is not refreshed: it is for virtual machines, whose disk"
             " can't be read while it is in use",

@@ -58,6 +58,31 @@ def began(operation: "Any") -> "tuple[str, list[str], bool]":
     return path, secrets, where != _NOWHERE
 
 
+def named(begun: "Any") -> str:
+    """Return the word of a URL for an operation that the daemon begins.
+
+    :raises Lost: the daemon did not say it
+    """
+    try:
+        return quoted(begun["id"])
+    except (KeyError, TypeError):
+        raise Lost(NONSENSE) from None
+
+
+def check(ended: "Any") -> None:
+    """Check what the daemon says of the end of an operation.
+
+    :raises Refused: it has failed
+    :raises Lost: the daemon did not say how it ended
+    """
+    try:
+        said = ended["err"]
+    except (KeyError, TypeError):
+        raise Lost(NONSENSE) from None
+    if said:
+        raise refusal(str(said))
+
+
 class Operation:
     """The wait for the daemon to say how a command has ended."""
 
