@@ -251,25 +251,6 @@ def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def companion(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """Start a program that ends when its input does: with this process.
-
-    The caller ends it earlier by closing its ``stdin``.
-
-    :raises errors.MissingProgram: argv[0] is not on PATH
-    """
-    log.debug("%s", shown(argv))
-    with signals.held():
-        return _popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
-
-
 def leave(act: Callable[[], object]) -> None:
     """Have a copy of this process do something, and do not wait for it.
 

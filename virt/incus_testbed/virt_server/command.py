@@ -27,16 +27,13 @@ _OPTION = "--forkserver="
 _VIRT = os.path.abspath(f"{__file__}/../../..")  # noqa: PTH100
 
 
-def _python(code: str) -> tuple[str, ...]:
-    """Return the words that run code of this package and import little."""
-    here = f"import sys; sys.path.append({_VIRT!r}); from incus_testbed."
-    return (sys.executable, "-I", "-S", "-c", f"{here}{code}")
-
-
-#: This module as a program; the words that Incus.exec_argv() says follow.
-PROGRAM = _python("virt_server import command; command.main()")
-#: The process that runs these commands; a name follows.
-FORKSERVER = _python("incus.exec import forkserver; forkserver.main()")
+#: This module as a program, which imports little; the words that
+#: Incus.exec_argv() says follow.
+PROGRAM = (
+    *(sys.executable, "-I", "-S", "-c"),
+    f"import sys; sys.path.append({_VIRT!r});"
+    " from incus_testbed.virt_server import command; command.main()",
+)
 
 
 def program(forkserver: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.process import signals
 from incus_testbed.virt_server import protocol
 from incus_testbed.virt_server.arguments import parse
+from incus_testbed.virt_server.forkserver import Forkserver
 from incus_testbed.virt_server.testbed import Testbed
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ class _Interrupted(BaseException):
     """A signal told this process to end; ``args`` holds its number."""
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Serve one run of autopkgtest over standard input and output."""
+def main(
+    argv: Sequence[str] | None = None, *, forkserver: Forkserver
+) -> NoReturn:
+    """Serve one run of autopkgtest; its commands run in the forkserver."""
     arguments = parse(argv)
     output.configure(2 if arguments.debug else 0)
     try:
@@ -45,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         network=network.is_wanted(arguments),
         max_age=arguments.max_age,
         set_up=_set_up(arguments),
+        forkserver=forkserver.name,
         arguments=arguments.launch_arguments,
     )
     protocol.call(testbed, debug=arguments.debug)
@@ -64,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             testbed.remove()
         except errors.TestbedError as failure:
             output.error(failure)
+        forkserver.close()
     if interrupted:
         # End by the signal, as if it had not been caught.
         signal.signal(interrupted, signal.SIG_DFL)

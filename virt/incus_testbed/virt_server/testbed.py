@@ -16,7 +16,6 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.instance import scripts
 from incus_testbed.instance.instance import Instance
 from incus_testbed.virt_server import command, protocol
-from incus_testbed.virt_server.forkserver import Forkserver
 from incus_testbed.virt_server.image import Image
 
 if TYPE_CHECKING:
@@ -50,12 +49,14 @@ class Testbed:
         network: bool = True,
         max_age: timedelta | None = None,
         set_up: "SetUp | None" = None,
+        forkserver: str = "",
         arguments: Sequence[str] = (),
     ) -> None:
         """Remember the image, an alias or a path of a file; start nothing.
 
         If it is older than ``max_age``, it is refreshed before it is used.
         ``set_up`` is done once: all testbeds are then copies of the result.
+        ``forkserver`` is the name of the one that commands run in.
         """
         self._incus = incus
         self._image = Image(incus, image, max_age)
@@ -68,7 +69,7 @@ class Testbed:
         self._instance: Instance | None = None
         self._suspects: background.Suspects = None
         self._normal_user = ""
-        self._forkserver: Forkserver | None = None
+        self._forkserver = forkserver
 
     def hook_capabilities(self) -> list[str]:
         """Return what the testbed can do."""
@@ -89,9 +90,6 @@ class Testbed:
         with protocol.bombing():
             if self._name and self._delete_existing:
                 Instance(self._incus, self._name).delete()
-            if not self._forkserver:
-                # It gets ready while the guest boots.
-                self._forkserver = Forkserver()
             self._instance = (
                 self._copied(self._set_up) if self._set_up else self._launched()
             )
@@ -109,7 +107,7 @@ class Testbed:
             self._normal_user = ready.user
             protocol.run_commands_by(
                 self._instance.guest.exec_argv(
-                    [], program=command.program(self._forkserver.name)
+                    [], program=command.program(self._forkserver)
                 )
             )
 
@@ -228,9 +226,6 @@ class Testbed:
         if self._base:
             _delete(self._base)
             self._base = None
-        if self._forkserver:
-            self._forkserver.close()
-            self._forkserver = None
 
     def _remove_instance(self) -> None:
         if self._instance:

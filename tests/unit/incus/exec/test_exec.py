@@ -35,7 +35,6 @@ from incus_testbed.incus.exec.response import Response
 from incus_testbed.incus.location import session_argv
 from incus_testbed.incus.transport import Direct
 from incus_testbed.virt_server import command
-from incus_testbed.virt_server.forkserver import Forkserver
 from tests.support import fake_incusd, forkservers, tls_front
 from tests.support.fake_incusd import (
     BINARY,
@@ -238,7 +237,7 @@ _FORKED = (
 
 
 @pytest.fixture
-def forkserver() -> Iterator[Forkserver]:
+def forkserver() -> Iterator[forkservers.Running]:
     with forkservers.running() as server:
         yield server
 

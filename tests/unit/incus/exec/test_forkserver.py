@@ -22,7 +22,6 @@ from incus_testbed.incus.exec.address import UnixAddress
 from incus_testbed.incus.exec.forkserver import Forkserver as Server
 from incus_testbed.incus.location import session_argv
 from incus_testbed.virt_server import command
-from incus_testbed.virt_server.forkserver import Forkserver
 from tests.support import forkservers
 from tests.support.fake_incusd import (
     BINARY,
@@ -32,12 +31,13 @@ from tests.support.fake_incusd import (
     frame,
     wait_for,
 )
+from tests.support.forkservers import Running
 
 _LIMIT = 60
 
 
 @pytest.fixture
-def forkserver() -> Iterator[Forkserver]:
+def forkserver() -> Iterator[Running]:
     with forkservers.running() as server:
         yield server
 
@@ -86,27 +86,23 @@ def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def _pid(server: Forkserver) -> int:
-    return server._process.pid
-
-
 def _began(child: "subprocess.Popen[bytes]") -> bool:
     assert child.stdout
     return child.stdout.readline() == b"begun\n"
 
 
-def test_commands_at_the_same_time(forkserver: Forkserver, path: Path) -> None:
+def test_commands_at_the_same_time(forkserver: Running, path: Path) -> None:
     server = Incusd(path, status=3)
     running = [_start(path, forkserver.name) for _ in range(8)]
     for child in running:
         assert child.communicate(timeout=_LIMIT) == (b"", b"")
     server.close()
     assert {child.returncode for child in running} == {3}
-    wait_for(lambda: not _children(_pid(forkserver)))
+    wait_for(lambda: not _children(forkserver.pid))
 
 
 def test_caller_that_is_killed_ends_its_command(
-    forkserver: Forkserver, path: Path
+    forkserver: Running, path: Path
 ) -> None:
     with _endless(path):
         child = _start(path, forkserver.name)
@@ -115,22 +111,22 @@ def test_caller_that_is_killed_ends_its_command(
         assert _began(other)
         child.kill()
         child.communicate(timeout=_LIMIT)
-        wait_for(lambda: len(_children(_pid(forkserver))) == 1)
+        wait_for(lambda: len(_children(forkserver.pid)) == 1)
         assert other.poll() is None
         other.kill()
         other.communicate(timeout=_LIMIT)
-        wait_for(lambda: not _children(_pid(forkserver)))
+        wait_for(lambda: not _children(forkserver.pid))
 
 
 def test_session_that_is_killed_is_a_failure(
-    forkserver: Forkserver, path: Path
+    forkserver: Running, path: Path
 ) -> None:
     with _endless(path):
         child = _start(path, forkserver.name)
         assert _began(child)
         other = _start(path, forkserver.name)
         assert _began(other)
-        first, _ = _children(_pid(forkserver))
+        first, _ = _children(forkserver.pid)
         os.kill(int(first), signal.SIGKILL)
         _, said = child.communicate(timeout=_LIMIT)
         assert (child.returncode, said.count(b"\n")) == (255, 1)
@@ -140,14 +136,14 @@ def test_session_that_is_killed_is_a_failure(
 
 
 def test_killed_forkserver_is_a_failure_and_then_not_needed(
-    forkserver: Forkserver, path: Path
+    forkserver: Running, path: Path
 ) -> None:
     with _endless(path):
         child = _start(path, forkserver.name)
         assert _began(child)
-        sessions = _children(_pid(forkserver))
-        os.kill(_pid(forkserver), signal.SIGKILL)
-        forkserver._process.wait()
+        sessions = _children(forkserver.pid)
+        os.kill(forkserver.pid, signal.SIGKILL)
+        wait_for(lambda: not forkservers.listens(forkserver.name))
         for session in sessions:
             os.kill(int(session), signal.SIGKILL)
         child.communicate(timeout=_LIMIT)
@@ -158,30 +154,19 @@ def test_killed_forkserver_is_a_failure_and_then_not_needed(
     server.close()
 
 
-def test_ends_when_its_owner_does() -> None:
-    owner = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path[:0] = {sys.path!r}\n"
-            "from incus_testbed.virt_server.forkserver import Forkserver\n"
-            "import time; server = Forkserver()\n"
-            "print(server.name, flush=True); time.sleep(100)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with owner:
-        assert owner.stdout
-        name = owner.stdout.readline().strip()
-        wait_for(lambda: forkservers.listens(name))
-        owner.kill()
-    wait_for(lambda: not forkservers.listens(name))
+@pytest.mark.parametrize("killed", [True, False])
+def test_ends_when_its_owner_does(killed: bool) -> None:
+    with forkservers.running() as forkserver:
+        if killed:
+            forkserver.owner.kill()
+        else:
+            forkserver.owner.communicate(timeout=_LIMIT)
+        wait_for(lambda: not forkservers.listens(forkserver.name))
 
 
-def test_what_has_begun_goes_on_when_the_owner_ends(path: Path) -> None:
-    forkserver = Forkserver()
-    wait_for(lambda: forkservers.listens(forkserver.name))
+def test_what_has_begun_goes_on_when_the_owner_ends(
+    forkserver: Running, path: Path
+) -> None:
     done: list[bool] = []
     server = Incusd(
         path,
@@ -191,14 +176,22 @@ def test_what_has_begun_goes_on_when_the_owner_ends(path: Path) -> None:
     server._streams["1"].parts.append(END)
     child = _start(path, forkserver.name)
     assert _began(child)
-    assert forkserver._process.stdin
-    forkserver._process.stdin.close()
+    forkserver.owner.kill()
     wait_for(lambda: not forkservers.listens(forkserver.name))
     done.append(True)
     child.communicate(timeout=_LIMIT)
     server.close()
     assert child.returncode == 0
-    assert forkserver._process.wait(_LIMIT) == 0
+    wait_for(lambda: not Path(f"/proc/{forkserver.pid}").exists())
+
+
+def test_has_none_of_its_owners_files(forkserver: Running) -> None:
+    opened = {
+        each.name: str(each.readlink())
+        for each in Path(f"/proc/{forkserver.pid}/fd").iterdir()
+    }
+    assert opened["1"] == opened["2"] == os.devnull
+    assert sum(each.startswith("pipe:") for each in opened.values()) == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +206,7 @@ def test_what_has_begun_goes_on_when_the_owner_ends(path: Path) -> None:
 )
 @pytest.mark.parametrize("streams", [(), (0, 0, 0)])
 def test_request_that_makes_no_sense(
-    forkserver: Forkserver,
+    forkserver: Running,
     path: Path,
     request_of_a_stranger: bytes,
     streams: tuple[int, ...],
@@ -234,7 +227,7 @@ def test_request_that_makes_no_sense(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_other_users_are_not_served_and_not_believed(
-    forkserver: Forkserver, path: Path
+    forkserver: Running, path: Path
 ) -> None:
     """As another user, a caller is refused; and one of ours refuses them."""
     program = (
@@ -286,7 +279,7 @@ def test_kernel_without_what_it_needs(
 
 
 def test_terminal_is_left_to_the_caller(
-    forkserver: Forkserver, path: Path
+    forkserver: Running, path: Path
 ) -> None:
     server = Incusd(path, status=4)
     master, terminal = pty.openpty()

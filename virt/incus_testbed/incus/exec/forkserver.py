@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process that runs sessions in its children, which have nothing to import.
 
-    forkserver NAME
-
-It ends when its standard input does, and what it has begun has ended.  Over
+It ends when its owner does, and what it has begun has ended.  Over
 TLS, connections that are ready are handed on, too: there 50 commands took
 2.95 s, and 4.44 s where each was a program of its own.  By a socket it was
 2.84 s, and 3.04 s.
@@ -215,8 +213,3 @@ def _request(caller: socket.socket, streams: list[int]) -> list[str]:
             raise ConnectionError
         content += piece
     return [os.fsdecode(bytes(word)) for word in content.split(b"\0")[:-1]]
-
-
-def main() -> None:
-    """Serve under the name on the command line, as long as the owner lives."""
-    Forkserver(sys.argv[1]).serve(owner=0)
