@@ -79,9 +79,9 @@ def _launch(
     incus.launch(
         image,
         name,
-        config={},
+        config=dict(setting.split("=", 1) for setting in settings),
         ephemeral=ephemeral,
-        arguments=[f"--config={setting}" for setting in settings],
+        fingerprint=incus.image(image).fingerprint,
     )
 
 
@@ -446,8 +446,9 @@ def test_a_launch_makes_what_was_asked_for(
     assert record.name not in incus.busy_instances()
 
 
+@pytest.mark.parametrize("known", [True, False])
 def test_a_launch_adds_devices_to_those_of_the_profile(
-    incus: Incus, tmp_path: Path
+    incus: Incus, tmp_path: Path, known: bool
 ) -> None:
     fingerprint = incus.import_image(*tiny_guest.write(tmp_path))
     disk = incus.profile(profiles.USUAL)["devices"]["root"]
@@ -459,6 +460,7 @@ def test_a_launch_adds_devices_to_those_of_the_profile(
         config={},
         ephemeral=False,
         devices={"disk": disk},
+        fingerprint=fingerprint if known else "",
     )
 
     assert incus.instance("contract-1").status == "Running"
@@ -590,6 +592,24 @@ def test_a_start_that_fails_leaves_the_instance(
     assert record.status == "Stopped"
     assert record.config["user.key"] == "a"
     incus.delete("contract-1")
+    assert "contract-1" not in _names(incus)
+
+
+def test_a_launch_of_an_image_that_has_gone(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    fingerprint = add("contract/1").fingerprint
+    incus.delete_image(fingerprint)
+
+    for known in ("", fingerprint):
+        with pytest.raises(errors.NotFound):
+            incus.launch(
+                *(fingerprint, "contract-1"),
+                config={},
+                ephemeral=False,
+                fingerprint=known,
+            )
+
     assert "contract-1" not in _names(incus)
 
 

@@ -80,7 +80,7 @@ class Instances(Server):
             }
             self.operate(
                 *("POST", "instances", document),
-                asked=f"incus launch {name}",
+                asked=f"incus launch {image} {name}",
                 timeout=IMAGE_LIMIT,
                 doubt=self.watch(name, "launch"),
             )
