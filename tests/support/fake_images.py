@@ -103,6 +103,10 @@ class Images:
         record["last_used_at"] = now()
         return record
 
+    def has(self, fingerprint: str) -> bool:
+        """Tell whether there is an image."""
+        return fingerprint in self._records
+
     def _of_fingerprint(self, word: str) -> dict[str, Any]:
         """Return the image whose fingerprint begins like this."""
         found = [name for name in self._records if name.startswith(word)]

@@ -91,6 +91,8 @@ class Instances:
                     *["--ephemeral"] * document["ephemeral"],
                 ]
                 added = json.dumps({"devices": document["devices"]}).encode()
+                if not self._images.has(image):
+                    raise refusal("Image not provided for instance creation")
                 self._create(image, name, words, added)
                 self._start(self._records[name])
             case "PUT", [name, "state"], {"action": "start"}:

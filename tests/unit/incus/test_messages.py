@@ -50,6 +50,7 @@ _MESSAGES = [
     ),
     ('Launching x1\nError: Image "nosuch" not found', errors.NotFound),
     ("Error: Image not found", errors.NotFound),
+    ("Image not provided for instance creation", errors.NotFound),
     (
         'Error: Failed to fetch instance "nosuch" in project "default":'
         " Instance not found",

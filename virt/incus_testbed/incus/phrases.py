@@ -185,6 +185,8 @@ DENIED = Phrase(
     far=STRANGER,
 )
 
+_IMAGES = "'{us} images' lists the images there are."
+
 #: The first that matches wins, so the narrow ones stand first.
 PHRASES = (
     Phrase(
@@ -258,7 +260,14 @@ PHRASES = (
     Phrase(
         r"Image [^\n]*not found|Image alias not found|Alias [^\n]*not found",
         errors.NotFound,
-        "'{us} images' lists the images there are.",
+        _IMAGES,
+    ),
+    # A fingerprint of no image, in a request for an instance.
+    Phrase(
+        r"Image not provided for instance creation",
+        errors.NotFound,
+        _IMAGES,
+        brief="The image has just been removed",
     ),
     Phrase(
         r"not found|does not exist|doesn't exist|No such file or directory"
