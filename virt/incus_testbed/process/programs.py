@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start processes on this machine; only this module does.
+"""Start programs on this machine; only this module does.
 
 run() returns a short answer, which most callers want; it uses sh.  stream()
 lets its caller decide when to read data while the program runs; sh would call
 a reader from a thread.  call() has subprocess.run's semantics, as Debusine's
-InstanceInterface.run needs them; sh has others.
+InstanceInterface.run needs them; sh has others.  leave() starts a copy of this
+process.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from functools import partial
 from typing import IO, Any, NoReturn
 
 from incus_testbed import errors
-from incus_testbed.process import kept, packages, signals
+from incus_testbed.process import detached, kept, packages, signals
 from incus_testbed.process.environment import environment
 from incus_testbed.process.guard import Doubt, Guard
 
@@ -267,21 +268,16 @@ def leave(act: Callable[[], object]) -> None:
 
 def _outlive(act: Callable[[], object]) -> NoReturn:
     """Be that copy's parent, or that copy; nothing above may go on."""
-    status = 1
     try:
+        # The copy does not lead the session, so that no terminal becomes its.
         os.setsid()
         if not os.fork():
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)
-            os.chdir("/")
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            for fd in range(3):
-                os.dup2(nowhere, fd)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            detached.let_go()
             act()
-        status = 0
     finally:
-        os._exit(status)
+        os._exit(0)
 
 
 def shown(argv: Sequence[str]) -> str:

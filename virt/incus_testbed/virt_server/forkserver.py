@@ -6,6 +6,7 @@ import time
 from typing import NoReturn
 
 from incus_testbed.incus.exec import forked, forkserver
+from incus_testbed.process import detached
 
 #: Seconds for it to end, and between two looks: nothing runs there any more.
 _END_LIMIT, _PAUSE = 5.0, 0.005
@@ -35,11 +36,7 @@ class Forkserver:
         """Be it; nothing above may go on."""
         try:
             os.setsid()
-            os.chdir("/")
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            for fd, copy in ((owner, 0), (nowhere, 1), (nowhere, 2)):
-                os.dup2(fd, copy)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            detached.let_go(owner)
             forkserver.Forkserver(self.name).serve(owner=0)
         finally:
             os._exit(0)

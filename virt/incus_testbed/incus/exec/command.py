@@ -16,8 +16,9 @@ from .api import (
     get,
     quoted,
 )
+from .control import Control, Signals
 from .operation import Operation, began
-from .streams import Control, Input, Signals
+from .streams import Input
 from .websocket import Handshake, Websocket
 
 TYPE_CHECKING = False
