@@ -18,6 +18,7 @@ import pytest
 
 from incus_testbed.host import doctor
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance import removal
 from tests.support import daemon, tiny_guest
 
 _PROFILE = "debusine"
@@ -27,7 +28,7 @@ _MEMORY, _PROCESSES, _DISK = 200 << 20, 200, 100 << 20
 
 #: What each attack does; none can go on for ever.
 _ATTACKS = {
-    "processes": "f() { f | f & }; f; sleep 5",
+    "processes": "while :; do sleep 60 & done",
     "memory": "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
     "disk": "x=aaaaaaaaaaaaaaaa; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"
     " 16; do x=$x$x; done; while echo $x; do :; done >/fill",
@@ -82,7 +83,7 @@ def neighbour(incus: Incus, image: str) -> Iterator[str]:
 def _guest(incus: Incus, image: str, name: str) -> Iterator[str]:
     incus.launch(image, name, config={}, ephemeral=False)
     yield name
-    incus.delete(name)
+    removal.delete(incus, name)  # it may be stopping by itself just now
 
 
 def _used(incus: Incus, name: str, attack: str) -> int:

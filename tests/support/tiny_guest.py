@@ -27,7 +27,8 @@ _INIT = """\
 #!/bin/sh
 trap 'exit 0' PWR
 while :; do
-    sleep 0.1
+    sleep infinity &
+    wait
 done
 """
 _PROGRAMS = ("/bin/sh", "/bin/sleep")
