@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.bench import (
     chart,
     disks,
+    files,
     imports,
     instances,
     parallel,
@@ -45,6 +46,9 @@ GROUPS: dict[str, Callable[[_Setting], Iterator[Sample]]] = {
     "ready": lambda its: ready.measured(its.system, its.folder, its.rounds),
     "disks": lambda its: disks.measured(its.folder, its.rounds),
     "instances": lambda its: instances.measured(
+        its.mine, its.system, its.folder, its.rounds
+    ),
+    "files": lambda its: files.measured(
         its.mine, its.system, its.folder, its.rounds
     ),
     "servers": lambda its: servers.measured(

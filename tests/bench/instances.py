@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,10 +33,11 @@ from tests.bench.sample import (
 from tests.support.sandbox import Sandbox
 
 IMAGE = "artifact/1"
-MANY, _BIG_MB = 1000, 100
+MANY = 1000
+_FILE = "/root/big"
 
 
-class _Life(Protocol):
+class Life(Protocol):
     """What is measured; all paths in the guest are below /root."""
 
     def start(self) -> None: ...
@@ -45,6 +45,7 @@ class _Life(Protocol):
     def push(self, tree: Path) -> None: ...
     def push_file(self, file: Path) -> None: ...
     def pull_file(self, file: Path) -> None: ...
+    def remove_file(self) -> None: ...
     def restart(self) -> None: ...
     def stop(self) -> None: ...
     def remove(self) -> None: ...
@@ -71,11 +72,14 @@ class _Interface:
 
     def push_file(self, file: Path) -> None:
         self._instance.file_push(
-            file, PurePath("/root/big"), user="root", group="root"
+            file, PurePath(_FILE), user="root", group="root"
         )
 
     def pull_file(self, file: Path) -> None:
-        self._instance.file_pull(PurePath("/root/big"), file)
+        self._instance.file_pull(PurePath(_FILE), file)
+
+    def remove_file(self) -> None:
+        self._instance.run(["rm", _FILE], run_as_root=True, check=True)
 
     def restart(self) -> None:
         self._instance.restart()
@@ -112,14 +116,13 @@ class Bare:
         )
 
     def push_file(self, file: Path) -> None:
-        process.do("incus", "file", "push", file, f"{self._name}/root/big")
+        process.do("incus", "file", "push", file, f"{self._name}{_FILE}")
 
     def pull_file(self, file: Path) -> None:
-        process.do("incus", "file", "pull", f"{self._name}/root/big", file)
+        process.do("incus", "file", "pull", f"{self._name}{_FILE}", file)
 
     def remove_file(self) -> None:
-        place = "/root/big"
-        process.do("incus", "exec", self._name, "--", "rm", "-f", place)
+        process.do("incus", "exec", self._name, "--", "rm", "-f", _FILE)
 
     def restart(self) -> None:
         process.do("incus", "restart", self._name)
@@ -141,12 +144,14 @@ class Bare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Contender:
+class Contender:
+    """Somebody's way, in a project."""
+
     name: str
     project: str
-    pool: str
 
-    def life(self) -> _Life:
+    def life(self) -> Life:
+        """Return an instance that is not there yet."""
         if self.name == FLOOR:
             return Bare()
         return _Interface(
@@ -160,28 +165,18 @@ def measured(
     sandbox: Sandbox, tarball: Path, folder: Path, rounds: int
 ) -> Iterator[Sample]:
     """Live so many lives, in turns."""
-    tree, big = _files(folder)
-    with _directory_project(sandbox) as (project, pool):
-        mine, theirs = sandbox.project, sandbox.names.pool
-        contenders = [
-            _Contender(name=name, project=mine, pool=theirs)
-            for name in (OURS, FLOOR, DEBUSINE)
-        ]
-        contenders.append(
-            _Contender(name=DEBUSINE_DIR, project=project, pool=pool)
-        )
-        for number, contender in turns(contenders, rounds):
-            with _project(contender.project):
-                import_system(tarball)
-                yield from _life(contender, tree, big, first=number == 0)
-
-
-def _files(folder: Path) -> tuple[Path, Path]:
     tree = folder / "tree"
     small_files(tree)
-    big = folder / "big"
-    big.write_bytes(os.urandom(_BIG_MB * 1_000_000))
-    return tree, big
+    with directory_project(sandbox) as project:
+        contenders = [
+            Contender(name=name, project=sandbox.project)
+            for name in (OURS, FLOOR, DEBUSINE)
+        ]
+        contenders.append(Contender(name=DEBUSINE_DIR, project=project))
+        for number, contender in turns(contenders, rounds):
+            with in_project(contender.project):
+                import_system(tarball)
+                yield from _life(contender, tree, first=number == 0)
 
 
 def small_files(tree: Path) -> None:
@@ -192,7 +187,7 @@ def small_files(tree: Path) -> None:
 
 
 @contextlib.contextmanager
-def _directory_project(sandbox: Sandbox) -> Iterator[tuple[str, str]]:
+def directory_project(sandbox: Sandbox) -> Iterator[str]:
     """Have the same once more, on a pool that is a directory."""
     other = Sandbox.of(f"{os.getpid()}d")
     name = other.names.pool
@@ -204,7 +199,7 @@ def _directory_project(sandbox: Sandbox) -> Iterator[tuple[str, str]]:
             *("profile", "create", "debusine"),
             stdin=_profile(sandbox, name).encode(),
         )
-        yield other.project, name
+        yield other.project
     finally:
         other.remove()
 
@@ -217,7 +212,8 @@ def _profile(sandbox: Sandbox, pool: str) -> str:
 
 
 @contextlib.contextmanager
-def _project(name: str) -> Iterator[None]:
+def in_project(name: str) -> Iterator[None]:
+    """Use a project in the block."""
     before = os.environ["INCUS_PROJECT"]
     os.environ["INCUS_PROJECT"] = name
     try:
@@ -240,9 +236,7 @@ def import_system(tarball: Path) -> None:
     )
 
 
-def _life(
-    contender: _Contender, tree: Path, big: Path, *, first: bool
-) -> Iterator[Sample]:
+def _life(contender: Contender, tree: Path, *, first: bool) -> Iterator[Sample]:
     name = contender.name
     life = contender.life()
     yield timed("first launch to ready", name, life.start)
@@ -254,17 +248,10 @@ def _life(
     if first:
         yield timed(f"{MANY} commands", name, lambda: life.run(MANY))
     yield timed(f"{MANY} small files in", name, lambda: life.push(tree))
-    yield timed(f"a file of {_BIG_MB} MB in", name, lambda: life.push_file(big))
-    back = big.with_name("back")
-    yield timed(
-        f"a file of {_BIG_MB} MB out", name, lambda: life.pull_file(back)
-    )
-    shutil.rmtree(back, ignore_errors=True)
-    back.unlink(missing_ok=True)
     yield timed("restart", name, life.restart)
     yield timed("stop, and nothing left", name, lambda: _end(life))
 
 
-def _end(life: _Life) -> None:
+def _end(life: Life) -> None:
     life.stop()
     life.remove()
