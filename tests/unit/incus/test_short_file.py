@@ -23,7 +23,7 @@ class Daemon:
 
     def __init__(self, path: Path) -> None:
         self.address = UnixAddress(str(path))
-        self.answers = {"HEAD": b"", "GET": b"", "POST": b""}
+        self.answers = {"HEAD": b"", "GET": b""}
         self.asked: list[str] = []
         self.request = ""
         listening = socket.socket(socket.AF_UNIX)
@@ -131,46 +131,6 @@ def test_daemon_that_does_not_answer(
     assert _read(daemon) is None
     for connection in held:
         connection.close()
-
-
-def _write(daemon: Daemon, content: bytes = b"hello") -> bool:
-    return short_file.write(
-        *(daemon.address, "p&q", "testbed-1", "/a b", content),
-        uid=5,
-        gid=7,
-        mode=0o640,
-    )
-
-
-_ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 114\r\n\r\n"
-
-
-def test_short_file_is_made(daemon: Daemon) -> None:
-    daemon.answers["HEAD"] = _ABSENT
-    daemon.answer("POST", b"Content-Length: 2\r\n\r\n{}")
-    assert _write(daemon)
-    head, _, content = daemon.request.partition("\r\n\r\n")
-    assert content == "hello"
-    fields = head.split("\r\n")[1:]
-    assert {
-        "Content-Length: 5",
-        "X-Incus-type: file",
-        "X-Incus-write: overwrite",
-        "X-Incus-uid: 5",
-        "X-Incus-gid: 7",
-        "X-Incus-mode: 0640",
-    } <= set(fields)
-
-
-def test_file_that_is_there_is_not_made(daemon: Daemon) -> None:
-    assert not _write(daemon)
-    assert [asked[:4] for asked in daemon.asked] == ["HEAD"]
-
-
-def test_file_that_is_not_made(daemon: Daemon) -> None:
-    daemon.answers["HEAD"] = _ABSENT
-    daemon.answers["POST"] = _ABSENT.replace(b"114", b"0")
-    assert not _write(daemon)
 
 
 def test_file_of_this_machine(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from incus_testbed import errors
-from incus_testbed.incus import events, location, messages, short_file
+from incus_testbed.incus import events, location, messages, new_file, short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.exec import command as session
 from incus_testbed.incus.exec.api import LIMIT, Unreachable
@@ -157,9 +157,9 @@ class Guests(Server):
         """
         choice = self.choice()
         short = short_file.here(source)
-        if choice.address and short:
+        if choice.address and short and short_file.is_plain(target):
             content, its_mode = short
-            if short_file.write(
+            if new_file.make(
                 *(choice.address, choice.project, name, target, content),
                 uid=uid,
                 gid=gid,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read and write short files of an instance by requests to the Incus server.
+"""Read short files of an instance by requests to the Incus server.
 
-Incus reads and writes as root of the instance, and within it.  For a file of
-1 kB that takes 8 ms.  incus file takes 18 ms, a command in the instance 27 ms,
-but for more than some megabytes a command is faster.  What Incus does is in
+Incus reads as root of the instance, and within it.  For a file of 1 kB that
+takes 8 ms.  incus file takes 18 ms, a command in the instance 27 ms, but for
+more than some megabytes a command is faster.  What Incus does is in
 cmd/incusd/instance_file.go of its source.
 """
 
@@ -17,8 +17,6 @@ from incus_testbed.incus.exec.api import quoted
 from incus_testbed.incus.exec.connection import Connection
 from incus_testbed.incus.exec.response import Response
 
-#: Of HTTP.
-_OK, _NOT_FOUND = 200, 404
 #: The largest number of bytes that is short.
 MOST = 8 << 20
 #: Seconds for an answer.  Reading a FIFO has no end; a guest can put one in the
@@ -36,7 +34,7 @@ def read(
     command in the instance.  Files of /proc and /sys are such: Incus only gives
     as many bytes as a file says that it has, which is none or too many there.
     """
-    if not _is_plain(path):
+    if not is_plain(path):
         return None
     target = _target(project, instance, path)
     try:
@@ -50,42 +48,6 @@ def read(
     if _size(answer) != size or len(answer.content) != size:
         return None
     return bytes(answer.content)
-
-
-def write(
-    address: Address,
-    project: str,
-    instance: str,
-    path: str,
-    content: bytes,
-    *,
-    uid: int,
-    gid: int,
-    mode: int,
-) -> bool:
-    """Make a file that is not there, of short content; tell if it was.
-
-    If not, the caller has to write it in another way: there may be something
-    else, whole or not.  Incus gives an owner and a mode to new files only.
-    """
-    if not _is_plain(path):
-        return False
-    target = _target(project, instance, path)
-    fields = (
-        "Content-Type: application/octet-stream\r\n"
-        "X-Incus-type: file\r\n"
-        "X-Incus-write: overwrite\r\n"
-        f"X-Incus-uid: {uid}\r\n"
-        f"X-Incus-gid: {gid}\r\n"
-        f"X-Incus-mode: 0{mode:o}\r\n"
-    )
-    try:
-        if _answer(address, target, "HEAD").status != _NOT_FOUND:
-            return False
-        connection = api.ask(address, target, _LIMIT, content, fields=fields)
-        return _received(connection, Response()).status == _OK
-    except (api.Failure, OSError):
-        return False
 
 
 def here(path: str) -> tuple[bytes, int] | None:
@@ -104,7 +66,7 @@ def here(path: str) -> tuple[bytes, int] | None:
     return (content, status.st_mode & 0o777) if len(content) <= MOST else None
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
     """Tell whether Incus takes a path as it is.
 
     It would change others, also where a part of one is a link.

@@ -189,9 +189,16 @@ class Websocket:
 
 
 class Handshake:
-    """A websocket that the daemon was asked for."""
+    """A websocket, or another protocol, that the daemon was asked for."""
 
-    def __init__(self, address: "Address", target: str, limit: float) -> None:
+    def __init__(
+        self,
+        address: "Address",
+        target: str,
+        limit: float,
+        *,
+        protocol: str = "websocket",
+    ) -> None:
         """Ask for it; the answer has ``limit`` seconds.
 
         :raises Failure: nobody answers there
@@ -203,17 +210,24 @@ class Handshake:
             f"GET {target} HTTP/1.1\r\n"
             "Host: incus\r\n"
             "Connection: Upgrade\r\n"
-            "Upgrade: websocket\r\n"
+            f"Upgrade: {protocol}\r\n"
             "Sec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: aW5jdXMtdGVzdGJlZC4uLg==\r\n\r\n".encode()
         )
 
     def websocket(self, *, answering: bool = False) -> Websocket:
-        """Wait for the answer; return the websocket.
+        """Wait for the answer, as opened() does; return the websocket.
 
         ``answering``: it answers pings.
+        """
+        connection, rest = self.opened()
+        return Websocket(connection, rest, answering=answering)
 
-        :raises NotStarted: the daemon does not open one
+    def opened(self) -> "tuple[Connection, bytes]":
+        """Wait for the answer; return the connection, and what came after it.
+
+        :raises Lost: there is none
+        :raises NotStarted: the daemon does not speak that here
         :raises OSError: it is lost, or does not answer in time
         """
         answer = b""
@@ -224,8 +238,7 @@ class Handshake:
             answer += data
         if b" 101 " not in answer.partition(b"\r\n")[0]:
             raise NotStarted(NOT_CONNECTED)
-        rest = answer.partition(b"\r\n\r\n")[2]
-        return Websocket(self._connection, rest, answering=answering)
+        return self._connection, answer.partition(b"\r\n\r\n")[2]
 
     def close(self) -> None:
         """Close the connection."""
