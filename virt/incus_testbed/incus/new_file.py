@@ -27,8 +27,9 @@ _VERSION, _STATUS, _HANDLE = 2, 101, 102
 _OK = 0
 #: To write a file that has to be new.
 _NEW = 0x2 | 0x8 | 0x20
-#: The attributes that are set: the owner and the group, the mode.
-_OWNER_AND_MODE = 0x2 | 0x4
+#: The attributes that are set.  Incus takes them in another order than the draft
+#: has it, if there are several at once.
+_OWNER, _MODE = 0x2, 0x4
 #: Bytes of content in a packet: what each server has to take.
 _PART = 32 << 10
 #: Bytes of an answer: it has a handle, or a message.
@@ -115,9 +116,13 @@ class _Session:
 
     def set(self, handle: bytes, *, uid: int, gid: int, mode: int) -> None:
         """Give a file its owner, group and mode."""
-        what = struct.pack(">IIII", _OWNER_AND_MODE, uid, gid, mode)
-        self._send(_FSETSTAT, bytes(4) + _string(handle) + what)
-        self._check()
+        # The mode comes last: a new owner takes bits from it.
+        for what in (
+            struct.pack(">III", _OWNER, uid, gid),
+            struct.pack(">II", _MODE, mode),
+        ):
+            self._send(_FSETSTAT, bytes(4) + _string(handle) + what)
+            self._check()
 
     def close(self, handle: bytes) -> None:
         """Close a file."""
