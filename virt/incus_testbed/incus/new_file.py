@@ -27,8 +27,8 @@ _VERSION, _STATUS, _HANDLE = 2, 101, 102
 _OK = 0
 #: To write a file that has to be new.
 _NEW = 0x2 | 0x8 | 0x20
-#: The attributes that are set.  Incus takes them in another order than the draft
-#: has it, if there are several at once.
+#: The attributes that are set.  Of several at once, Incus takes them in another
+#: order than the draft has them.
 _OWNER, _MODE = 0x2, 0x4
 #: Bytes of content in a packet: what each server has to take.
 _PART = 32 << 10
