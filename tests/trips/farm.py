@@ -138,6 +138,7 @@ FARM = Trip(
         Step("incus profile set debusine limits.memory=16GiB"),
         Step("incus profile device set debusine root size=200GiB"),
         Step("incus profile set debusine user.incus-testbed.limits=none"),
+        Step("incus profile device unset debusine root size"),
         Step("incus network set debusinebr0 user.incus-testbed.acl=none"),
         Step("incus network unset debusinebr0 security.acls"),
     ),
