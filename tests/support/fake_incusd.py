@@ -151,10 +151,7 @@ class Incusd:
         self.received: dict[str, list[tuple[int, bytes]]] = {
             secret: [] for secret in names.values()
         }
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(path))
-        listening.listen()
-        self._listener = Listener(listening, self._serve)
+        self._listener = Listener.at(path, self._serve)
 
     @property
     def looks(self) -> int:

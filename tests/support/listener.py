@@ -4,6 +4,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 #: Generous: it only keeps a hanging test from hanging the run.
 _LIMIT = 60
@@ -22,6 +23,16 @@ class Listener:
         self._serve = serve
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
+
+    @classmethod
+    def at(
+        cls, path: Path, serve: Callable[[socket.socket], None]
+    ) -> "Listener":
+        """Listen at a path."""
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        listening.listen()
+        return cls(listening, serve)
 
     def close(self) -> None:
         """Stop listening.

@@ -2,6 +2,7 @@
 """A new file is made by SFTP, whole, or its maker is told that it is not."""
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from incus_testbed.incus import new_file
 from incus_testbed.incus.exec.address import UnixAddress
+from incus_testbed.incus.short_file import MOST
 from tests.support.listener import Listener
 
 _UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: sftp\r\n\r\n"
@@ -45,10 +47,7 @@ class Server:
         self.told: dict[int, bytes] = {}
         self.content = b""
         self.set: list[bytes] = []
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(path))
-        listening.listen()
-        self._listener = Listener(listening, self._serve)
+        self._listener = Listener.at(path, self._serve)
 
     def close(self) -> None:
         self._listener.close()
@@ -159,6 +158,19 @@ def test_a_server_without_it(
     monkeypatch.setattr(new_file, "_LIMIT", 0.5)
     server.upgraded = upgraded
     assert not _make(server)
+
+
+def test_file_of_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"hello")
+    file.chmod(0o4640)
+    assert new_file.here(str(file)) == (b"hello", 0o640)
+    os.truncate(file, MOST)
+    assert new_file.here(str(file))
+    os.truncate(file, MOST + 1)
+    assert new_file.here(str(file)) is None
+    assert new_file.here(str(tmp_path)) is None
+    assert new_file.here("/proc/version")
 
 
 def test_no_daemon(tmp_path: Path) -> None:

@@ -33,10 +33,7 @@ class Daemon:
         self.asked: list[tuple[str, object]] = []
         self._answer = answer
         self._path = path
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(path))
-        listening.listen()
-        self._listener = Listener(listening, self._serve)
+        self._listener = Listener.at(path, self._serve)
 
     def close(self) -> None:
         """Listen no more."""

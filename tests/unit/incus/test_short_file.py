@@ -25,11 +25,7 @@ class Daemon:
         self.address = UnixAddress(str(path))
         self.answers = {"HEAD": b"", "GET": b""}
         self.asked: list[str] = []
-        self.request = ""
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(path))
-        listening.listen()
-        self._listener = Listener(listening, self._serve)
+        self._listener = Listener.at(path, self._serve)
 
     def answer(self, method: str, said: bytes) -> None:
         self.answers[method] = b"HTTP/1.1 200 OK\r\n" + said
@@ -43,7 +39,6 @@ class Daemon:
             request = connection.recv(1 << 16).decode()
             method, target, _ = request.split(" ", 2)
             self.asked.append(f"{method} {target}")
-            self.request = request
             connection.sendall(self.answers[method])
 
 
@@ -131,19 +126,6 @@ def test_daemon_that_does_not_answer(
     assert _read(daemon) is None
     for connection in held:
         connection.close()
-
-
-def test_file_of_this_machine(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"hello")
-    file.chmod(0o4640)
-    assert short_file.here(str(file)) == (b"hello", 0o640)
-    os.truncate(file, short_file.MOST)
-    assert short_file.here(str(file))
-    os.truncate(file, short_file.MOST + 1)
-    assert short_file.here(str(file)) is None
-    assert short_file.here(str(tmp_path)) is None
-    assert short_file.here("/proc/version")
 
 
 def test_no_daemon(tmp_path: Path) -> None:

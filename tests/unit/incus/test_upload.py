@@ -34,10 +34,7 @@ def daemon(
         with connection, contextlib.suppress(OSError):
             serve(connection)
 
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(path))
-    listening.listen()
-    listener = Listener(listening, served)
+    listener = Listener.at(path, served)
     try:
         yield UnixAddress(str(path))
     finally:

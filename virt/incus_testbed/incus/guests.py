@@ -156,8 +156,8 @@ class Guests(Server):
         :raises errors.NotFound: a file or folder named does not exist
         """
         choice = self.choice()
-        short = short_file.here(source)
-        if choice.address and short and short_file.is_plain(target):
+        short = new_file.here(source)
+        if choice.address and short:
             content, its_mode = short
             if new_file.make(
                 *(choice.address, choice.project, name, target, content),

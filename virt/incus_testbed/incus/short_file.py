@@ -7,9 +7,7 @@ more than some megabytes a command is faster.  What Incus does is in
 cmd/incusd/instance_file.go of its source.
 """
 
-import os
 import posixpath
-from pathlib import Path
 
 from incus_testbed.incus.exec import api
 from incus_testbed.incus.exec.address import Address
@@ -48,22 +46,6 @@ def read(
     if _size(answer) != size or len(answer.content) != size:
         return None
     return bytes(answer.content)
-
-
-def here(path: str) -> tuple[bytes, int] | None:
-    """Return the content and the permissions of a short file of this machine.
-
-    None stands for everything else.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_size > MOST:
-                return None
-            content = file.read(MOST + 1)
-    except OSError:
-        return None
-    return (content, status.st_mode & 0o777) if len(content) <= MOST else None
 
 
 def is_plain(path: str) -> bool:

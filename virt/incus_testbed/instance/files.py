@@ -122,7 +122,7 @@ class GuestFiles:
             self._check_reachable(target)
             raise
         if mode is not None and mode & _SPECIAL:
-            # Incus sets the owner after the mode, and that clears these bits.
+            # incus file push sets the owner after the mode: that clears them.
             self._run_script("set-mode.sh", f"{mode:o}", target, about=target)
 
     def _send(

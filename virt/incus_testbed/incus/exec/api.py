@@ -104,28 +104,25 @@ def ask(
     address: "Address",
     target: str,
     limit: float,
-    body: str | bytes | None = None,
+    body: str | None = None,
     method: str = "",
-    *,
-    fields: str = "Content-Type: application/json\r\n",
 ) -> "Connection":
     """Send a request; return the connection that the answer comes on.
 
-    Without a ``method`` it is GET, or POST where there is a body; ``fields``
-    say what that is.  The server may leave the connection open after the
-    answer: incus-user does.
+    Without a ``method`` it is GET, or POST where there is a body.  The server
+    may leave it open after the answer: incus-user does.
 
     :raises Failure: as Address.connect()
     :raises OSError: it is lost, or does not take the request in time
     """
     connection = address.connect(limit)
-    content = body.encode() if isinstance(body, str) else body or b""
+    content = (body or "").encode()
     verb = method or ("GET" if body is None else "POST")
     head = (
         f"{verb} {target} HTTP/1.1\r\n"
         "Host: incus\r\n"
         "Connection: close\r\n"
-        f"{fields}"
+        "Content-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
     connection.sendall(head.encode() + content)

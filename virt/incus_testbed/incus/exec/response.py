@@ -18,7 +18,7 @@ LARGEST_ANSWER = 256 << 20
 LONGEST_HEAD = 1 << 16
 
 _LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
-_STATUS = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)(?= |\r\n)")
+_STATUS = re.compile(rb"HTTP/1\.[01] [2-5]\d\d(?= |\r\n)")
 _LENGTH = re.compile(rb"\d{1,18}")
 #: The size of a chunk, with extensions that mean nothing here.
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
@@ -31,8 +31,7 @@ class Malformed(Exception):
 class Response:
     """One answer; ``content`` is what it is about, as far as it has come.
 
-    ``status`` and ``size``, the bytes of the content, are what its head says; 0
-    until then, or if it says nothing.
+    ``size`` is how many bytes its head says that the content has, 0 if nothing.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Response:
         self._most = most
         self._is_head = is_head
         self._fields: list[tuple[bytes, bytes, bytes]] = []
-        self.status = self.size = 0
+        self.size = 0
         self._rest = bytearray()
         self._left = 0  # bytes of the content, or of the chunk
         self._tail = 0  # bytes of the lines after the last chunk
@@ -92,10 +91,8 @@ class Response:
         head = self._line(_HEAD_END)
         if head is None:
             return False
-        status = _STATUS.match(head + _LINE_END)
-        if not status:
+        if not _STATUS.match(head + _LINE_END):
             raise Malformed("this is not HTTP")
-        self.status = int(status[1])
         fields = [line.partition(b":") for line in head.split(_LINE_END)[1:]]
         self._fields = fields
         lengths = _values(fields, b"content-length")
