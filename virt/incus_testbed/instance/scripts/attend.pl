@@ -18,14 +18,15 @@ sub is_program {
 sub attend {
     my @words = @_;
     unshift @words, 'sh', '-c', '"$@"', 'sh' unless is_program($words[0]);
+    # What looks for a process by its words has to find the command alone,
+    # also when it looks as the first thing it does.
+    $0 = 'incus-testbed';
     defined(my $child = fork) or die "fork: $!\n";
     if (!$child) {
         unshift @words, $setpriv, qw(--pdeathsig KILL --) if -x $setpriv;
         exec @words;
         exit 127;
     }
-    # What looks for a process by its words has to find the command alone.
-    $0 = 'incus-testbed';
     for my $name (@passed_on) {
         $SIG{$name} = sub { kill $name => $child };
     }
