@@ -28,9 +28,10 @@ openssh-client python3 python3-debian qemu-system-x86 qemu-utils seabios'
 
 # What Debian 12 has too old or not at all.
 # QEMU 7.2 has no "migrate" to a file, and was not tried with nested guests.
-# Its mke2fs reads no tarballs.
-backported='incus autopkgtest e2fsprogs mmdebstrap python3-debusine qemu-system-x86'
+# Its mke2fs reads no tarballs.  Its btrfs knows no simple quotas.
+backported='incus autopkgtest btrfs-progs e2fsprogs mmdebstrap python3-debusine qemu-system-x86'
 autopkgtest_needed=5.49~
+btrfs_needed=6.7~
 e2fsprogs_needed=1.47.1~
 qemu_needed=1:10.0~
 
@@ -70,6 +71,7 @@ missing() {
         fi
         case $package in
             autopkgtest) needed=$autopkgtest_needed ;;
+            btrfs-progs) needed=$btrfs_needed ;;
             e2fsprogs) needed=$e2fsprogs_needed ;;
             qemu-system-x86) needed=$qemu_needed ;;
             *) continue ;;

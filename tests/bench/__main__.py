@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.bench import (
     chart,
+    crowds,
     disks,
     files,
     imports,
@@ -55,6 +56,7 @@ GROUPS: dict[str, Callable[[_Setting], Iterator[Sample]]] = {
         its.system, its.suite, its.folder, its.rounds
     ),
     "parallel": lambda its: parallel.measured(its.system, its.rounds),
+    "crowds": lambda its: crowds.measured(its.mine, its.system, its.rounds),
 }
 
 

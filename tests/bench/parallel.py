@@ -37,7 +37,7 @@ def _sample(step: str, name: str, count: int) -> Sample:
     """Time a crowd; autopkgtest's own server fails to open now and then."""
     before = process.children_time()
     try:
-        sample = timed(step, name, partial(_crowd, name, count))
+        sample = timed(step, name, partial(crowd, name, count))
         spent = process.children_time() - before
         return replace(sample, processor=spent / count)
     except AssertionError:
@@ -48,7 +48,8 @@ def _sample(step: str, name: str, count: int) -> Sample:
         return Sample(step=step, contender=name, seconds=None)
 
 
-def _crowd(name: str, count: int) -> None:
+def crowd(name: str, count: int) -> None:
+    """Have so many testbeds at once, each with a command; see them gone."""
     work = _bare if name == FLOOR else partial(_work, name)
     with ThreadPoolExecutor(count) as pool:
         for done in [pool.submit(work) for _ in range(count)]:

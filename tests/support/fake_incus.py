@@ -342,6 +342,7 @@ class FakeIncus(Incus):
         elif kind == "storage":
             driver, *settings = rest
             made = _object(name, driver=driver, config=_settings(settings))
+            made["used_by"] = []
         elif kind == "acl":
             made = {"name": name, "config": {}, "egress": [], "ingress": []}
         else:

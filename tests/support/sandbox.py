@@ -3,14 +3,21 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from incus_testbed import errors
 from incus_testbed.host import doctor, restricted
 from incus_testbed.incus.client import Incus
 from incus_testbed.ownership.owner import Owner
+from tests.support import inside
+
+_VIRT = Path(__file__).parents[2] / "virt"
 
 #: Project key that says whose it is.
 _OWNER = "user.check.owner"
@@ -39,8 +46,25 @@ class Sandbox:
 
     def set_up(self) -> None:
         """Make the network, the pool, and the profile in the project."""
-        for _ in doctor.setup(Incus(project=self.project), self.names):
+        incus = Incus(project=self.project)
+        for _ in doctor.setup(incus, self.names):
             pass
+        if incus.is_local() and os.geteuid() == 0:
+            # What only a process can do that sees the mounts of Incus.
+            subprocess.run(
+                inside.command(
+                    *(sys.executable, "-m", "incus_testbed"),
+                    f"--project={self.project}",
+                    "setup",
+                    f"--pool={self.names.pool}",
+                    f"--network={self.names.network}",
+                ),
+                env={**os.environ, "PYTHONPATH": str(_VIRT)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=True,
+            )
 
     def remove(self) -> None:
         """Remove what there is of it, with all that tests made in it."""

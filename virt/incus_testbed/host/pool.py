@@ -56,7 +56,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
             f"it does not exist, and only {free} GiB are free for it",
-            advice=f"Free {_SMALLEST} GiB in {_state_directory()}, or give it a"
+            advice=f"Free {_SMALLEST} GiB in {state_directory()}, or give it a"
             f" disk: incus storage create {name} {made.driver}"
             " source=/dev/DISK",
         )
@@ -141,7 +141,7 @@ def _new(name: str, supported: set[str], *, local: bool) -> _New:
     driver = next((made for made in _MADE if made in supported), "dir")
     if driver == "dir" or not local:
         return _New(driver=driver)
-    state = _state_directory()
+    state = state_directory()
     if driver == "btrfs" and _file_system(state) == "btrfs":
         return _New(
             driver=driver,
@@ -180,7 +180,7 @@ def _supported(incus: Incus) -> set[str]:
 
 def _free_space() -> int:
     """Return how many GiB are free where Incus keeps its files."""
-    return shutil.disk_usage(_state_directory()).free // _GIB
+    return shutil.disk_usage(state_directory()).free // _GIB
 
 
 def size(free: int) -> int:
@@ -188,7 +188,7 @@ def size(free: int) -> int:
     return max(_SMALLEST, min(free // 2, _LARGEST))
 
 
-def _state_directory() -> Path:
+def state_directory() -> Path:
     """Return Incus's state directory, or its nearest existing parent."""
     directory = Path(os.environ.get("INCUS_DIR") or "/var/lib/incus")
     while not directory.exists():

@@ -16,6 +16,7 @@ from incus_testbed.host import (
     network,
     pool,
     profile,
+    quotas,
     restricted,
 )
 from incus_testbed.host.requirement import Finding, Requirement, State
@@ -61,6 +62,8 @@ def requirements(
             local=local,
         ),
     )
+    if local:
+        yield need("disk quotas", lambda: quotas.check(server, pool_name))
     yield need(
         "limits",
         lambda: limits.check(
