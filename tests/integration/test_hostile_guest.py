@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of a guest whose root means harm."""
 
+import errno
 import os
 import threading
 import time
@@ -110,3 +111,30 @@ def test_user_of_the_guest_is_no_capability(instance: Instance) -> None:
     command = ["sh", "-c", 'echo "$1" >>/etc/passwd', "sh", line]
     instance.guest.run(command, check=True)
     assert not instance.wait_ready().user
+
+
+def test_no_subvolume_escapes_the_limit_of_the_disk(
+    instance: Instance,
+) -> None:
+    """No limit of a btrfs pool counts what is in a guest's own subvolume."""
+    script = """
+        use POSIX;
+        sysopen(my $root, "/root", 0200000) or die $!;
+        for my $number (0x5000940e, 0x50009418, 0x50009401, 0x50009417) {
+            # The file descriptor of what to copy, and the name; the second
+            # version of what makes a new one has its name elsewhere.
+            my $what = $number == 0x50009418
+                ? pack("q Q x40 Z4040", 0, 0, "made")
+                : pack("q Z4088", fileno($root), "made");
+            ioctl($root, $number, $what);
+            print $! + 0, "\n";
+            # The kernel takes the lower half of the number.
+            syscall(16, fileno($root), $number | 1 << 40, $what)
+                if (uname())[4] eq "x86_64";
+            print $! + 0, -e "/root/made" ? " made" : "", "\n";
+        }
+    """
+    done = instance.guest.run(
+        ["perl", "-e", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(errno.ENOTTY)] * 8

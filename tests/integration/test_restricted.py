@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -125,6 +126,15 @@ def test_command_in_a_testbed(user: User, system: str) -> None:
 
     assert (done.returncode, done.stdout) == (7, "hello\n")
     assert user.output("incus", "list", "--format=csv") == ""
+
+
+def test_testbeds_make_no_subvolumes(user: User, system: str) -> None:
+    script = (
+        'sysopen(my $root, "/root", 0200000); my $what = pack("q Z4088", 0,'
+        ' "made"); ioctl($root, 0x5000940e, $what); print $! + 0'
+    )
+    done = user.testbed("run", system, "--", "perl", "-e", script)
+    assert done.stdout == str(errno.ENOTTY)
 
 
 def test_command_that_closes_its_output_ends_when_it_ends(

@@ -139,6 +139,7 @@ FARM = Trip(
         Step("incus profile device set debusine root size=200GiB"),
         Step("incus profile set debusine user.incus-testbed.limits=none"),
         Step("incus profile device unset debusine root size"),
+        Step("incus profile set debusine security.syscalls.deny="),
         Step("incus network set debusinebr0 user.incus-testbed.acl=none"),
         Step("incus network unset debusinebr0 security.acls"),
     ),

@@ -19,7 +19,7 @@ from incus_testbed.image.profiles import root_disks
 from incus_testbed.incus.client import Incus
 
 #: Key of the profile: "none" if the admin wants no limits.
-CHOICE = "user.incus-testbed.limits"
+_CHOICE = "user.incus-testbed.limits"
 
 _MIB, _GIB = 1 << 20, 1 << 30
 
@@ -82,7 +82,7 @@ def check(incus: Incus, name: str, *, disk: int | None) -> Finding:
     except errors.NotFound:
         profile = {"config": {}, "devices": {}}
     config = profile["config"]
-    if config.get(CHOICE) == "none":
+    if are_unwanted(config):
         return good("none, as an admin has chosen")
     target = incus.target(name)
     wanted = of_containers(cluster.smallest(incus))
@@ -110,6 +110,11 @@ def check(incus: Incus, name: str, *, disk: int | None) -> Finding:
         f"{config['limits.memory']} of memory,"
         f" {config['limits.processes']} processes"
     )
+
+
+def are_unwanted(config: Mapping[str, str]) -> bool:
+    """Tell whether the admin wants none, by a profile's settings."""
+    return config.get(_CHOICE) == "none"
 
 
 def _ignored(incus: Incus) -> list[str]:

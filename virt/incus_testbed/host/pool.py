@@ -86,6 +86,14 @@ def _creation(
     )
 
 
+def driver(incus: Incus, name: str, *, local: bool) -> str:
+    """Return the driver of the pool, or of the one that is to be made."""
+    for pool in incus.pools():
+        if pool["name"] == name:
+            return str(pool["driver"])
+    return _new(name, _supported(incus), local=local).driver
+
+
 def share(incus: Incus, name: str, *, local: bool) -> int | None:
     """Return how many bytes of the pool one testbed may take: half of them.
 

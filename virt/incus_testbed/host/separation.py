@@ -18,6 +18,7 @@ from incus_testbed.host import (
     profile,
     quotas,
     restricted,
+    subvolumes,
 )
 from incus_testbed.host.requirement import Finding, Requirement, State
 from incus_testbed.incus.client import Incus
@@ -70,6 +71,14 @@ def requirements(
             project,
             profile_name,
             disk=pool.share(server, pool_name, local=local),
+        ),
+    )
+    yield need(
+        "subvolumes",
+        lambda: subvolumes.check(
+            project,
+            profile_name,
+            driver=pool.driver(server, pool_name, local=local),
         ),
     )
     # A restricted project forbids security.idmap.size.  Without it a testbed
