@@ -15,10 +15,8 @@ import pytest
 
 from incus_testbed import errors
 from incus_testbed.cleanup import garbage
-from incus_testbed.incus import short_file
+from incus_testbed.incus import sftp, short_file
 from incus_testbed.incus.client import Incus
-from incus_testbed.incus.exec.address import Address
-from incus_testbed.incus.exec.response import Response
 from incus_testbed.instance.instance import Instance
 from tests.support.indirect import by_command
 
@@ -247,15 +245,14 @@ def test_pull_of_a_file_that_a_fifo_replaces(
     instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(short_file, "_LIMIT", 2.0)
-    answer = short_file._answer
+    opened = sftp.Session.open
 
-    def replaced(address: Address, target: str, method: str) -> Response:
-        if method == "GET":
-            made = "rm /srv/file; mkfifo /srv/file"
-            instance.guest.run(["sh", "-c", made], check=True)
-        return answer(address, target, method)
+    def replaced(session: sftp.Session, path: bytes) -> bytes:
+        made = "rm /srv/file; mkfifo /srv/file"
+        instance.guest.run(["sh", "-c", made], check=True)
+        return opened(session, path)
 
-    monkeypatch.setattr(short_file, "_answer", replaced)
+    monkeypatch.setattr(sftp.Session, "open", replaced)
     instance.guest.run(["sh", "-c", "echo >/srv/file"], check=True)
     with pytest.raises(OSError, match="/srv/file"):
         instance.guest.files.pull("/srv/file", str(tmp_path / "file"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from incus_testbed import errors
-from incus_testbed.host import quotas
+from incus_testbed.host import pool, quotas
 from incus_testbed.host.requirement import Finding, State
 from incus_testbed.process import programs
 from tests.support.fake_incus import FakeIncus
@@ -190,6 +190,26 @@ def test_dir_has_none(machine: _Machine) -> None:
     assert (found.state, found.advice) == (State.NOTE, "")
 
 
-def test_no_pool_yet(machine: _Machine) -> None:
-    found = quotas.check(machine.incus, "none", machine.kernel)
-    assert found.state is State.UNKNOWN
+def _of_none(machine: _Machine, monkeypatch: pytest.MonkeyPatch) -> Finding:
+    """Return what is found where a pool called new is to be made."""
+    loops = machine.state / "loop-control"
+    loops.touch()
+    monkeypatch.setattr(pool, "_LOOP_CONTROL", loops)
+    monkeypatch.setattr(pool, "_file_system", lambda _: "ext2/ext3")
+    return quotas.check(machine.incus, "new", machine.kernel)
+
+
+def test_a_pool_that_is_to_be_made(
+    machine: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _of_none(machine, monkeypatch)
+    assert found.state is State.FAILED
+    place = machine.place.with_name("new")
+    assert found.fix == (("btrfs", "quota", "enable", "--simple", str(place)),)
+
+
+def test_a_pool_that_is_to_be_made_where_it_is_not_seen(
+    machine: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.mount(root="")
+    assert _of_none(machine, monkeypatch).state is State.UNKNOWN

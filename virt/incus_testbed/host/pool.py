@@ -52,7 +52,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
         if pool["status"] == "Created" and (few := short(incus, name)):
             return few
         return _of_present(incus, pool)
-    made = _new(name, _supported(incus), local=local)
+    made = new(incus, name, local=local)
     if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
             f"it does not exist, and only {free} GiB are free for it",
@@ -64,7 +64,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
 
 
 def _creation(
-    incus: Incus, name: str, made: "_New", present: Sequence[str] = ()
+    incus: Incus, name: str, made: "New", present: Sequence[str] = ()
 ) -> Finding:
     """Return a finding whose fix makes a pool, or what it lacks."""
     here = cluster.name_of(incus)
@@ -91,7 +91,7 @@ def driver(incus: Incus, name: str, *, local: bool) -> str:
     for pool in incus.pools():
         if pool["name"] == name:
             return str(pool["driver"])
-    return _new(name, _supported(incus), local=local).driver
+    return new(incus, name, local=local).driver
 
 
 def share(incus: Incus, name: str, *, local: bool) -> int | None:
@@ -105,7 +105,7 @@ def share(incus: Incus, name: str, *, local: bool) -> int | None:
             driver, total = pool["driver"], _total(incus, name)
             break
     else:
-        made = _new(name, _supported(incus), local=local)
+        made = new(incus, name, local=local)
         driver, total = made.driver, made.size
     return total // 2 if total and driver in _MADE else None
 
@@ -127,8 +127,13 @@ def _spaces(incus: Incus, name: str) -> dict[str, tuple[int, int]]:
     return {member: space for member, space in spaces.items() if space}
 
 
+def new(incus: Incus, name: str, *, local: bool) -> "New":
+    """Return the fastest pool that can be made."""
+    return _new(name, _supported(incus), local=local)
+
+
 @dataclass(frozen=True, kw_only=True)
-class _New:
+class New:
     """A pool to make; ``size`` is in bytes, None if it is not known."""
 
     driver: str
@@ -144,22 +149,21 @@ class _New:
         return self.settings if is_here or not self.in_file else ()
 
 
-def _new(name: str, supported: set[str], *, local: bool) -> _New:
-    """Return the fastest pool that can be made."""
+def _new(name: str, supported: set[str], *, local: bool) -> New:
     driver = next((made for made in _MADE if made in supported), "dir")
     if driver == "dir" or not local:
-        return _New(driver=driver)
+        return New(driver=driver)
     state = state_directory()
     if driver == "btrfs" and _file_system(state) == "btrfs":
-        return _New(
+        return New(
             driver=driver,
             settings=(f"source={state}/storage-pools/{name}",),
             size=shutil.disk_usage(state).total,
         )
     if not _LOOP_CONTROL.exists():
-        return _New(driver="dir")
+        return New(driver="dir")
     gigabytes = size(_free_space())
-    return _New(
+    return New(
         driver=driver,
         settings=(f"size={gigabytes}GiB",),
         size=gigabytes * _GIB,
@@ -167,12 +171,10 @@ def _new(name: str, supported: set[str], *, local: bool) -> _New:
     )
 
 
-def _like(pool: Mapping[str, Any], *, local: bool) -> _New:
+def _like(pool: Mapping[str, Any], *, local: bool) -> New:
     """Return what a pool that is not complete has to become."""
     made = _new(pool["name"], {pool["driver"]}, local=local)
-    return (
-        made if made.driver == pool["driver"] else _New(driver=pool["driver"])
-    )
+    return made if made.driver == pool["driver"] else New(driver=pool["driver"])
 
 
 def _supported(incus: Incus) -> set[str]:

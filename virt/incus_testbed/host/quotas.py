@@ -10,7 +10,7 @@ Linux and btrfs-progs have them since 6.7.  Incus takes quotas as it finds them.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
@@ -43,20 +43,28 @@ class Kernel:
     def file_system(self, place: Path) -> "_Mounted | None":
         """Return the btrfs that a place is on, if it is on one."""
         best, found = -1, None
+        for mount, kind, root, source in self._mounts():
+            if place.is_relative_to(mount) and len(mount.parts) >= best:
+                best = len(mount.parts)
+                found = _Mounted(
+                    kind=kind,
+                    device=Path(source).resolve().name,
+                    whole=root == "/" and mount == place,
+                )
+        return found if found and found.kind == "btrfs" else None
+
+    def shows_below(self, place: Path) -> bool:
+        """Tell whether something is mounted below a place, and seen here."""
+        return any(place in mount.parents for mount, *_ in self._mounts())
+
+    def _mounts(self) -> Iterator[tuple[Path, str, str, str]]:
+        """Yield each mount: where, what kind, what part, and its source."""
         for line in self.mounts.read_text(errors="replace").splitlines():
             # The fields are those of proc_pid_mountinfo(5).
             about, _, of_system = line.partition(" - ")
             _, _, _, root, at, *_ = about.split(" ")
             kind, source, *_ = of_system.split(" ")
-            mount = Path(_unescaped(at))
-            if place.is_relative_to(mount) and len(mount.parts) >= best:
-                best = len(mount.parts)
-                found = _Mounted(
-                    kind=kind,
-                    device=Path(_unescaped(source)).resolve().name,
-                    whole=root == "/" and mount == place,
-                )
-        return found if found and found.kind == "btrfs" else None
+            yield Path(_unescaped(at)), kind, root, _unescaped(source)
 
     def mode(self, system: "_Mounted") -> str:
         """Return the mode of a file system's quotas; empty: it has none.
@@ -91,16 +99,32 @@ def check(
     There is a fix only for a file system that is the pool's alone, and only if
     no present instance loses its limit.
     """
+    kernel = kernel or Kernel()
+    place = pool.state_directory() / "storage-pools" / pool_name
     found = next((p for p in incus.pools() if p["name"] == pool_name), None)
     if found is None:
-        return _unknown("there is no pool yet")
+        return _of_new(pool.new(incus, pool_name, local=True), place, kernel)
     if found["driver"] == "dir":
         # It has some where its file system has project quotas, which is rare.
         return _note("none of the driver dir: a testbed can fill the disk")
     if found["driver"] != "btrfs":
         return good(f"those of {found['driver']}")
-    place = pool.state_directory() / "storage-pools" / pool_name
-    return _of_btrfs(found, place, kernel or Kernel())
+    return _of_btrfs(found, place, kernel)
+
+
+def _of_new(made: pool.New, place: Path, kernel: Kernel) -> Finding:
+    """Return the finding about a pool that is to be made before the fix."""
+    detail = "there is no pool yet"
+    if (
+        made.driver == "btrfs"
+        and made.in_file
+        # The daemon has mounts there; if they are hidden, the pool's is too.
+        and kernel.shows_below(pool.state_directory())
+        and _can_be_simple(kernel)
+        and os.geteuid() == 0
+    ):
+        return failed(detail, fix=(_enable(place),))
+    return _unknown(detail)
 
 
 def _of_btrfs(found: Mapping[str, Any], place: Path, kernel: Kernel) -> Finding:
@@ -110,7 +134,7 @@ def _of_btrfs(found: Mapping[str, Any], place: Path, kernel: Kernel) -> Finding:
     mode = kernel.mode(system)
     if mode == _SIMPLE:
         return good("simple")
-    if not kernel.has_simple() or not _program_has_simple():
+    if not _can_be_simple(kernel):
         return _note(
             f"full ones: {_SLOW}",
             "Linux 6.7 and btrfs-progs 6.7, as in Debian 13, have simple ones",
@@ -123,8 +147,7 @@ def _change(
 ) -> Finding:
     """Return the finding about quotas that can be simple, but are not."""
     disable = ("btrfs", "quota", "disable", str(place))
-    enable = ("btrfs", "quota", "enable", "--simple", str(place))
-    commands = (disable, enable) if mode else (enable,)
+    commands = (disable, _enable(place)) if mode else (_enable(place),)
     detail = f"not simple: {_SLOW}"
     in_words = " && ".join(map(join, commands))
     if not system.whole:
@@ -144,8 +167,14 @@ def _change(
     return failed(detail, fix=commands)
 
 
-def _program_has_simple() -> bool:
-    """Tell whether the command for quotas knows simple ones."""
+def _enable(place: Path) -> tuple[str, ...]:
+    return ("btrfs", "quota", "enable", "--simple", str(place))
+
+
+def _can_be_simple(kernel: Kernel) -> bool:
+    """Tell whether the kernel and the command for quotas know simple ones."""
+    if not kernel.has_simple():
+        return False
     try:
         done = programs.run(["btrfs", "quota", "enable", "--help"], timeout=10)
     except errors.TestbedError:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from incus_testbed import errors
-from incus_testbed.incus import events, location, messages, new_file, short_file
+from incus_testbed.incus import events, location, messages, short_file
 from incus_testbed.incus.connection import IMAGE_LIMIT
 from incus_testbed.incus.exec import command as session
 from incus_testbed.incus.exec.api import LIMIT, Unreachable
@@ -156,10 +156,10 @@ class Guests(Server):
         :raises errors.NotFound: a file or folder named does not exist
         """
         choice = self.choice()
-        short = new_file.here(source)
+        short = short_file.here(source)
         if choice.address and short:
             content, its_mode = short
-            if new_file.make(
+            if short_file.make(
                 *(choice.address, choice.project, name, target, content),
                 uid=uid,
                 gid=gid,

@@ -115,16 +115,3 @@ def test_content_that_is_too_large() -> None:
     _taken(stream, most=11)
     with pytest.raises(Malformed, match="larger"):
         _taken(stream, most=10)
-
-
-def test_answer_to_head_has_no_content() -> None:
-    stream = _OK + b"Content-Length: 5\r\nX-Type: File\r\n\r\n"
-    taken = _taken(stream, 1, is_head=True)
-    assert taken.whole
-    assert (taken.size, taken.field(b"x-type")) == (5, b"file")
-    assert taken.field(b"x-other") == b""
-
-
-def test_field_with_two_values_has_none() -> None:
-    taken = _taken(_OK + b"X: 1\r\nx: 2\r\nContent-Length: 0\r\n\r\n")
-    assert taken.field(b"x") == b""

@@ -29,24 +29,13 @@ class Malformed(Exception):
 
 
 class Response:
-    """One answer; ``content`` is what it is about, as far as it has come.
+    """One answer; ``content`` is what it is about, as far as it has come."""
 
-    ``size`` is how many bytes its head says that the content has, 0 if nothing.
-    """
-
-    def __init__(
-        self, *, most: int = LARGEST_ANSWER, is_head: bool = False
-    ) -> None:
-        """Expect the first byte; ``most``: bytes that the content may have.
-
-        ``is_head``: it answers HEAD, so that there is no content.
-        """
+    def __init__(self, *, most: int = LARGEST_ANSWER) -> None:
+        """Expect the first byte; ``most``: bytes that the content may have."""
         self.content = bytearray()
         self.whole = False
         self._most = most
-        self._is_head = is_head
-        self._fields: list[tuple[bytes, bytes, bytes]] = []
-        self.size = 0
         self._rest = bytearray()
         self._left = 0  # bytes of the content, or of the chunk
         self._tail = 0  # bytes of the lines after the last chunk
@@ -68,14 +57,6 @@ class Response:
         while not self.whole and self._step():
             pass
 
-    def field(self, name: bytes) -> bytes:
-        """Return a field's value, in lower case, as ``name`` is.
-
-        It is empty if there is no such field, or if its values differ.
-        """
-        values = _values(self._fields, name)
-        return values.pop() if len(values) == 1 else b""
-
     def _line(self, end: bytes = _LINE_END) -> bytes | None:
         """Return what is there up to ``end``; None if that is not there."""
         place = self._rest.find(end)
@@ -94,19 +75,14 @@ class Response:
         if not _STATUS.match(head + _LINE_END):
             raise Malformed("this is not HTTP")
         fields = [line.partition(b":") for line in head.split(_LINE_END)[1:]]
-        self._fields = fields
         lengths = _values(fields, b"content-length")
-        self.size = _number(lengths) if lengths else 0
-        if self._is_head:
-            self.whole = True
-            return False
         codings = _values(fields, b"transfer-encoding")
         if codings:
             if codings != {b"chunked"} or lengths:
                 raise Malformed("the answer has an unknown encoding")
             self._step = self._chunk
         elif lengths:
-            self._left = self.size
+            self._left = _number(lengths)
             self._check_size()
             self._step = self._content
             self.whole = not self._left
