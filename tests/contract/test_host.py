@@ -22,9 +22,13 @@ _PROXY = doctor.Access(allowed=((ip_address("192.0.2.1"), 3142),))
 
 
 @pytest.fixture(params=["fake", "real"])
-def incus(request: pytest.FixtureRequest) -> Iterator[Incus]:
+def incus(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Incus]:
     """Give an Incus with nothing set up."""
     if request.param == "fake":
+        # The machine's own has other pools.
+        monkeypatch.setenv("INCUS_DIR", "/var/lib/incus-of-no-test")
         yield FakeIncus()
         return
     request.getfixturevalue("incus_daemon")

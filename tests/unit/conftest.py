@@ -19,3 +19,9 @@ def _quick_apt(
     """Don't ask apt, which takes most of the time of a doctor."""
     if "test_fixes" not in request.node.nodeid:
         monkeypatch.setattr(fixes, "_candidate", str)
+
+
+@pytest.fixture(autouse=True)
+def _without_an_incus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at no pool of this machine: the Incus of a test is a fake one."""
+    monkeypatch.setenv("INCUS_DIR", "/var/lib/incus-of-no-test")

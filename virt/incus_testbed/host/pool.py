@@ -56,8 +56,8 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
     if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
             f"it does not exist, and only {free} GiB are free for it",
-            advice=f"Free {_SMALLEST} GiB in {state_directory()}, or give it a"
-            f" disk: incus storage create {name} {made.driver}"
+            advice=f"Free {_SMALLEST} GiB in {_present_directory()}, or give it"
+            f" a disk: incus storage create {name} {made.driver}"
             " source=/dev/DISK",
         )
     return _creation(incus, name, made)
@@ -153,7 +153,7 @@ def _new(name: str, supported: set[str], *, local: bool) -> New:
     driver = next((made for made in _MADE if made in supported), "dir")
     if driver == "dir" or not local:
         return New(driver=driver)
-    state = state_directory()
+    state = _present_directory()
     if driver == "btrfs" and _file_system(state) == "btrfs":
         return New(
             driver=driver,
@@ -190,7 +190,7 @@ def _supported(incus: Incus) -> set[str]:
 
 def _free_space() -> int:
     """Return how many GiB are free where Incus keeps its files."""
-    return shutil.disk_usage(state_directory()).free // _GIB
+    return shutil.disk_usage(_present_directory()).free // _GIB
 
 
 def size(free: int) -> int:
@@ -199,8 +199,13 @@ def size(free: int) -> int:
 
 
 def state_directory() -> Path:
-    """Return Incus's state directory, or its nearest existing parent."""
-    directory = Path(os.environ.get("INCUS_DIR") or "/var/lib/incus")
+    """Return the directory where an Incus of this machine keeps its files."""
+    return Path(os.environ.get("INCUS_DIR") or "/var/lib/incus")
+
+
+def _present_directory() -> Path:
+    """Return that directory, or its nearest existing parent."""
+    directory = state_directory()
     while not directory.exists():
         directory = directory.parent
     return directory
