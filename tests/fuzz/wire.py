@@ -7,14 +7,16 @@ As in targets.py, but the daemon's own part may raise api.Failure as well.
 import json
 import os
 import stat
+import struct
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.incus import records
+from incus_testbed.incus import records, sftp, short_file
 from incus_testbed.incus.exec import api, response, websocket
 from incus_testbed.instance import readiness
 from incus_testbed.instance.copyup import folder_copy
@@ -127,6 +129,60 @@ def _content(pieces: list[bytes]) -> bytes | None:
     except response.Malformed:
         return None
     return bytes(answer.content)
+
+
+@_target
+def sftp_answers(random: Random) -> None:
+    """Read a file: what comes is its content, or it is refused."""
+    content = random.randbytes(random.choice((1, 20, 32 << 10, 70_000)))
+    about = struct.pack(">IQIII", 7, len(content), 0, 0, stat.S_IFREG | 0o644)
+    parts = [content[at : at + (32 << 10)] for at in range(0, 70_000, 32 << 10)]
+    stream = b"".join(
+        struct.pack(">IB", 1 + len(said), kind) + said
+        for kind, said in (
+            (2, struct.pack(">I", 3)),
+            (105, bytes(4) + about),
+            (102, bytes(4) + struct.pack(">I", 6) + b"handle"),
+            (105, bytes(4) + about),
+            *(
+                (103, bytes(4) + struct.pack(">I", len(part)) + part)
+                for part in parts
+                if part
+            ),
+        )
+    )
+    is_changed = random.random() < 0.7
+    if is_changed:
+        stream = mutation.changed(random, stream)
+    session = sftp.Session(_Said(random, stream), b"", time.monotonic() + 10)  # type: ignore[arg-type]
+    size = session.size(b"/file")
+    if not size or size > short_file.MOST:
+        raise api.Failure("refused")
+    found = session.read(session.open(b"/file"), size)
+    if found is None:
+        raise api.Failure("refused")
+    assert len(found) == size
+    assert found == content or is_changed
+
+
+class _Said:
+    """A connection on which a server has said all that it says."""
+
+    def __init__(self, random: Random, stream: bytes) -> None:
+        self._random = random
+        self._stream = stream
+
+    def settimeout(self, seconds: float) -> None:
+        """Wait for nothing."""
+
+    def sendall(self, data: bytes) -> None:
+        """Listen to nothing."""
+
+    def recv(self, most: int) -> bytes:
+        """Return the next part; nothing is the end."""
+        size = self._random.choice((1, 9, most))
+        part, self._stream = self._stream[:size], self._stream[size:]
+        return part
 
 
 _TIME = "2025-01-02T03:04:05.678901234Z"
