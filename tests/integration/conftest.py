@@ -4,12 +4,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from incus_testbed.incus.client import Incus
+from tests.support import daemon
 
 _VIRT = Path(__file__).resolve().parents[2] / "virt"
 
@@ -59,3 +61,21 @@ def cli(incus: Incus) -> Cli:
     """Return the command, aimed at the Incus under test."""
     del incus
     return Cli(dict(os.environ))
+
+
+@pytest.fixture(scope="module")
+def own_daemon() -> Iterator[daemon.Daemon]:
+    """Give a module an Incus of its own, with nothing set up.
+
+    It has the machine's controllers of cgroups.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can start an Incus")
+    with (
+        daemon.private("", "controllers") as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        patch.delenv("INCUS_PROJECT", raising=False)
+        yield started

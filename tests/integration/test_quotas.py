@@ -6,7 +6,6 @@ mounted them, as it is on a machine on which systemd starts Incus.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -80,18 +79,9 @@ class _Machine:
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[_Machine]:
+def machine(own_daemon: daemon.Daemon) -> _Machine:
     """Give a machine with an Incus that nothing has been set up for."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can start an Incus")
-    with (
-        daemon.private("", "controllers") as started,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in started.environment.items():
-            patch.setenv(name, value)
-        patch.delenv("INCUS_PROJECT", raising=False)
-        yield _Machine(started)
+    return _Machine(own_daemon)
 
 
 @pytest.fixture(scope="module")
