@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A profile that keeps testbeds from making subvolumes."""
 
+from pathlib import Path
+
 import pytest
 
-from incus_testbed.host import subvolumes
+from incus_testbed.host import pool, subvolumes
 from incus_testbed.host.requirement import Finding, State
 from tests.support.fake_incus import FakeIncus
 
@@ -56,3 +58,19 @@ def test_other_drivers_have_none(incus: FakeIncus) -> None:
 
 def test_a_profile_that_is_to_be_made() -> None:
     assert _check(FakeIncus()).state is State.FAILED
+
+
+def test_where_none_can_be_made(tmp_path: Path) -> None:
+    """No answer is not an answer: an admin may do what this user can't."""
+    assert not subvolumes.can_be_made(Path("/proc"))
+    assert subvolumes.can_be_made(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(("can", "driver"), [(True, "btrfs"), (False, "dir")])
+def test_the_pool_of_a_testbed(
+    monkeypatch: pytest.MonkeyPatch, can: bool, driver: str
+) -> None:
+    """A testbed on btrfs has a file system of that kind, but can't use it."""
+    monkeypatch.setattr(pool, "_file_system", lambda _: "btrfs")
+    monkeypatch.setattr(subvolumes, "can_be_made", lambda _: can)
+    assert pool.driver(FakeIncus(), "default", local=True) == driver

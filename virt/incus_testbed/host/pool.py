@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.host import cluster
+from incus_testbed.host import cluster, subvolumes
 from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
@@ -155,6 +155,8 @@ def _new(name: str, supported: set[str], *, local: bool) -> New:
         return New(driver=driver)
     state = _present_directory()
     if driver == "btrfs" and _file_system(state) == "btrfs":
+        if not subvolumes.can_be_made(state):
+            return New(driver="dir")
         return New(
             driver=driver,
             settings=(f"source={state}/storage-pools/{name}",),

@@ -5,6 +5,12 @@ Each user may make one.  The limit of the root disk does not count what is in
 it: with it, one testbed can fill the pool.
 """
 
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
 from incus_testbed import errors
 from incus_testbed.host import limits
 from incus_testbed.host.devices import words
@@ -21,7 +27,9 @@ _DENIED, _ALLOWED = "security.syscalls.deny", "security.syscalls.allow"
 _BITS, _CALLS = 0xFFFF, (0x9401, 0x940E, 0x9417, 0x9418)
 #: What the call says: ENOTTY, as on a file system that has none.  So programs
 #: make a folder instead.
-_ANSWER = 25
+_ANSWER = errno.ENOTTY
+#: SUBVOL_CREATE as a whole, on most architectures and on POWER.
+_CREATE = (0x5000940E, 0x9000940E)
 #: In LXC's words, for which Incus has none of its own.
 _RULES = "\n".join(
     f"ioctl errno {_ANSWER} [1,{_BITS:#x},SCMP_CMP_MASKED_EQ,{call:#x}]"
@@ -56,3 +64,28 @@ def check(incus: Incus, profile_name: str, *, driver: str) -> Finding:
         "a testbed can make some: there its disk has no limit",
         fix=(("incus", "profile", "set", target, *rules),),
     )
+
+
+def can_be_made(folder: Path) -> bool:
+    """Tell whether this machine can make some in a folder of a btrfs.
+
+    It can't if it is a testbed itself.  If that can't be known, it is true.
+    """
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        answers = [_failure(place, call) for call in _CREATE]
+    finally:
+        os.close(place)
+    return any(answer != _ANSWER for answer in answers)
+
+
+def _failure(place: int, call: int) -> int:
+    """Ask for a subvolume whose name is always taken; return the errno."""
+    try:
+        fcntl.ioctl(place, call, bytearray(struct.pack("q4088s", 0, b".")))
+    except OSError as error:
+        return error.errno or 0
+    return 0
