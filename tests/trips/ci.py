@@ -46,6 +46,12 @@ CI = Trip(
             _ONE_TEST,
         ),
         Step("incus-testbed remove artifact/42"),
+        Preparation(
+            "a testbed that has ended is removed in the background; in a pool"
+            " that does not clone, that takes some seconds",
+            "timeout 60 sh -c 'while incus list --format=csv | grep .; do"
+            " sleep 1; done'",
+        ),
         # All that is left.
         Step(
             "incus-testbed remove ALIAS",
