@@ -32,6 +32,7 @@ class _Machine:
         (self.kernel.btrfs / "features/simple_quota").touch()
         self.system = self.kernel.btrfs / "1234"
         (self.system / "devices/loop7").mkdir(parents=True)
+        (self.kernel.btrfs / "5678/devices/sda1").mkdir(parents=True)
         self.mount()
 
     def mount(self, root: str = "/", kind: str = "btrfs") -> None:
@@ -175,6 +176,11 @@ def test_mounts_that_are_not_seen(machine: _Machine) -> None:
     machine.mount(kind="ext4")
     assert machine.check().state is State.UNKNOWN
     machine.kernel.mounts.write_text("")
+    assert machine.check().state is State.UNKNOWN
+
+
+def test_a_device_that_the_kernel_does_not_show(machine: _Machine) -> None:
+    (machine.system / "devices/loop7").rmdir()
     assert machine.check().state is State.UNKNOWN
 
 

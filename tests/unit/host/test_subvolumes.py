@@ -73,4 +73,4 @@ def test_the_pool_of_a_testbed(
     """A testbed on btrfs has a file system of that kind, but can't use it."""
     monkeypatch.setattr(pool, "_file_system", lambda _: "btrfs")
     monkeypatch.setattr(subvolumes, "can_be_made", lambda _: can)
-    assert pool.driver(FakeIncus(), "default", local=True) == driver
+    assert pool.driver_of(FakeIncus(), "default", local=True) == driver

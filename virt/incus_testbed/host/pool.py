@@ -86,7 +86,7 @@ def _creation(
     )
 
 
-def driver(incus: Incus, name: str, *, local: bool) -> str:
+def driver_of(incus: Incus, name: str, *, local: bool) -> str:
     """Return the driver of the pool, or of the one that is to be made."""
     for pool in incus.pools():
         if pool["name"] == name:

@@ -66,9 +66,10 @@ class Kernel:
             kind, source, *_ = of_system.split(" ")
             yield Path(_unescaped(at)), kind, root, _unescaped(source)
 
-    def mode(self, system: "_Mounted") -> str:
+    def mode(self, system: "_Mounted") -> str | None:
         """Return the mode of a file system's quotas; empty: it has none.
 
+        None if the kernel does not show the file system by that device.
         Kernels without simple quotas tell no mode.
         """
         for device in self.btrfs.glob(f"*/devices/{system.device}"):
@@ -79,7 +80,7 @@ class Kernel:
                 return (quotas / "mode").read_text().strip()
             except FileNotFoundError:
                 return "qgroup"
-        return ""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,8 @@ def _of_btrfs(found: Mapping[str, Any], place: Path, kernel: Kernel) -> Finding:
     if system is None:
         return _unknown("its file system is not mounted here")
     mode = kernel.mode(system)
+    if mode is None:
+        return _unknown(f"the kernel shows no btrfs on {system.device}")
     if mode == _SIMPLE:
         return good("simple")
     if not _can_be_simple(kernel):

@@ -63,8 +63,6 @@ def requirements(
             local=local,
         ),
     )
-    if local:
-        yield need("disk quotas", lambda: quotas.check(server, pool_name))
     yield need(
         "limits",
         lambda: limits.check(
@@ -78,7 +76,7 @@ def requirements(
         lambda: subvolumes.check(
             project,
             profile_name,
-            driver=pool.driver(server, pool_name, local=local),
+            driver=pool.driver_of(server, pool_name, local=local),
         ),
     )
     # A restricted project forbids security.idmap.size.  Without it a testbed
@@ -87,6 +85,9 @@ def requirements(
         yield need(
             "ids of testbeds", partial(limits.check_ids, project, profile_name)
         )
+    # The last one: the others keep testbeds apart, this one makes them fast.
+    if local:
+        yield need("disk quotas", lambda: quotas.check(server, pool_name))
 
 
 def _unless_confined(check: Callable[[], Finding]) -> Finding:

@@ -52,18 +52,19 @@ def check(incus: Incus, profile_name: str, *, driver: str) -> Finding:
         return good("allowed, as an admin has chosen")
     if set(_RULES.splitlines()) <= set(config.get(_DENIED, "").splitlines()):
         return good("testbeds can't make any")
-    if _DENIED in config or _ALLOWED in config:
+    detail = "a testbed can make some: there its disk has no limit"
+    where = f"{_DENIED} of the profile {profile_name}"
+    if _ALLOWED in config:
         return warning(
-            "a testbed can make some: there its disk has no limit",
-            advice=f"Add these lines to {_DENIED} of the profile"
-            f" {profile_name}:\n{_RULES}",
+            detail,
+            advice=f"Instead of {_ALLOWED}, beside which Incus takes no other"
+            f" rules, set {where} to:\n{_RULES}",
         )
+    if _DENIED in config:
+        return warning(detail, advice=f"Add these lines to {where}:\n{_RULES}")
     target = incus.target(profile_name)
     rules = words({_DENIED: _RULES})
-    return failed(
-        "a testbed can make some: there its disk has no limit",
-        fix=(("incus", "profile", "set", target, *rules),),
-    )
+    return failed(detail, fix=(("incus", "profile", "set", target, *rules),))
 
 
 def can_be_made(folder: Path) -> bool:

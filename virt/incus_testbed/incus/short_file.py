@@ -31,7 +31,7 @@ def read(
     command in the instance.  Files of /proc and /sys are such: they are not as
     large as they say.
     """
-    if not is_plain(path):
+    if not _is_plain(path):
         return None
     name = os.fsencode(path)
     try:
@@ -62,7 +62,7 @@ def make(
     else, or a part.  All is asked on one connection, because each costs what
     sftp says.
     """
-    if not is_plain(path):
+    if not _is_plain(path):
         return False
     try:
         with sftp.session(address, project, instance, _LIMIT) as session:
@@ -91,7 +91,7 @@ def here(path: str) -> tuple[bytes, int] | None:
     return (content, status.st_mode & 0o777) if len(content) <= MOST else None
 
 
-def is_plain(path: str) -> bool:
+def _is_plain(path: str) -> bool:
     """Tell whether Incus takes a path as it is.
 
     It would change others, also where a part of one is a link.
