@@ -235,7 +235,11 @@ def machines(incus: Incus, count: int) -> Iterator[list[Member]]:
                     purpose="cluster tests",
                     # It is switched off and on.
                     ephemeral=False,
-                    arguments=(*guest.NESTING, *_NEIGHBOURLY),
+                    arguments=(
+                        *guest.NESTING,
+                        guest.SUBVOLUMES,
+                        *_NEIGHBOURLY,
+                    ),
                 )
             )
             instance.wait_ready()

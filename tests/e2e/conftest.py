@@ -50,8 +50,15 @@ def site(with_packages: Installation) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def restricted(site: Installation) -> Installation:
-    """Give it with a worker that is in no group that is as good as root."""
-    site.worker.restrict()
-    site.worker.wait_until_offering()
+def fast(site: Installation) -> Installation:
+    """Give it with a pool that clones; that of Debusine's script copies."""
+    site.set_up("--pool", "testbeds")
     return site
+
+
+@pytest.fixture(scope="module")
+def restricted(fast: Installation) -> Installation:
+    """Give it with a worker that is in no group that is as good as root."""
+    fast.worker.restrict("--pool", "testbeds")
+    fast.worker.wait_until_offering()
+    return fast

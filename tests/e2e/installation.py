@@ -89,10 +89,11 @@ class Installation:
     debusine: Debusine
     worker: Worker
 
-    def set_up(self, project: str = "default") -> str:
+    def set_up(self, *options: str, project: str = "default") -> str:
         """Run the command that makes what testbeds need; return its output."""
         return self.guest.run(
-            "env", f"INCUS_PROJECT={project}", "incus-testbed", "setup"
+            *("env", f"INCUS_PROJECT={project}"),
+            *("incus-testbed", "setup", *options),
         )
 
     def task(self, **data: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The tests follow what an administrator does with a worker, one after the other.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,32 @@ def test_autopkgtest(site: Installation, tested: WorkRequest) -> None:
         ["as-user", "PASS"],
     ]
     assert site.guest.instances() == []
+
+
+def _pools(site: Installation, project: str = "default") -> list[str]:
+    """Return the names of the pools that profiles of a project use."""
+    return [
+        site.guest.run(
+            *("incus", "profile", "device", "get", name, "root", "pool"),
+            f"--project={project}",
+        ).strip()
+        for name in ("debusine", "debusine-vm")
+    ]
+
+
+def test_doctor_says_how_testbeds_start_faster(site: Installation) -> None:
+    assert _pools(site) == ["default"] * 2
+    said = site.guest.run("incus-testbed", "doctor")
+    assert "dir: each launch unpacks the whole image" in said
+    assert "\n  incus-testbed setup --pool testbeds\n" in said
+
+
+def test_testbeds_start_faster(fast: Installation) -> None:
+    """What follows runs in that pool."""
+    assert _pools(fast) == ["testbeds"] * 2
+    said = fast.guest.run("incus-testbed", "doctor")
+    assert re.search(r"ok +storage pool testbeds +btrfs", said)
+    assert _NOTHING_TO_DO in fast.set_up()
 
 
 def test_developer_pulls_an_environment(
@@ -371,6 +398,8 @@ def test_worker_in_a_restricted_project(restricted: Installation) -> None:
     assert not {"root", "sudo", "incus-admin"} & set(groups)
     log = restricted.worker.log()
     assert "incus-lxc is available, by debusine_incus" in log
+    uid = restricted.guest.run("id", "-u", UNIT).strip()
+    assert _pools(restricted, f"user-{uid}") == ["testbeds"] * 2
 
 
 def test_autopkgtest_in_a_restricted_project(restricted: Installation) -> None:

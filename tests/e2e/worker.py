@@ -98,10 +98,12 @@ class Worker:
         with self._telling_anew():
             self._apt("remove debusine-worker-incus")
 
-    def restrict(self) -> None:
+    def restrict(self, *options: str) -> None:
         """Move it from incus-admin to a restricted project, as docs say."""
         with self._telling_anew():
-            self._guest.run("incus-testbed", "setup", "--restricted", UNIT)
+            self._guest.run(
+                "incus-testbed", "setup", "--restricted", UNIT, *options
+            )
             self._guest.run("gpasswd", "--delete", UNIT, "incus-admin")
             self.restart()
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -119,6 +120,66 @@ def test_setup_makes_the_profiles_in_the_project(user: User) -> None:
     assert done.returncode == 0, done.stderr
     assert "raw.lxc" not in done.stdout
     assert user.testbed("doctor").returncode == 0
+
+
+@pytest.fixture
+def other_pool(admin: Callable[..., str]) -> Iterator[str]:
+    """Give a pool beside the one that incus-user chooses."""
+    name = f"other-{os.getpid()}"
+    admin("storage", "create", name, "dir")
+    yield name
+    admin("storage", "delete", name)
+
+
+def test_setup_keeps_the_pool_that_was_chosen(
+    environment: dict[str, str], admin: Callable[..., str], other_pool: str
+) -> None:
+    with restricted.user(environment, 2) as new:
+
+        def pools() -> list[str]:
+            return [
+                admin(
+                    *("profile", "device", "get", profile, "root", "pool"),
+                    *("--project", new.project),
+                ).strip()
+                for profile in ("default", "debusine", "debusine-vm")
+            ]
+
+        def admit(*options: str) -> None:
+            done = restricted.admit(new, environment, *options)
+            assert done.returncode == 0, done.stderr
+
+        try:
+            admit(f"--pool={other_pool}")
+            assert pools() == [other_pool] * 3
+            admit()
+            assert pools() == [other_pool] * 3
+            # Nobody else's pool is made, whatever the user writes there.
+            new.output(
+                *("incus", "profile", "device", "set", "debusine", "root"),
+                "pool=absent",
+            )
+            admit()
+            assert pools() == ["default"] * 3
+            assert "absent" not in admin("storage", "list", "--format=csv")
+        finally:
+            admit("--pool=default")
+
+
+def test_pool_of_a_testbed_that_is_there_can_not_be_changed(
+    environment: dict[str, str], other_pool: str, user: User
+) -> None:
+    user.output("incus", "init", "--empty", "there", "--profile=debusine")
+    try:
+        done = restricted.admit(user, environment, f"--pool={other_pool}")
+    finally:
+        user.output("incus", "delete", "there")
+        restricted.admit(user, environment, "--pool=default")
+
+    assert done.returncode == 1
+    assert "Testbeds that are there keep the profile" in done.stderr
+    assert "incus-testbed status" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_command_in_a_testbed(user: User, system: str) -> None:

@@ -19,6 +19,18 @@ WORKER_TRIP = Trip(
         ),
         Step("incus-testbed setup --restricted debusine-worker"),
         Step("runuser -u debusine-worker -- incus-testbed doctor", "user-"),
+        Preparation(
+            "a pool that copies, as Debusine's script makes one",
+            "incus storage create copying dir;"
+            " incus-testbed setup --pool copying;"
+            " incus-testbed setup --restricted debusine-worker --pool copying;"
+            " incus-testbed doctor | grep 'setup --pool'",
+        ),
+        Step("incus-testbed setup --pool testbeds", "storage create testbeds"),
+        Step(
+            "incus-testbed setup --restricted debusine-worker --pool testbeds",
+            "pool=testbeds",
+        ),
         Step("adduser debusine-worker incus-admin"),
         Step("gpasswd --delete debusine-worker incus-admin"),
         Step("systemctl restart debusine-worker"),

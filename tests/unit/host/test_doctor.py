@@ -64,6 +64,49 @@ def test_a_pool_that_copies_is_a_warning_with_a_way_out() -> None:
     assert "--pool" in finding.advice
 
 
+def _advice_for_a_pool_that_copies(incus: FakeIncus) -> list[str]:
+    incus.run("storage", "create", "default", "dir")
+    return _finding(incus, "storage pool default").advice.splitlines()
+
+
+def test_a_pool_that_copies_is_left_by_one_command() -> None:
+    incus = FakeIncus()
+
+    assert _advice_for_a_pool_that_copies(incus) == [
+        "incus-testbed setup --pool testbeds"
+    ]
+
+
+def test_a_pool_that_is_there_is_better_than_a_new_one() -> None:
+    incus = FakeIncus()
+    incus.run("storage", "create", "fast", "zfs")
+
+    assert _advice_for_a_pool_that_copies(incus) == [
+        "incus-testbed setup --pool fast"
+    ]
+
+
+def test_a_machine_that_can_make_no_pool_in_a_file_needs_a_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_file_system", lambda _: "ext2/ext3")
+    monkeypatch.setattr(pool, "_LOOP_CONTROL", Path("/nonexistent"))
+
+    assert _advice_for_a_pool_that_copies(FakeIncus()) == [
+        "incus storage create testbeds btrfs source=/dev/DISK",
+        "incus-testbed setup --pool testbeds",
+    ]
+
+
+def test_users_with_a_project_get_the_better_pool_too() -> None:
+    incus = FakeIncus()
+    incus.run("project", "create", "user-999")
+
+    (_, theirs) = _advice_for_a_pool_that_copies(incus)
+
+    assert "setup --restricted USER --pool testbeds" in theirs
+
+
 def test_a_pool_that_is_full_is_a_warning() -> None:
     incus = FakeIncus()
     incus.run("storage", "create", "default", "btrfs")

@@ -58,12 +58,11 @@ def _commands(
             "--restricted chooses the network and the project itself",
             resolution=f"incus-testbed setup --restricted {name}",
         )
-    usual = host_doctor.Names()
     yield from user.admit(
         incus,
         name,
-        pool_name=arguments.pool or usual.pool,
-        profile_name=arguments.profile or usual.profile,
+        pool_name=arguments.pool,
+        profile_name=arguments.profile,
         access=_access(arguments),
         dry_run=arguments.dry_run,
     )

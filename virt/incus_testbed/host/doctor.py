@@ -146,11 +146,14 @@ def setup(
     :raises errors.Unsupported: no command can meet a requirement, or its
         command did not help; says what a person can do
     """
+    names = names or names_in_use(incus)
     for need in _requirements(incus, names, access):
         yield from remedy.apply(incus, need, dry_run=dry_run)
     if incus.is_local():
         for name in service.unadmitted():
-            yield from user.admit(incus, name, dry_run=dry_run)
+            yield from user.admit(
+                incus, name, pool_name=names.pool, dry_run=dry_run
+            )
 
 
 def _requirements(

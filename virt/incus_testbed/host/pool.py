@@ -4,7 +4,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ _CLONING = (*_MADE, "ceph", "lvm", "lvmcluster", "linstor", "truenas")
 
 #: Most containers lack this, and then they can't have a pool in a file.
 _LOOP_CONTROL = Path("/dev/loop-control")
+
+#: The pool that doctor suggests beside one that copies.
+_FASTER = "testbeds"
 
 _GIB = 1 << 30
 #: Smallest and largest size, in GiB, of a pool in a file; the file takes only
@@ -51,7 +54,7 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
             )
         if pool["status"] == "Created" and (few := short(incus, name)):
             return few
-        return _of_present(incus, pool)
+        return _of_present(incus, pool, local=local)
     made = new(incus, name, local=local)
     if made.in_file and (free := _free_space()) < _SMALLEST:
         return failed(
@@ -245,7 +248,9 @@ def short(incus: Incus, name: str) -> Finding | None:
     )
 
 
-def _of_present(incus: Incus, pool: Mapping[str, Any]) -> Finding:
+def _of_present(
+    incus: Incus, pool: Mapping[str, Any], *, local: bool
+) -> Finding:
     driver, status = pool["driver"], pool["status"]
     if status != "Created":
         return failed(
@@ -254,19 +259,33 @@ def _of_present(incus: Incus, pool: Mapping[str, Any]) -> Finding:
         )
     if driver in _CLONING:
         return good(driver)
-    supported = _supported(incus)
-    if supported.isdisjoint(_MADE):
-        advice = (
-            "apt install btrfs-progs && systemctl restart incus; then run"
-            " 'incus-testbed doctor' again for the next step"
-        )
-    else:
-        better = next(made for made in _MADE if made in supported)
-        advice = (
-            f"Make one that clones: incus storage create testbeds {better}"
-            " [source=/dev/DISK]; then incus-testbed setup --pool testbeds"
-        )
     return warning(
         f"{driver}: each launch unpacks the whole image",
-        advice=advice,
+        advice="\n".join(_ways_to_clone(incus, local=local)),
     )
+
+
+def _ways_to_clone(incus: Incus, *, local: bool) -> Iterator[str]:
+    """Yield what an admin does for testbeds to be in a pool that clones."""
+    name = next(
+        (pool["name"] for pool in incus.pools() if pool["driver"] in _CLONING),
+        "",
+    )
+    if not name:
+        name, supported = _FASTER, _supported(incus)
+        if supported.isdisjoint(_MADE):
+            yield (
+                "apt install btrfs-progs && systemctl restart incus; then run"
+                " 'incus-testbed doctor' again for the next step"
+            )
+            return
+        made = _new(name, supported, local=local)
+        if made.driver == "dir" or (made.in_file and _free_space() < _SMALLEST):
+            driver = next(driver for driver in _MADE if driver in supported)
+            yield f"incus storage create {name} {driver} source=/dev/DISK"
+    yield f"incus-testbed setup --pool {name}"
+    if any(project.startswith("user-") for project in incus.projects()):
+        yield (
+            "For each user with a restricted project, and Debusine's worker may"
+            f" be one: incus-testbed setup --restricted USER --pool {name}"
+        )

@@ -37,11 +37,12 @@ from incus_testbed.host.requirement import (
     failed,
     good,
 )
+from incus_testbed.host.use import names_in_use
 from incus_testbed.image import profiles
 from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
 
-#: The pool in which incus-user puts instances; setup can choose another.
+#: Where incus-user puts instances if nobody chooses another pool.
 _POOL = "default"
 
 #: Has a user come to incus-user at the socket $1, without what is in the user's
@@ -58,14 +59,16 @@ def admit(
     incus: Incus,
     name: str,
     *,
-    pool_name: str = _POOL,
-    profile_name: str = profiles.USUAL,
+    pool_name: str | None = None,
+    profile_name: str | None = None,
     access: Access = AS_BEFORE,
     dry_run: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Give a user a restricted project with all that testbeds need.
 
-    Yields each command line just before it is run; ``dry_run`` runs none.
+    Without ``pool_name`` and ``profile_name``, a project that is there keeps
+    those that it has.  Yields each command line just before it is run;
+    ``dry_run`` runs none.
 
     :raises errors.NotFound: there is no such user
     :raises errors.Unsupported: it is root; or no command can meet a
@@ -80,10 +83,12 @@ def admit(
         )
     everything = Incus(project="default", remote=incus.remote)
     theirs = Incus(project=_project(user), remote=incus.remote)
+    names = names_in_use(theirs, profile_name)
+    pool_name = pool_name or _present_pool(everything, names.pool)
     separated = separation.requirements(
         everything,
         theirs,
-        profile_name,
+        names.profile,
         network_name=_network(user),
         pool_name=pool_name,
         access=access,
@@ -93,7 +98,7 @@ def admit(
         (everything, _of_server(everything, user, pool_name)),
         (
             theirs,
-            _of_project(everything, theirs, user, pool_name, profile_name),
+            _of_project(everything, theirs, user, pool_name, names.profile),
         ),
         (theirs, separated),
         # Last: a service that is let in is restarted, and checks the others.
@@ -104,6 +109,14 @@ def admit(
     ):
         for need in needs:
             yield from remedy.apply(client, need, dry_run=dry_run)
+
+
+def _present_pool(incus: Incus, name: str) -> str:
+    """Return a pool that a user's profile names, unless there is none.
+
+    Incus does not check that, and nobody else's pools are made for the user.
+    """
+    return name if name in {pool["name"] for pool in incus.pools()} else _POOL
 
 
 def is_admin(name: str) -> bool:

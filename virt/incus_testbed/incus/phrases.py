@@ -247,6 +247,13 @@ PHRASES = (
         f" testbeds, --profile=debusine. {_SETUP}",
     ),
     Phrase(
+        r"relies on this profile's root disk device",
+        errors.Unsupported,
+        "Wait until they have ended, or stop the worker for it; then try"
+        " again. '{us} status' lists them.",
+        brief="Testbeds that are there keep the profile in its storage pool",
+    ),
+    Phrase(
         r"remote [^\n]* doesn't exist",
         errors.NotFound,
         "See: incus remote list",
