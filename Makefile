@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The parts of make e2e: Debusine in these Debian releases, and machines that
-# others have set up; and what the pages say, from nothing to a tested package.
-E2E := trixie-backports sid trixie machines-of-others trips
+# The parts of make e2e: Debusine in the oldest and the newest Debian that have it,
+# and machines that others have set up; and what the pages say, from nothing to a
+# tested package.
+E2E := sid trixie machines-of-others trips
 # Debian's Python modules are needed, even if another python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3
 SCRIPTS := $(shell git grep --files-with-matches --extended-regexp "^#!/bin/(ba)?sh|^# shellcheck shell=" -- ':!*.py')
@@ -21,6 +22,7 @@ help:
 	@echo 'make check-disks  import disks in the shapes of other people, and boot them'
 	@echo 'make check-sid  run the tests on another Debian; TESTS= arguments of pytest'
 	@echo 'make e2e     run tasks of real Debusine servers; takes half an hour'
+	@echo 'make e2e-trixie-backports  the same in a third Debian; a quarter of an hour'
 	@echo 'make trips   run the commands of the pages in a fresh machine; SUITE= its Debian,'
 	@echo '             TRIPS= some of: laptop ci sbuild worker farm checkout'
 	@echo 'make e2e-debci  run a test by the packaged debci; make e2e-ci: CI jobs, sbuild'
@@ -217,4 +219,4 @@ clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/debusine-incus"
 
-.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-ci e2e-cluster e2e-compare e2e-debci e2e-vm fuzz soak bench bench-guest bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean
+.PHONY: help demo shell check check-cluster check-disks check-images check-restricted check-vm lint unit test test-contract test-integration e2e $(E2E:%=e2e-%) e2e-trixie-backports e2e-ci e2e-cluster e2e-compare e2e-debci e2e-vm fuzz soak bench bench-guest bench-members bench-quick bench-remote bench-scale deb package-check trips format packages linters clean

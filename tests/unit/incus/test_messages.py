@@ -48,6 +48,11 @@ _MESSAGES = [
         " no-such-host.example on 127.0.0.1:53: no such host",
         errors.DaemonDown,
     ),
+    (
+        "Error: At least one instance relies on this profile's root disk"
+        " device",
+        errors.Unsupported,
+    ),
     ('Launching x1\nError: Image "nosuch" not found', errors.NotFound),
     ("Error: Image not found", errors.NotFound),
     ("Image not provided for instance creation", errors.NotFound),
