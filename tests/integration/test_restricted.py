@@ -156,7 +156,7 @@ def test_setup_keeps_the_pool_that_was_chosen(
             assert pools() == [other_pool] * 3
             # Nobody else's pool is made, whatever the user writes there.
             new.output(
-                *("incus", "profile", "device", "set", "debusine", "root"),
+                *("incus", "profile", "device", "set", "default", "root"),
                 "pool=absent",
             )
             admit()

@@ -38,6 +38,11 @@ WORKER_TRIP = Trip(
         Step("incus project create NAME", values={"NAME": "other"}),
         Step("incus project switch NAME", values={"NAME": "other"}),
         Step("incus-testbed setup", "incus profile create debusine"),
+        Preparation(
+            "a worker that was let in once more: it keeps its pool",
+            "incus profile device get debusine root pool"
+            " --project=user-$(id -u debusine-worker) | grep testbeds",
+        ),
         # Another machine's Incus, which is this machine's.
         Step("incus config set core.https_address=:8443"),
         Step(

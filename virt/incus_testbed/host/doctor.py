@@ -152,7 +152,7 @@ def setup(
     if incus.is_local():
         for name in service.unadmitted():
             yield from user.admit(
-                incus, name, pool_name=names.pool, dry_run=dry_run
+                incus, name, new_pool=names.pool, dry_run=dry_run
             )
 
 

@@ -37,7 +37,6 @@ from incus_testbed.host.requirement import (
     failed,
     good,
 )
-from incus_testbed.host.use import names_in_use
 from incus_testbed.image import profiles
 from incus_testbed.incus import location
 from incus_testbed.incus.client import Incus
@@ -60,6 +59,7 @@ def admit(
     name: str,
     *,
     pool_name: str | None = None,
+    new_pool: str = _POOL,
     profile_name: str | None = None,
     access: Access = AS_BEFORE,
     dry_run: bool = False,
@@ -67,8 +67,9 @@ def admit(
     """Give a user a restricted project with all that testbeds need.
 
     Without ``pool_name`` and ``profile_name``, a project that is there keeps
-    those that it has.  Yields each command line just before it is run;
-    ``dry_run`` runs none.
+    those that it has, and another gets ``new_pool``.
+
+    Yields each command line just before it is run; ``dry_run`` runs none.
 
     :raises errors.NotFound: there is no such user
     :raises errors.Unsupported: it is root; or no command can meet a
@@ -83,12 +84,12 @@ def admit(
         )
     everything = Incus(project="default", remote=incus.remote)
     theirs = Incus(project=_project(user), remote=incus.remote)
-    names = names_in_use(theirs, profile_name)
-    pool_name = pool_name or _present_pool(everything, names.pool)
+    profile_name = profile_name or profiles.chosen(theirs)
+    pool_name = pool_name or _chosen_pool(everything, theirs) or new_pool
     separated = separation.requirements(
         everything,
         theirs,
-        names.profile,
+        profile_name,
         network_name=_network(user),
         pool_name=pool_name,
         access=access,
@@ -98,7 +99,7 @@ def admit(
         (everything, _of_server(everything, user, pool_name)),
         (
             theirs,
-            _of_project(everything, theirs, user, pool_name, names.profile),
+            _of_project(everything, theirs, user, pool_name, profile_name),
         ),
         (theirs, separated),
         # Last: a service that is let in is restarted, and checks the others.
@@ -111,12 +112,14 @@ def admit(
             yield from remedy.apply(client, need, dry_run=dry_run)
 
 
-def _present_pool(incus: Incus, name: str) -> str:
-    """Return a pool that a user's profile names, unless there is none.
+def _chosen_pool(everything: Incus, theirs: Incus) -> str | None:
+    """Return the pool that a user's project has, if there is one.
 
-    Incus does not check that, and nobody else's pools are made for the user.
+    A user can write any name into the profile, and Incus does not check it.
     """
-    return name if name in {pool["name"] for pool in incus.pools()} else _POOL
+    name = profile.pool_of(profile.devices_of(theirs, restricted.PROFILE))
+    present = {pool["name"] for pool in everything.pools()}
+    return name if name in present else None
 
 
 def is_admin(name: str) -> bool:
