@@ -118,8 +118,8 @@ def _chosen_pool(everything: Incus, theirs: Incus) -> str | None:
     A user can write any name into the profile, and Incus does not check it.
     """
     name = profile.pool_of(profile.devices_of(theirs, restricted.PROFILE))
-    present = {pool["name"] for pool in everything.pools()}
-    return name if name in present else None
+    is_there = name and any(pool["name"] == name for pool in everything.pools())
+    return name if is_there else None
 
 
 def is_admin(name: str) -> bool:
