@@ -132,38 +132,39 @@ def other_pool(admin: Callable[..., str]) -> Iterator[str]:
 
 
 def test_setup_keeps_the_pool_that_was_chosen(
-    environment: dict[str, str], admin: Callable[..., str], other_pool: str
+    environment: dict[str, str],
+    admin: Callable[..., str],
+    other_pool: str,
+    neighbour: User,
 ) -> None:
-    with restricted.user(environment, 2) as new:
+    def pools() -> list[str]:
+        return [
+            admin(
+                *("profile", "device", "get", profile, "root", "pool"),
+                *("--project", neighbour.project),
+            ).strip()
+            for profile in ("default", "debusine", "debusine-vm")
+        ]
 
-        def pools() -> list[str]:
-            return [
-                admin(
-                    *("profile", "device", "get", profile, "root", "pool"),
-                    *("--project", new.project),
-                ).strip()
-                for profile in ("default", "debusine", "debusine-vm")
-            ]
+    def admit(*options: str) -> None:
+        done = restricted.admit(neighbour, environment, *options)
+        assert done.returncode == 0, done.stderr
 
-        def admit(*options: str) -> None:
-            done = restricted.admit(new, environment, *options)
-            assert done.returncode == 0, done.stderr
-
-        try:
-            admit(f"--pool={other_pool}")
-            assert pools() == [other_pool] * 3
-            admit()
-            assert pools() == [other_pool] * 3
-            # Nobody else's pool is made, whatever the user writes there.
-            new.output(
-                *("incus", "profile", "device", "set", "default", "root"),
-                "pool=absent",
-            )
-            admit()
-            assert pools() == ["default"] * 3
-            assert "absent" not in admin("storage", "list", "--format=csv")
-        finally:
-            admit("--pool=default")
+    try:
+        admit(f"--pool={other_pool}")
+        assert pools() == [other_pool] * 3
+        admit()
+        assert pools() == [other_pool] * 3
+        # Nobody else's pool is made, whatever the user writes there.
+        neighbour.output(
+            *("incus", "profile", "device", "set", "default", "root"),
+            "pool=absent",
+        )
+        admit()
+        assert pools() == ["default"] * 3
+        assert "absent" not in admin("storage", "list", "--format=csv")
+    finally:
+        admit("--pool=default")
 
 
 def test_pool_of_a_testbed_that_is_there_can_not_be_changed(
