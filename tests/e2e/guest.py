@@ -19,9 +19,9 @@ NESTING = (
     "--config=security.nesting=true",
     "--config=security.privileged=true",
 )
-#: It may make subvolumes of btrfs, so that its Incus has pools that clone: with
-#: others, make e2e takes half an hour more.  Incus ignores an empty value, so
-#: this denies another call instead of those that the profile denies.
+#: It may make subvolumes of btrfs, so that its Incus can have a pool that
+#: clones, as on a machine of its own.  Incus ignores an empty value, so this
+#: denies another call instead of those that the profile denies.
 SUBVOLUMES = "--config=security.syscalls.deny=kexec_load errno 38"
 #: Seconds for one command; it only keeps a hanging one from hanging the run.
 _LIMIT = 1800
