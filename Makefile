@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The parts of make e2e: Debusine in the oldest and the newest Debian that have it,
-# and machines that others have set up; and what the pages say, from nothing to a
-# tested package.
+# The parts of make e2e: the oldest and the newest Debusine that Debian has, and
+# machines that others have set up; and what the pages say, from nothing to a tested
+# package.
 E2E := sid trixie machines-of-others trips
 # Debian's Python modules are needed, even if another python3 is first on PATH.
 PYTHON := PYTHONPATH=virt:executor /usr/bin/python3

@@ -64,11 +64,20 @@ def test_a_pool_that_copies_is_a_warning_with_a_way_out() -> None:
     assert "--pool" in finding.advice
 
 
+@pytest.fixture
+def _usual_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have a machine that can make a pool in a file."""
+    monkeypatch.setattr(pool, "_file_system", lambda _: "ext2/ext3")
+    monkeypatch.setattr(pool, "_LOOP_CONTROL", tmp_path)
+    monkeypatch.setattr(pool, "_free_space", lambda: 40)
+
+
 def _advice_for_a_pool_that_copies(incus: FakeIncus) -> list[str]:
     incus.run("storage", "create", "default", "dir")
     return _finding(incus, "storage pool default").advice.splitlines()
 
 
+@pytest.mark.usefixtures("_usual_machine")
 def test_a_pool_that_copies_is_left_by_one_command() -> None:
     incus = FakeIncus()
 
@@ -86,10 +95,10 @@ def test_a_pool_that_is_there_is_better_than_a_new_one() -> None:
     ]
 
 
+@pytest.mark.usefixtures("_usual_machine")
 def test_a_machine_that_can_make_no_pool_in_a_file_needs_a_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "_file_system", lambda _: "ext2/ext3")
     monkeypatch.setattr(pool, "_LOOP_CONTROL", Path("/nonexistent"))
 
     assert _advice_for_a_pool_that_copies(FakeIncus()) == [
@@ -98,6 +107,7 @@ def test_a_machine_that_can_make_no_pool_in_a_file_needs_a_disk(
     ]
 
 
+@pytest.mark.usefixtures("_usual_machine")
 def test_users_with_a_project_get_the_better_pool_too() -> None:
     incus = FakeIncus()
     incus.run("project", "create", "user-999")

@@ -14,6 +14,7 @@ from incus_testbed.host import cluster, subvolumes
 from incus_testbed.host.requirement import Finding, failed, good, warning
 from incus_testbed.image import properties
 from incus_testbed.incus.client import Incus
+from incus_testbed.incus.location import USER_PROJECT
 from incus_testbed.process import programs
 
 #: Drivers that setup may use, the best first; and all drivers that clone an
@@ -56,9 +57,9 @@ def check(incus: Incus, name: str, *, local: bool) -> Finding:
             return few
         return _of_present(incus, pool, local=local)
     made = new(incus, name, local=local)
-    if made.in_file and (free := _free_space()) < _SMALLEST:
+    if _lacks_space(made):
         return failed(
-            f"it does not exist, and only {free} GiB are free for it",
+            f"it does not exist, and only {_free_space()} GiB are free for it",
             advice=f"Free {_SMALLEST} GiB in {_present_directory()}, or give it"
             f" a disk: incus storage create {name} {made.driver}"
             " source=/dev/DISK",
@@ -153,7 +154,7 @@ class New:
 
 
 def _new(name: str, supported: set[str], *, local: bool) -> New:
-    driver = next((made for made in _MADE if made in supported), "dir")
+    driver = _best(supported)
     if driver == "dir" or not local:
         return New(driver=driver)
     state = _present_directory()
@@ -191,6 +192,16 @@ def _supported(incus: Incus) -> set[str]:
         return {driver["Name"] for driver in drivers}
 
     return set.intersection(*cluster.ask(incus, there).values())
+
+
+def _best(supported: set[str]) -> str:
+    """Return the driver that setup prefers, of those that are supported."""
+    return next((made for made in _MADE if made in supported), "dir")
+
+
+def _lacks_space(made: New) -> bool:
+    """Tell whether a pool in a file would be too small."""
+    return made.in_file and _free_space() < _SMALLEST
 
 
 def _free_space() -> int:
@@ -268,23 +279,27 @@ def _of_present(
 def _ways_to_clone(incus: Incus, *, local: bool) -> Iterator[str]:
     """Yield what an admin does for testbeds to be in a pool that clones."""
     name = next(
-        (pool["name"] for pool in incus.pools() if pool["driver"] in _CLONING),
+        (
+            pool["name"]
+            for pool in incus.pools()
+            if pool["driver"] in _CLONING and pool["status"] == "Created"
+        ),
         "",
     )
     if not name:
         name, supported = _FASTER, _supported(incus)
-        if supported.isdisjoint(_MADE):
+        driver = _best(supported)
+        if driver == "dir":
             yield (
                 "apt install btrfs-progs && systemctl restart incus; then run"
                 " 'incus-testbed doctor' again for the next step"
             )
             return
         made = _new(name, supported, local=local)
-        if made.driver == "dir" or (made.in_file and _free_space() < _SMALLEST):
-            driver = next(driver for driver in _MADE if driver in supported)
+        if made.driver == "dir" or _lacks_space(made):
             yield f"incus storage create {name} {driver} source=/dev/DISK"
     yield f"incus-testbed setup --pool {name}"
-    if any(project.startswith("user-") for project in incus.projects()):
+    if any(project.startswith(USER_PROJECT) for project in incus.projects()):
         yield (
             "For each user with a restricted project, and Debusine's worker may"
             f" be one: incus-testbed setup --restricted USER --pool {name}"

@@ -142,7 +142,7 @@ def _look_up(name: str) -> pwd.struct_passwd:
 
 def _project(user: pwd.struct_passwd) -> str:
     """Return the name that incus-user gives to a user's project."""
-    return f"user-{user.pw_uid}"
+    return f"{location.USER_PROJECT}{user.pw_uid}"
 
 
 def _network(user: pwd.struct_passwd) -> str:

@@ -19,6 +19,9 @@ from incus_testbed.incus.exec.address import Address, UnixAddress
 #: Folders of the daemon's socket: the first that has one, otherwise the last.
 DIRECTORIES = (Path("/run/incus"), Path("/var/lib/incus"))
 
+#: What incus-user calls a user's project; the user's number follows.
+USER_PROJECT = "user-"
+
 #: The folder of the configuration of all users.
 _GLOBAL = "/etc/incus"
 
@@ -139,8 +142,7 @@ def _socket(
     directory = _directory(environment)
     socket, restricted = directory / _NAME, directory / _USER_NAME
     if not os.access(socket, os.W_OK) and os.access(restricted, os.W_OK):
-        # incus-user gives each user a project of their own.
-        return UnixAddress(str(restricted)), f"user-{os.geteuid()}"
+        return UnixAddress(str(restricted)), f"{USER_PROJECT}{os.geteuid()}"
     return UnixAddress(str(socket)), _DEFAULT_PROJECT
 
 
