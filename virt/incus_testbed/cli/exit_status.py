@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command and turn its result, error or signal into an exit status."""
 
-import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from incus_testbed import errors
-from incus_testbed.cli import output
+from incus_testbed.cli import output, streams
 from incus_testbed.process import signals
 
 
@@ -25,16 +23,13 @@ def status(
     """
     signals.catch(_leave, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
-        result = act()
-        sys.stdout.flush()
+        with streams.usable():
+            return act()
     except errors.TestbedError as failure:
         output.error(failure, program=program)
         return failure_status
     except BrokenPipeError:
-        # The reader has closed the pipe; Python must not report that at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    return result
 
 
 def _leave(number: int) -> NoReturn:
