@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a command ends where its standard streams are closed, or full."""
+"""How a command ends where its parent has handed down something unusual."""
 
 import os
 import subprocess
@@ -18,12 +18,28 @@ _PROGRAM = (
 )
 
 
+_STATUS = (
+    "import sys\n"
+    "from incus_testbed.cli import exit_status\n"
+    "from incus_testbed.process import programs\n"
+    "def act():\n"
+    "    call = programs.call(['sh', '-c', 'exit 3']).returncode\n"
+    "    run = programs.run(['sh', '-c', 'exit 4'], timeout=9).status\n"
+    "    return 10 * call + run\n"
+    "sys.exit(exit_status.status(act))\n"
+)
+
+
 def _run(
-    redirection: str, **variables: str
+    redirection: str = "",
+    *,
+    through: str = "",
+    program: str = _PROGRAM,
+    **variables: str,
 ) -> "subprocess.CompletedProcess[str]":
-    shell = f'exec "$0" -c "$1" {redirection}'
+    shell = f'exec {through} "$0" -c "$1" {redirection}'
     return subprocess.run(
-        ["sh", "-c", shell, sys.executable, _PROGRAM],
+        ["sh", "-c", shell, sys.executable, program],
         env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -50,3 +66,10 @@ def test_a_closed_stream_is_like_the_null_device(redirection: str) -> None:
 
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_ignored_sigchld_hides_no_status() -> None:
+    assert (
+        _run(through="env --ignore-signal=CHLD", program=_STATUS).returncode
+        == 34
+    )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,25 @@ def test_command_line_for_people() -> None:
     words = ["sh", "a b", "set -e\nx", "\n", " " * 500, "x" * 500]
     cut = ["sh", "a b", "set ...", "...", "...", f"{'x' * 200} ..."]
     assert programs.shown(words) == shlex.join(cut)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: programs.run(["false"], timeout=9),
+        lambda: programs.call(["false"]),
+        lambda: programs.stream(["false"]).__enter__(),
+    ],
+)
+def test_nothing_starts_whose_status_would_be_lost(
+    start: Callable[[], object],
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(errors.Unsupported, match="SIGCHLD"):
+            start()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_call_is_as_subprocess_run() -> None:

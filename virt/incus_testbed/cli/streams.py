@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from incus_testbed import errors
-from incus_testbed.incus.exec.forked import occupy_standard_streams
+from incus_testbed.incus.exec.forked import settle
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def usable() -> Iterator[None]:
     to a full disk, this raises errors.TestbedError; BrokenPipeError, if its
     reader is gone.  Then what is left of the output is given up.
     """
-    occupy_standard_streams()
+    settle()
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or _open_for_writing(1)
     sys.stderr = sys.stderr or _open_for_writing(2)

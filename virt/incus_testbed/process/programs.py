@@ -62,6 +62,7 @@ def run(
     when the wait is interrupted.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
+    :raises errors.Unsupported: this process ignores SIGCHLD
     :raises errors.TimedOut: it was killed after ``timeout`` seconds
     :raises errors.CommandFailed: it printed too much, and was killed
     """
@@ -69,6 +70,7 @@ def run(
     import sh  # noqa: PLC0415
 
     log.debug("%s", shown(argv))
+    _check_children()
     running: Any = None
     stdout, stderr = (kept.Kept(lambda: _kill(running)) for _ in range(2))
     try:
@@ -159,6 +161,7 @@ def stream(
     children get SIGTERM first, and so many seconds to clean up.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
+    :raises errors.Unsupported: this process ignores SIGCHLD
     """
     log.debug("%s", shown(argv))
     child = None
@@ -188,10 +191,21 @@ def stream(
 
 
 def _popen(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    _check_children()
     try:
         return subprocess.Popen(argv, **{"env": environment(), **options})
     except FileNotFoundError:
         raise packages.missing(argv[0]) from None
+
+
+def _check_children() -> None:
+    """Refuse to start what would seem to succeed: each status would be 0."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        raise errors.Unsupported(
+            "This process ignores SIGCHLD, so that it can't know how programs"
+            " end",
+            resolution="Start it where SIGCHLD is not ignored.",
+        )
 
 
 def call(
@@ -211,6 +225,7 @@ def call(
     ``grace`` seconds to clean up, and then is killed.
 
     :raises errors.MissingProgram: argv[0] is not on PATH
+    :raises errors.Unsupported: this process ignores SIGCHLD
     """
     log.debug("%s", shown(argv))
     if input is not None:

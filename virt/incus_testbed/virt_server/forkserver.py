@@ -25,7 +25,7 @@ class Forkserver:
     def __init__(self) -> None:
         """Start it; it is not waited for."""
         self.name = os.urandom(8).hex()
-        forked.occupy_standard_streams()
+        forked.settle()
         owner, self._alive = os.pipe()
         self.pid = os.fork()
         if not self.pid:

@@ -60,8 +60,13 @@ def is_mine(connection: "_socket.socket") -> bool:
     return int.from_bytes(credentials[_UID], sys.byteorder) == os.geteuid()
 
 
-def occupy_standard_streams() -> None:
-    """Have descriptors 0, 1 and 2 open, so that no socket gets their number."""
+def settle() -> None:
+    """Mend what the program that started this one may have handed down.
+
+    Descriptors 0, 1 and 2 are open then, so that no socket gets their number,
+    and SIGCHLD is not ignored, so that the status of children is not lost.
+    """
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     fd = 0
     while fd <= 2:  # noqa: PLR2004
         fd = os.open("/dev/null", os.O_RDWR)
@@ -89,7 +94,7 @@ def outcome(name: str, argv: "Sequence[str]") -> int | None:
 
     :raises Absent: it has not begun
     """
-    occupy_standard_streams()
+    settle()
     if os.isatty(0):
         raise Absent
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)

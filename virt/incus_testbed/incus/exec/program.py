@@ -8,7 +8,7 @@ import sys
 from . import address
 from .api import Failure
 from .command import request, run
-from .forked import occupy_standard_streams
+from .forked import settle
 from .streams import Ends, complain
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ def outcome(argv: "Sequence[str]") -> int | None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    occupy_standard_streams()
+    settle()
     options, (instance, *command) = split(argv)
     first = b""
     # A worker of an older version starts this program after an upgrade.
