@@ -68,6 +68,23 @@ def test_a_closed_stream_is_like_the_null_device(redirection: str) -> None:
     assert done.returncode == 0
 
 
+def test_too_few_open_files_are_one_error() -> None:
+    done = _run(
+        through="prlimit --nofile=8",
+        program="import os, sys\n"
+        "from incus_testbed.cli import exit_status\n"
+        "act = lambda: [os.pipe() for _ in range(9)]\n"
+        "sys.exit(exit_status.status(act))\n",
+    )
+
+    assert done.stderr.splitlines() == [
+        "incus-testbed: This machine or its limits do not allow that: Too many"
+        " open files",
+        "  Try again later, or raise the limit: see 'ulimit -a'.",
+    ]
+    assert done.returncode == 1
+
+
 def test_ignored_sigchld_hides_no_status() -> None:
     assert (
         _run(through="env --ignore-signal=CHLD", program=_STATUS).returncode

@@ -37,6 +37,17 @@ def test_death_by_signal_is_negative() -> None:
     assert completed.status == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (3, "failed with status 3"),
+        (-signal.SIGXFSZ, "was killed by signal 25 (File size limit exceeded)"),
+    ],
+)
+def test_an_ending_is_told_to_people(status: int, words: str) -> None:
+    assert programs.ending(status) == words
+
+
 def test_standard_input_is_empty() -> None:
     assert programs.run(["cat"], timeout=60).stdout == b""
 

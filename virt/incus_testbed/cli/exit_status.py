@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command and turn its result, error or signal into an exit status."""
 
+import errno
 import signal
 from collections.abc import Callable
 from typing import NoReturn
@@ -8,6 +9,9 @@ from typing import NoReturn
 from incus_testbed import errors
 from incus_testbed.cli import output, streams
 from incus_testbed.process import signals
+
+#: What any call can fail with: too few open files, processes, or memory.
+_SHORTAGES = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def status(
@@ -30,6 +34,18 @@ def status(
         return failure_status
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
+    except OSError as failure:
+        if failure.errno not in _SHORTAGES:
+            raise
+        output.error(_short(failure), program=program)
+        return failure_status
+
+
+def _short(failure: OSError) -> errors.TestbedError:
+    return errors.TestbedError(
+        f"This machine or its limits do not allow that: {failure.strerror}",
+        resolution="Try again later, or raise the limit: see 'ulimit -a'.",
+    )
 
 
 def _leave(number: int) -> NoReturn:

@@ -50,12 +50,8 @@ def error(
     ``argv`` is what the user would recognise of the command line.  ``remote``
     is the name of a server that is not on this machine.
     """
-    how = (
-        f"died of signal {-completed.status}"
-        if completed.status < 0
-        else f"failed with status {completed.status}"
-    )
     command = " ".join(argv[:_SHOWN_WORDS])
+    how = programs.ending(completed.status)
     return of_message(_message(completed.stderr), command, how, remote)
 
 

@@ -295,6 +295,13 @@ def _outlive(act: Callable[[], object]) -> NoReturn:
         os._exit(0)
 
 
+def ending(status: int) -> str:
+    """Return for people how a program has failed; negative is a signal."""
+    if status >= 0:
+        return f"failed with status {status}"
+    return f"was killed by signal {-status} ({signal.strsignal(-status)})"
+
+
 def shown(argv: Sequence[str]) -> str:
     """Return a command line for people: quoted, with long scripts cut."""
     return shlex.join(map(_short, argv))

@@ -211,8 +211,8 @@ class Converter:
         said = os.pread(self._complaints, _LONGEST_COMPLAINT, start)
         lines = said.decode(errors="replace").strip().splitlines()
         return errors.CommandFailed(
-            "The process that converts the file ended without an answer, with"
-            f" status {status}",
+            "The process that converts the file gave no answer, and"
+            f" {programs.ending(status)}",
             details="\n".join(lines[-5:]),
             resolution="Look for 'out of memory' in the output of 'dmesg'. If"
             " it is not there, please report this, with the file.",

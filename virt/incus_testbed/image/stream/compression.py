@@ -136,7 +136,7 @@ class _Decompressor:
         status, complaint = _end(self._child)
         if status < 0:
             raise errors.CommandFailed(
-                f"The decompressor was killed by signal {-status}"
+                f"The decompressor {programs.ending(status)}"
             )
         if any(sign in complaint.lower() for sign in _TOO_LARGE):
             raise self._meter.budget.refusal(
@@ -192,7 +192,7 @@ class Compressor:
         if scratch.tells_full(complaint):
             return scratch.full(complaint)
         return errors.CommandFailed(
-            f"{self._program} failed with status {status}", details=complaint
+            f"{self._program} {programs.ending(status)}", details=complaint
         )
 
 

@@ -10,6 +10,7 @@ import subprocess
 from typing import IO
 
 from incus_testbed import errors
+from incus_testbed.process import programs
 
 #: Lines and bytes of its last messages that an error shows.
 SHOWN_LINES = 15
@@ -63,7 +64,7 @@ class Producer:
             ) from None
         if status:
             raise errors.CommandFailed(
-                f"{self._name} failed with status {status}",
+                f"{self._name} {programs.ending(status)}",
                 details=self.last_lines(),
                 resolution=self.advice(),
             )
