@@ -266,6 +266,16 @@ def test_an_alias_and_a_claim_name_an_image_and_a_fingerprint_does_not(
             incus.named(word)
 
 
+def test_no_image_has_an_empty_name(
+    incus: Incus, add: Callable[[str], Image]
+) -> None:
+    add("contract/a")
+
+    for find in (incus.named, incus.image):
+        with pytest.raises(errors.NotFound, match="an empty name"):
+            find("")
+
+
 def test_the_names_of_images_are_listed_alone(
     incus: Incus, add: Callable[[str], Image]
 ) -> None:

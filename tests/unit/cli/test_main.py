@@ -159,6 +159,15 @@ def test_import_of_a_file_that_is_not_there(
     )
 
 
+def test_a_generator_without_end(failure: _Command, tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"")
+    words = [str(tmp_path / "there"), "--generator=/dev/zero", "--alias=t/a"]
+
+    assert failure("import", *words) == (
+        "incus-testbed: The generator /dev/zero has more than 1 MiB\n"
+    )
+
+
 # -- images
 
 

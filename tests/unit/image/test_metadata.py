@@ -68,6 +68,27 @@ def test_the_metadata_is_what_the_specification_has() -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["description", "vendor", "codename"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Größe", "Größe"),
+        ("\x1b[2J\n\x7f\x9b", "\\x1b[2J\\n\\x7f\\x9b"),
+        ("\udcff \ud800", "\\udcff \\ud800"),
+        (10_000 * "a", 1000 * "a"),
+        (["12", 3], "['12', 3]"),
+    ],
+)
+def test_what_others_call_it_is_short_and_printable(
+    key: str, text: object, shown: str
+) -> None:
+    name = {"vendor": "os", "codename": "release"}.get(key, key)
+
+    metadata = yaml.safe_load(files(made(**{key: text}))["metadata.yaml"])
+
+    assert metadata["properties"][name] == shown
+
+
 def test_the_templates_are_what_the_specification_has() -> None:
     found = files(made())
     assert found["templates/hostname.tpl"].split("\n") == [

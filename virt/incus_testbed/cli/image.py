@@ -14,6 +14,9 @@ from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store
 from incus_testbed.incus.client import Incus
 
+#: Bytes of a systemd generator: it is a program that writes a few links.
+_LARGEST_GENERATOR = 1 << 20
+
 
 def add(incus: Incus, arguments: argparse.Namespace) -> int:
     """Run import; return its exit status."""
@@ -27,7 +30,11 @@ def add(incus: Incus, arguments: argparse.Namespace) -> int:
     generator = None
     if arguments.generator:
         with _opened(arguments.generator) as file:
-            generator = file.read()
+            generator = file.read(_LARGEST_GENERATOR + 1)
+        if len(generator) > _LARGEST_GENERATOR:
+            raise errors.TestbedError(
+                f"The generator {arguments.generator} has more than 1 MiB"
+            )
     with (
         _opened(arguments.file) as source,
         output.progress(
@@ -59,7 +66,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         file = Path(name).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise errors.NotFound(
-            f"{name} can't be read: {error.strerror}"
+            f"{name or repr(name)} can't be read: {error.strerror}"
         ) from error
     with file:
         yield file

@@ -8,6 +8,9 @@ from incus_testbed import errors
 _ARTIFACT = "artifact/"
 _CONTENT = "tarball/"
 
+#: Characters of an alias; Incus itself has no limit.
+_LONGEST = 200
+
 
 def of_artifact(number: int) -> str:
     """Return the alias of the image of a Debusine artifact."""
@@ -39,9 +42,10 @@ def check(alias: str) -> None:
 
     :raises errors.BadImage: it isn't a name such as artifact/42
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w./~-]*", alias, re.ASCII):
+    valid = re.fullmatch(r"[A-Za-z0-9][\w./~-]*", alias, re.ASCII)
+    if not valid or len(alias) > _LONGEST:
         raise errors.BadImage(
-            f"{alias!r} can't be an alias",
+            f"{alias[:_LONGEST]!r} can't be an alias",
             resolution="Use one such as artifact/42: letters, digits and any"
-            " of . / ~ _ -",
+            f" of . / ~ _ -, at most {_LONGEST} characters",
         )

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
+from incus_testbed.errors import printable
 from incus_testbed.system.architecture import incus_name
+
+#: Characters of a name or a description.
+_LONGEST = 1000
 
 _EMPTY = "empty.tpl"
 _TEMPLATES = {
@@ -38,11 +42,12 @@ def metadata_tar(
 
     ``architecture`` is dpkg's name, ``creation_date`` is in seconds since
     1970.  The other arguments become properties of the image, together with
-    ``properties``.  ``profile`` only informs a reader: Incus ignores it.
-    Each instance, and each copy of one, starts with the files ``emptied``
-    empty; their paths are relative to the root.  No part of these paths may be
-    a link, because Incus may follow it to files of the host.  The same
-    arguments give the same bytes.
+    ``properties``.  The names and the description may come from another user,
+    or from the image: they are made printable, and cut.  ``profile`` only
+    informs a reader: Incus ignores it.  Each instance, and each copy of one,
+    starts with the files ``emptied`` empty; their paths are relative to the
+    root.  No part of these paths may be a link, because Incus may follow it to
+    files of the host.  The same arguments give the same bytes.
 
     :raises errors.BadImage: Incus does not know the architecture
     """
@@ -52,10 +57,10 @@ def metadata_tar(
         "creation_date": creation_date,
         "profiles": [profile],
         "properties": {
-            "description": description,
-            "os": vendor,
-            "release": codename,
-            "artifact_id": artifact_id,
+            "description": _text(description),
+            "os": _text(vendor),
+            "release": _text(codename),
+            "artifact_id": _text(artifact_id),
             **(properties or {}),
         },
         "templates": {
@@ -72,6 +77,10 @@ def metadata_tar(
         **{f"templates/{name}": text for name, text in texts.items()},
     }
     return _tar(files, date=creation_date)
+
+
+def _text(said: object) -> str:
+    return printable(str(said)[:_LONGEST])[:_LONGEST]
 
 
 def _template(name: str) -> dict[str, object]:

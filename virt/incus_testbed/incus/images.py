@@ -56,6 +56,7 @@ class Images(Connection):
         :raises errors.NotFound: there is no such alias
         :raises errors.Busy: it named another image at each attempt
         """
+        _check(alias)
         for _ in range(_TRIES):
             try:
                 target = self.get(_alias(alias))["target"]
@@ -72,6 +73,7 @@ class Images(Connection):
 
         :raises errors.NotFound: there is none
         """
+        _check(name)
         word = quoted(name)
         try:
             word = self.get(_alias(name))["target"]
@@ -180,6 +182,12 @@ class Images(Connection):
             self.target(fingerprint),
             timeout=INSTANCE_LIMIT,
         )
+
+
+def _check(name: str) -> None:
+    """Refuse the empty name, whose URL would be that of the list."""
+    if not name:
+        raise errors.NotFound("No image has an empty name")
 
 
 def _alias(name: str) -> str:
