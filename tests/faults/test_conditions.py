@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,6 +168,35 @@ def test_damaged_image(private_incus: PrivateIncus) -> None:
         "Incus can't unpack the image: it is damaged",
         *("run", private_incus.imported, "--", "true"),
     )
+
+
+def test_daemon_killed_while_it_unpacks(private_incus: PrivateIncus) -> None:
+    """It takes a part of the image for all of it, once it is there again."""
+    assert _run(private_incus, *private_incus.importing).returncode == 0
+    run = ("run", private_incus.imported, "--")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(_run, private_incus, *run, "true")
+        _wait_for_program(private_incus.daemon.incusd(), "tar")
+        private_incus.daemon.kill()
+        assert first.result().returncode == 125
+    private_incus.workspace.settle()
+
+    done = _run(private_incus, *run, "dpkg", "--verify")
+
+    assert "lacks files of its image; trying again" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def _wait_for_program(parent: int, name: str) -> None:
+    """Wait until a process has a child of that name."""
+    deadline = time.monotonic() + _LIMIT
+    while subprocess.run(
+        ["pgrep", "--exact", f"--parent={parent}", name],
+        stdout=subprocess.DEVNULL,
+        check=False,
+    ).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_network_that_is_down(private_incus: PrivateIncus) -> None:

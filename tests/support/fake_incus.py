@@ -103,6 +103,9 @@ class FakeIncus(Incus):
     def short_file(self, name: str, path: str) -> None:
         """Have a command asked for a file."""
 
+    def modified(self, name: str, path: str) -> None:
+        """Not know it, as behind a remote that is not reached directly."""
+
     def server(self, *, member: str = "") -> dict[str, Any]:
         """Return what a server says of itself."""
         return {

@@ -135,5 +135,9 @@ class BootFailed(TestbedError):
     """The instance did not become ready; details hold the evidence."""
 
 
+class Incomplete(BootFailed):
+    """The instance lacks files that its image has."""
+
+
 class CommandFailed(TestbedError):
     """A program failed for a reason that has no class of its own."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from incus_testbed import errors
-from incus_testbed.customise import customisation
+from incus_testbed.customise import customisation, last_file
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts, Service
 from incus_testbed.system.survey import Survey
@@ -87,13 +87,13 @@ def test_networkd_is_enabled_as_the_specification_has_it() -> None:
 
 
 def test_the_generator_is_executable() -> None:
-    entry = added(MINBASE)[customisation.GENERATOR]
+    entry = added(MINBASE)[last_file.GENERATOR]
     assert entry.mode == 0o755
     assert text(entry).startswith("#!/bin/sh\n")
 
 
 def test_an_admins_generator() -> None:
-    entry = added(MINBASE, generator=b"#!/bin/true\n")[customisation.GENERATOR]
+    entry = added(MINBASE, generator=b"#!/bin/true\n")[last_file.GENERATOR]
     assert entry.content == b"#!/bin/true\n"
     assert entry.mode == 0o755
 
@@ -120,7 +120,7 @@ def test_what_is_enabled_already_stays_as_it_is() -> None:
     facts = replace(
         MINBASE, networkd=ENABLED, resolved=ENABLED, resolver="resolved"
     )
-    assert list(added(facts)) == [customisation.GENERATOR]
+    assert list(added(facts)) == [last_file.GENERATOR]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_mark_is_one_the_script_knows() -> None:
 
 def test_networkmanager_keeps_its_say() -> None:
     entries = added(replace(WITH_IFUPDOWN, network_manager=ENABLED))
-    assert list(entries) == [customisation.GENERATOR, HOST0]
+    assert list(entries) == [HOST0, last_file.GENERATOR]
 
 
 def test_networkmanager_leaves_our_nic_to_networkd() -> None:
@@ -181,7 +181,7 @@ def test_ifupdown_set_up_for_our_nic_keeps_its_say() -> None:
             WITH_IFUPDOWN, interfaces="auto lo host0\niface host0 inet dhcp\n"
         )
     )
-    assert list(entries) == [customisation.GENERATOR, HOST0]
+    assert list(entries) == [HOST0, last_file.GENERATOR]
 
 
 def test_networkd_that_netplan_starts_leaves_the_nic_to_its_owner() -> None:
@@ -262,7 +262,7 @@ def test_sysvinit_stops_when_asked_and_has_no_terminals() -> None:
         "c:2345:respawn:/sbin/getty 38400 console\n"
     )
     entries = added(replace(SYSVINIT, inittab=inittab))
-    assert customisation.GENERATOR not in entries
+    assert last_file.GENERATOR not in entries
     assert text(entries["etc/inittab"]) == (
         "id:2:initdefault:\n"
         "#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n"

@@ -4,16 +4,13 @@
 from collections.abc import Iterator
 
 from incus_testbed import errors
-from incus_testbed.customise import network, overlay, sysvinit
+from incus_testbed.customise import last_file, network, overlay, sysvinit
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts
 from incus_testbed.system.tree import parents
 
 #: The oldest systemd that knows the unified cgroup hierarchy.
 _FIRST_UNIFIED = 231
-
-#: systemd looks for generators in this folder; distrobuilder's has this name.
-GENERATOR = "etc/systemd/system-generators/lxc"
 
 #: Directories in which entries() creates files.
 DIRECTORIES = (
@@ -35,7 +32,8 @@ def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:
     """Return the entries to append to an image's archive, in order.
 
     Directories come before their files, and only those that the image lacks
-    are added.  ``generator`` is the content of an admin's own generator, which
+    are added.  The last is one of last_file.PATHS, unless the init is unknown.
+     ``generator`` is the content of an admin's own generator, which
     is installed in place of ours.
 
     :raises errors.BadImage: nothing in the image can configure the network
@@ -60,16 +58,16 @@ def check(facts: Facts) -> None:
 
 
 def _table(facts: Facts, generator: bytes | None) -> Iterator[Entry]:
+    yield from network.entries(facts)
     if facts.init == "systemd":
         yield Entry(
-            path=GENERATOR,
+            path=last_file.GENERATOR,
             kind="file",
             mode=0o755,
             content=generator or overlay.content("lxc-generator"),
         )
     if facts.init == "sysvinit":
         yield sysvinit.inittab(facts)
-    yield from network.entries(facts)
 
 
 def _with_parents(facts: Facts, entries: Iterator[Entry]) -> Iterator[Entry]:

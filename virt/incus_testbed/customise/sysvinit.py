@@ -3,6 +3,7 @@
 
 import re
 
+from incus_testbed.customise.last_file import INITTAB
 from incus_testbed.system.entry import Entry
 from incus_testbed.system.facts import Facts
 
@@ -23,7 +24,7 @@ def inittab(facts: Facts) -> Entry:
         line for line in facts.inittab.splitlines() if not _is_dropped(line)
     ]
     return Entry(
-        path="etc/inittab",
+        path=INITTAB,
         kind="file",
         content="".join(f"{line}\n" for line in (*kept, _STOP)).encode(),
     )

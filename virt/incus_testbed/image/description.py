@@ -16,7 +16,9 @@ class Description:
     """The facts about an image's system that Incus is told.
 
     ``architecture`` is Debian's name.  ``machine_ids`` are the files that
-    give each copy of the system the same id.  ``vm`` holds the properties of a
+    give each copy of the system the same id.  ``last_file`` is the path of the
+    file that comes last in a container's image, if that tells that all is
+    there.  ``vm`` holds the properties of a
     virtual machine's image; None for a container's.
     """
 
@@ -24,6 +26,7 @@ class Description:
     vendor: str = ""
     codename: str = ""
     machine_ids: tuple[str, ...] = ()
+    last_file: str = ""
     vm: Mapping[str, str] | None = None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
+from incus_testbed.customise import last_file, vm
 from incus_testbed.image import alias as names
 from incus_testbed.image import metadata, profiles, storage, unpacking
 from incus_testbed.image import properties as image_properties
@@ -143,6 +143,7 @@ class Import:
                     unpacked=result.unpacked_size,
                     own_generator=self._generator is not None,
                 ),
+                **last_file.properties(found.last_file, self._date),
                 **(found.vm or {}),
             },
             # In a virtual machine the agent would empty them too late.

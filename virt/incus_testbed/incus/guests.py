@@ -141,6 +141,17 @@ class Guests(Server):
             return None
         return short_file.read(choice.address, choice.project, name, path)
 
+    def modified(self, name: str, path: str) -> int | None:
+        """Return when a file of an instance was changed, also of a stopped one.
+
+        That is in seconds since 1970; 0: there is no such file; None: it is not
+        known, as always on a server that is not reached directly.
+        """
+        choice = self.choice()
+        if choice.address is None:
+            return None
+        return short_file.modified(choice.address, choice.project, name, path)
+
     def push(
         self,
         name: str,

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from incus_testbed import errors
@@ -171,6 +172,22 @@ class Images(Connection):
         """
         self.change("DELETE", _alias(alias))
 
+    def unpacked(self, pool: str, fingerprint: str, member: str) -> datetime:
+        """Return when Incus began to unpack an image into a pool.
+
+        :raises errors.NotFound: it has not done so
+        """
+        volume = self.get(_volume(pool, fingerprint, member))
+        return datetime.fromisoformat(volume["created_at"])
+
+    def delete_unpacked(self, pool: str, fingerprint: str, member: str) -> None:
+        """Have Incus unpack an image once more, before the next instance.
+
+        :raises errors.NotFound: it would do so anyway
+        :raises errors.Denied: this user may not
+        """
+        self.change("DELETE", _volume(pool, fingerprint, member))
+
     def delete_image(self, fingerprint: str) -> None:
         """Remove an image with all its names.
 
@@ -182,6 +199,12 @@ class Images(Connection):
             self.target(fingerprint),
             timeout=INSTANCE_LIMIT,
         )
+
+
+def _volume(pool: str, fingerprint: str, member: str) -> str:
+    where = f"?target={quoted(member)}" if member else ""
+    name = f"{quoted(pool)}/volumes/image/{quoted(fingerprint)}"
+    return f"storage-pools/{name}{where}"
 
 
 def _check(name: str) -> None:

@@ -24,12 +24,12 @@ from incus_testbed.incus.exec.websocket import Handshake
 _INIT, _OPEN, _CLOSE, _READ, _WRITE = 1, 3, 4, 5, 6
 _LSTAT, _FSTAT, _FSETSTAT = 7, 8, 10
 _VERSION, _STATUS, _HANDLE, _DATA, _ATTRS = 2, 101, 102, 103, 105
-_OK = 0
+_OK, _ABSENT = 0, 2
 #: To read a file; to write one that has to be new.
 _EXISTING, _NEW = 0x1, 0x2 | 0x8 | 0x20
 #: The attributes.  Of several at once, Incus sets them in another order than
 #: the draft has them.
-_SIZE, _OWNER, _MODE = 0x1, 0x2, 0x4
+_SIZE, _OWNER, _MODE, _DATES = 0x1, 0x2, 0x4, 0x8
 #: Bytes of content in a packet: what each server has to take, and gives.
 _PART = 32 << 10
 #: Questions without an answer at a time: with many more, server and client both
@@ -81,6 +81,20 @@ class Session:
         """
         self._ask(_LSTAT, _string(path))
         return self._size()
+
+    def modified(self, path: bytes) -> int | None:
+        """Return when a file was last changed, in seconds since 1970.
+
+        None: it is not there.  A link is not followed.
+        """
+        self._ask(_LSTAT, _string(path))
+        kind, content = self._packet()
+        if kind == _STATUS and content[4:8] == struct.pack(">I", _ABSENT):
+            return None
+        if kind != _ATTRS:
+            raise api.Refused("it was not done")
+        *_, date = _attributes(content[4:])
+        return date
 
     def create(self, path: bytes) -> bytes:
         """Create a file that is not there; return its handle."""
@@ -134,13 +148,7 @@ class Session:
         _check(self._answer(_STATUS))
 
     def _size(self) -> int | None:
-        answer = self._answer(_ATTRS)
-        try:
-            flags, size, _, _, mode = struct.unpack_from(">IQIII", answer)
-        except struct.error:
-            raise api.Lost("the answer makes no sense") from None
-        if ~flags & (_SIZE | _OWNER | _MODE):
-            raise api.Lost("the answer does not say what it is")
+        size, mode, _ = _attributes(self._answer(_ATTRS))
         return size if stat.S_ISREG(mode) else None
 
     def _all(
@@ -200,6 +208,19 @@ class Session:
 
 def _string(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
+
+
+def _attributes(answer: bytes) -> tuple[int, int, int]:
+    """Return a file's size, mode and date."""
+    try:
+        flags, size, _, _, mode, _, date = struct.unpack_from(
+            ">IQIIIII", answer
+        )
+    except struct.error:
+        raise api.Lost("the answer makes no sense") from None
+    if ~flags & (_SIZE | _OWNER | _MODE | _DATES):
+        raise api.Lost("the answer does not say what it is")
+    return size, mode, date
 
 
 def _check(status: bytes) -> None:

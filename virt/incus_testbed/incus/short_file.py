@@ -45,6 +45,17 @@ def read(
         return None
 
 
+def modified(
+    address: Address, project: str, instance: str, path: str
+) -> int | None:
+    """Return when a file was changed; 0: it is not there; None: not known."""
+    try:
+        with sftp.session(address, project, instance, _LIMIT) as session:
+            return session.modified(os.fsencode(path)) or 0
+    except (api.Failure, OSError):
+        return None
+
+
 def make(
     address: Address,
     project: str,

@@ -24,6 +24,8 @@ _STATE = re.compile(r"[a-z-]{1,32}")
 # Unit names of systemd.unit(5).
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _UNITS = 100
+# As many as last_file.PATHS.
+_DATES = re.compile(r"[0-9]{1,12}( [0-9]{1,12})?", re.ASCII)
 # A path has less than 4096 bytes (PATH_MAX).
 _PATH = re.compile(r"/[^\x00-\x1f\x7f]{1,4094}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -53,6 +55,11 @@ def state(text: str) -> str:
 def units(text: str) -> tuple[str, ...]:
     """Return the valid names of units in a text, at most _UNITS of them."""
     return tuple(filter(_UNIT.fullmatch, text.split()))[:_UNITS]
+
+
+def dates(text: str) -> tuple[int, ...]:
+    """Return the numbers of seconds in a text, if it has nothing else."""
+    return tuple(map(int, text.split())) if _DATES.fullmatch(text) else ()
 
 
 def path(text: str) -> str:

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Launch, start, stop and delete throw-away instances."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Self
 
 from incus_testbed import errors
 from incus_testbed.incus.client import Incus
-from incus_testbed.instance import evidence, patience, readiness, removal
+from incus_testbed.instance import (
+    evidence,
+    patience,
+    readiness,
+    removal,
+    unpacked,
+)
 from incus_testbed.instance.creation import OWNER_KEY, Creation
 from incus_testbed.instance.guest import Guest
 from incus_testbed.instance.plan import Plan
@@ -31,6 +38,8 @@ class Instance:
     def __init__(self, incus: Incus, name: str, *, vm: bool = False) -> None:
         """Represent an existing instance; ``vm``: it is a virtual machine."""
         self._incus = incus
+        #: That of its launch, until it has booted once.
+        self._plan: Plan | None = None
         #: The system inside it.
         self.guest = Guest(incus, name, vm)
 
@@ -67,20 +76,30 @@ class Instance:
         creation = Creation(incus, purpose)
 
         def launch(name: str) -> None:
-            incus.launch(
-                image,
-                name,
-                config={**_SETTINGS, **plan.config, **creation.keys},
-                ephemeral=ephemeral,
-                devices=plan.devices,
-                arguments=arguments,
-                fingerprint=plan.fingerprint,
-                vm=plan.vm,
-            )
+            try:
+                incus.launch(
+                    image,
+                    name,
+                    config={**_SETTINGS, **plan.config, **creation.keys},
+                    ephemeral=ephemeral,
+                    devices=plan.devices,
+                    arguments=arguments,
+                    fingerprint=plan.fingerprint,
+                    vm=plan.vm,
+                )
+            except errors.CommandFailed:
+                _check_unpacked(incus, name, plan)
+                raise
 
+        is_second = False
         while True:
             try:
-                return cls(incus, creation.by(launch, name), vm=plan.vm)
+                launched = cls(incus, creation.by(launch, name), vm=plan.vm)
+            except errors.Incomplete as error:
+                if is_second:
+                    raise
+                log.warning("%s; trying again", error.brief)
+                is_second = True
             except errors.NotFound:
                 # incus launch asks for the name first, and a new image may
                 # take the place of that one just then.
@@ -90,6 +109,9 @@ class Instance:
             except errors.Unsupported:
                 plan.check_architecture(incus, image)
                 raise
+            else:
+                launched._plan = plan
+                return launched
 
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.
@@ -135,8 +157,18 @@ class Instance:
 
         :raises errors.BootFailed: it is not ready after that time, or it
             stopped; details hold the end of its console
+        :raises errors.Incomplete: it lacks files of its image, which this was
+            the first boot of
         """
-        return readiness.wait_ready(self.guest, self._limit(timeout))
+        plan, self._plan = self._plan, None
+        try:
+            ready = readiness.wait_ready(self.guest, self._limit(timeout))
+        except errors.BootFailed:
+            _check_unpacked(self._incus, self.name, plan)
+            raise
+        if plan and plan.last_file and plan.last_file.date not in ready.dates:
+            _check_unpacked(self._incus, self.name, plan)
+        return ready
 
     def probe(self) -> dict[str, str]:
         """Return the guest's shell, boot id and first normal user."""
@@ -196,3 +228,11 @@ class Instance:
     def delete(self) -> None:
         """Delete the instance; it is not an error if it is gone."""
         removal.delete(self._incus, self.name)
+
+
+def _check_unpacked(incus: Incus, name: str, plan: Plan | None) -> None:
+    """Refuse an instance of an image that was unpacked only in part."""
+    if not plan or not plan.last_file:
+        return
+    with contextlib.suppress(errors.NotFound):  # it was not made at all
+        unpacked.check(incus, name, plan.fingerprint, plan.last_file)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from incus_testbed import errors
+from incus_testbed.customise import last_file
+from incus_testbed.customise.last_file import LastFile
 from incus_testbed.incus import records
 from incus_testbed.incus.client import Incus
 from incus_testbed.system import architecture
@@ -25,13 +27,15 @@ class Plan:
     """An instance's configuration and devices.
 
     ``vm``: it is a virtual machine.  ``fingerprint`` and ``architecture``, as
-    Incus calls it, are its image's, if that was found.  Limits are not here: an
+    Incus calls it, are its image's, if that was found, and so is ``last_file``,
+    if the image of a container tells it.  Limits are not here: an
     admin sets them in the profile (host/profile.py).
     """
 
     vm: bool
     fingerprint: str = field(default="", compare=False)
     architecture: str = field(default="", compare=False)
+    last_file: LastFile | None = field(default=None, compare=False)
     config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -68,6 +72,7 @@ class Plan:
                 vm=False,
                 fingerprint=found.fingerprint,
                 architecture=found.architecture,
+                last_file=last_file.of(found.properties, found.created),
                 devices=cards,
             )
         # Imported here: most testbeds are containers, and start faster so.

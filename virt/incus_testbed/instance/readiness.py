@@ -28,13 +28,15 @@ _MARGIN = 15.0
 class Readiness:
     """A guest after its boot: systemd's state, failed units, network.
 
-    ``user`` is the first normal user in the guest, or empty.
+    ``user`` is the first normal user in the guest, or empty.  ``dates`` are
+    those of the files in last_file.PATHS.
     """
 
     state: str
     failed_units: tuple[str, ...]
     network: str
     user: str
+    dates: tuple[int, ...] = ()
 
 
 def wait_ready(guest: Guest, timeout: float) -> Readiness:
@@ -61,6 +63,7 @@ def _readiness(guest: Guest, news: AgentNews, timeout: float) -> Readiness:
         failed_units=instance_answer.units(answer.get("failed", "")),
         network=instance_answer.state(answer.get("network", "")),
         user=instance_answer.user(answer.get("user", "")),
+        dates=instance_answer.dates(answer.get("dates", "")),
     )
     if answer["status"] != "0":
         why = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from incus_testbed import errors
-from incus_testbed.customise import vm
+from incus_testbed.customise import last_file, vm
 from incus_testbed.image.description import Description
 from incus_testbed.system import architecture
 from incus_testbed.system.facts import LONGEST_LABEL, MACHINE_IDS
@@ -119,12 +119,15 @@ def _description(found: dict[str, Any]) -> Description:
     ids = tuple(found["machine_ids"])
     if not set(ids) <= set(MACHINE_IDS):
         raise ValueError(f"unknown files: {ids!r}")
+    if found["last_file"] not in {"", *last_file.PATHS}:
+        raise ValueError(f"unknown file: {found['last_file']!r}")
     properties = found["vm"]
     return Description(
         architecture=found["architecture"],
         vendor=_label(found["vendor"]),
         codename=_label(found["codename"]),
         machine_ids=ids,
+        last_file=found["last_file"],
         vm=None if properties is None else _properties(properties),
     )
 

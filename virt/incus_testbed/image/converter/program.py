@@ -8,6 +8,7 @@ the order, the empty file for the result, and another empty file.
 """
 
 import contextlib
+import dataclasses
 import io
 import os
 import resource
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import IO
 
 from incus_testbed import errors
-from incus_testbed.customise import customisation
+from incus_testbed.customise import customisation, last_file
 from incus_testbed.image import architecture
 from incus_testbed.image.convert import System, opened
 from incus_testbed.image.converter import answer
@@ -119,7 +120,11 @@ def _planned(system: System, order: Order) -> tuple[Description, list[Entry]]:
     if isinstance(system, DiskSystem):
         return description, []
     customisation.check(system)
-    return description, customisation.entries(system, generator=order.generator)
+    entries = customisation.entries(system, generator=order.generator)
+    if entries and entries[-1].path in last_file.PATHS:
+        last = entries[-1].path
+        description = dataclasses.replace(description, last_file=last)
+    return description, entries
 
 
 def _source(size: int) -> Readable:

@@ -7,12 +7,13 @@
 # Prints the final state, also when the time is over:
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
+#   dates=SECONDS …    when the files that an import adds last were changed
 #   network=online     a default route, and a name server to ask
 #   network=nameless   a default route, but no name server
 #   network=none       no network card
 #   network=offline    none of these
 # Exits 0 when the system is running or degraded and the network not offline,
-# 1 otherwise.  Needs a POSIX shell, and the programs readlink, sleep and
+# 1 otherwise.  Needs a POSIX shell, and the programs readlink, sleep, stat and
 # timeout.
 
 set -u
@@ -177,6 +178,12 @@ fi
 
 echo "state=${state:-starting}"
 echo "failed=${failed% }"
+dates=
+for date in $(stat -c %Y /etc/systemd/system-generators/lxc /etc/inittab \
+    2>/dev/null); do
+    dates="$dates $date"
+done
+echo "dates=${dates# }"
 echo "network=$network"
 case $state-$network in
 *-offline) exit 1 ;;
