@@ -259,6 +259,18 @@ def test_pull_of_a_file_that_a_fifo_replaces(
     assert not list(tmp_path.iterdir())
 
 
+def test_date_of_a_file(instance: Instance) -> None:
+    incus = instance._incus
+    for command in ("touch -d @1700000000 /srv/file", "ln -s none /srv/link"):
+        instance.guest.run(["sh", "-c", command], check=True)
+    link = int(_output(instance, "stat", "-c", "%Y", "/srv/link"))
+
+    assert incus.modified(instance.name, "/srv/file") == 1_700_000_000
+    assert incus.modified(instance.name, "/srv/link") == link
+    assert incus.modified(instance.name, "/srv/absent") == 0
+    assert incus.modified("absent", "/srv/file") is None
+
+
 def test_push_tree(instance: Instance, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)

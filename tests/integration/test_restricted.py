@@ -218,6 +218,34 @@ def test_shell(user: User, system: str) -> None:
     assert "\n0\n" in done.stdout
 
 
+_UNPACK_ANEW = """
+import sys
+from incus_testbed import errors
+from incus_testbed.incus.client import Incus
+from incus_testbed.instance.instance import Instance
+incus = Incus()
+image = incus.image(sys.argv[1])
+with Instance.launch(incus, sys.argv[1], purpose="test") as instance:
+    where = incus.instance(instance.name).pool, image.fingerprint, ""
+incus.unpacked(*where)
+incus.delete_unpacked(*where)
+try:
+    incus.unpacked(*where)
+except errors.NotFound:
+    pass
+else:
+    print("it is still there")
+"""
+
+
+def test_an_image_is_unpacked_anew(user: User, system: str) -> None:
+    """As a launch has it done, if Incus was killed while it unpacked it."""
+    done = user.run("/usr/bin/python3", "-c", _UNPACK_ANEW, system)
+
+    assert (done.returncode, done.stdout) == (0, ""), done
+    assert user.testbed("run", system, "--", "true").returncode == 0
+
+
 def test_images(user: User, system: str) -> None:
     done = user.testbed("images", "--format=json")
 
