@@ -35,11 +35,20 @@ STOP_GRACE = 30.0
 class Instance:
     """One instance; as a context manager, it is deleted at the end."""
 
-    def __init__(self, incus: Incus, name: str, *, vm: bool = False) -> None:
-        """Represent an existing instance; ``vm``: it is a virtual machine."""
+    def __init__(
+        self,
+        incus: Incus,
+        name: str,
+        *,
+        vm: bool = False,
+        plan: Plan | None = None,
+    ) -> None:
+        """Represent an existing instance; ``vm``: it is a virtual machine.
+
+        ``plan`` is that of its launch, if it has not booted yet.
+        """
         self._incus = incus
-        #: That of its launch, until it has booted once.
-        self._plan: Plan | None = None
+        self._plan = plan
         #: The system inside it.
         self.guest = Guest(incus, name, vm)
 
@@ -69,6 +78,8 @@ class Instance:
 
         :raises errors.NotFound: there is no such image
         :raises errors.AlreadyExists: the given name is taken
+        :raises errors.Incomplete: Incus has unpacked its image only in part,
+            and does not do better when it is tried again
         :raises errors.Unsupported: ``arguments`` may add a network card that
             it is to be without
         """
@@ -94,7 +105,8 @@ class Instance:
         is_second = False
         while True:
             try:
-                launched = cls(incus, creation.by(launch, name), vm=plan.vm)
+                made = creation.by(launch, name)
+                return cls(incus, made, vm=plan.vm, plan=plan)
             except errors.Incomplete as error:
                 if is_second:
                     raise
@@ -109,9 +121,6 @@ class Instance:
             except errors.Unsupported:
                 plan.check_architecture(incus, image)
                 raise
-            else:
-                launched._plan = plan
-                return launched
 
     def copy(self, *, purpose: str, name: str | None = None) -> Self:
         """Make and start a copy of this stopped instance, as launch() does.
