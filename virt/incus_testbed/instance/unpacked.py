@@ -45,7 +45,6 @@ def check(incus: Incus, name: str, image: str, last_file: LastFile) -> None:
             f" {record.pool} image/{image}"
         )
     raise errors.Incomplete(
-        f"{name} lacks files of its image",
-        details="Incus was ended while it unpacked the image.",
+        f"{name} lacks files of its image: Incus was ended while it unpacked it",
         resolution=advice,
     )
