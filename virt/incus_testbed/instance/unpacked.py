@@ -45,6 +45,7 @@ def check(incus: Incus, name: str, image: str, last_file: LastFile) -> None:
             f" {record.pool} image/{image}"
         )
     raise errors.Incomplete(
-        f"{name} lacks files of its image: Incus was ended while it unpacked it",
+        f"{name} lacks files of its image: Incus was ended while it unpacked"
+        " it",
         resolution=advice,
     )
