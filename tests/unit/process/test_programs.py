@@ -40,6 +40,7 @@ def test_death_by_signal_is_negative() -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
+        (0, "ended with status 0"),
         (3, "failed with status 3"),
         (-signal.SIGXFSZ, "was killed by signal 25 (File size limit exceeded)"),
     ],

@@ -296,9 +296,9 @@ def _outlive(act: Callable[[], object]) -> NoReturn:
 
 
 def ending(status: int) -> str:
-    """Return for people how a program has failed; negative is a signal."""
+    """Return for people how a program has ended; negative is a signal."""
     if status >= 0:
-        return f"failed with status {status}"
+        return f"{'failed' if status else 'ended'} with status {status}"
     return f"was killed by signal {-status} ({signal.strsignal(-status)})"
 
 

@@ -416,22 +416,22 @@ def test_an_architecture_that_there_is_not() -> None:
         (
             "import os; import signal; os.kill(os.getpid(), signal.SIGSEGV)",
             errors.CommandFailed,
-            "status -11",
+            r"killed by signal 11 \(Segmentation fault\)",
         ),
         (
             "import os\nwhile True: os.write(1, bytes(1 << 16))",
             errors.CommandFailed,
-            "without an answer",
+            "gave no answer",
         ),
         (
             "import os, sys\nfor _ in range(100): os.write(2, bytes(1 << 16))",
             errors.CommandFailed,
-            "without an answer",
+            "gave no answer",
         ),
         (
             "import os; import time; os.close(1); time.sleep(600)",
             errors.CommandFailed,
-            "without an answer",
+            "gave no answer",
         ),
     ],
 )
