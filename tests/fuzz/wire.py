@@ -133,14 +133,16 @@ def _content(pieces: list[bytes]) -> bytes | None:
 
 @_target
 def sftp_answers(random: Random) -> None:
-    """Read a file: what comes is its content, or it is refused."""
+    """Ask for a file's date, and read it: that is what comes, or nothing."""
     content = random.randbytes(random.choice((1, 20, 32 << 10, 70_000)))
-    about = struct.pack(">IQIII", 7, len(content), 0, 0, stat.S_IFREG | 0o644)
+    mode = stat.S_IFREG | 0o644
+    about = struct.pack(">IQIIIII", 15, len(content), 0, 0, mode, 8, 9)
     parts = [content[at : at + (32 << 10)] for at in range(0, 70_000, 32 << 10)]
     stream = b"".join(
         struct.pack(">IB", 1 + len(said), kind) + said
         for kind, said in (
             (2, struct.pack(">I", 3)),
+            (105, bytes(4) + about),
             (105, bytes(4) + about),
             (102, bytes(4) + struct.pack(">I", 6) + b"handle"),
             (105, bytes(4) + about),
@@ -155,6 +157,7 @@ def sftp_answers(random: Random) -> None:
     if is_changed:
         stream = mutation.changed(random, stream)
     session = sftp.Session(_Said(random, stream), b"", time.monotonic() + 10)  # type: ignore[arg-type]
+    assert session.modified(b"/file") == 9 or is_changed
     size = session.size(b"/file")
     if not size or size > short_file.MOST:
         raise api.Failure("refused")

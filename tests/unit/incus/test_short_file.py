@@ -140,6 +140,27 @@ def test_it_is_read_whole(server: Server, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "date"),
+    [
+        (_attributes(5), 9),
+        (_attributes(5, _LINK), 9),
+        (_status(2), 0),
+        (_status(_FAILURE), None),
+        (_packet(101, b""), None),
+        (_packet(105, bytes(4) + struct.pack(">IQIII", 7, 5, 0, 0, 0)), None),
+        (_packet(105, bytes(4) + struct.pack(">IQIIIII", 7, *[5] * 6)), None),
+        (_data(b"what"), None),
+    ],
+)
+def test_the_date_of_a_file(
+    server: Server, answer: bytes, date: int | None
+) -> None:
+    server.answers[_LSTAT] = answer
+    path = (server.address, "p&q", "testbed-1", "/a b")
+    assert short_file.modified(*path) == date
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         _attributes(5, _LINK),

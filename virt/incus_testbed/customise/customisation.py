@@ -33,8 +33,8 @@ def entries(facts: Facts, *, generator: bytes | None = None) -> list[Entry]:
 
     Directories come before their files, and only those that the image lacks
     are added.  The last is one of last_file.PATHS, unless the init is unknown.
-     ``generator`` is the content of an admin's own generator, which
-    is installed in place of ours.
+    ``generator`` is the content of an admin's own generator, which is installed
+    in place of ours.
 
     :raises errors.BadImage: nothing in the image can configure the network
     """

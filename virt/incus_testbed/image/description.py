@@ -17,9 +17,9 @@ class Description:
 
     ``architecture`` is Debian's name.  ``machine_ids`` are the files that
     give each copy of the system the same id.  ``last_file`` is the path of the
-    file that comes last in a container's image, if that tells that all is
-    there.  ``vm`` holds the properties of a
-    virtual machine's image; None for a container's.
+    file that comes last in a container's image, empty if that tells nothing.
+    ``vm`` holds the properties of a virtual machine's image; None for a
+    container's.
     """
 
     architecture: str
