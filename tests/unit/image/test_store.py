@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from incus_testbed import errors
+from incus_testbed.customise import last_file
 from incus_testbed.image import properties
 from incus_testbed.image.labels import Labels
 from incus_testbed.image.store import Store, content_alias
@@ -63,6 +64,9 @@ def test_an_import_gives_the_image_its_name(
     assert image.profiles == ("debusine",)
     assert properties.source(image) == _SHA256
     assert properties.alias(image) == _ALIAS
+    last = last_file.of(image.properties, image.created)
+    assert last
+    assert last.path == last_file.GENERATOR
     assert not properties.is_evictable(image)
     assert properties.unfinished_by(image) is None
     assert store.images() == [image]

@@ -352,6 +352,8 @@ def test_what_is_said_is_understood() -> None:
         success(sha256="A" * 64),
         success(vendor="x" * 65),
         success(machine_ids=["etc/passwd"]),
+        success(last_file="etc/passwd"),
+        success(last_file=[]),
         success(vm={"incus-testbed.owner": "x"}),
         success(vm={"incus-testbed.agent": "{{ config }}"}),
         success(vm=[]),
