@@ -261,14 +261,14 @@ def test_pull_of_a_file_that_a_fifo_replaces(
 
 def test_date_of_a_file(instance: Instance) -> None:
     incus = instance._incus
-    for command in ("touch -d @1700000000 /srv/file", "ln -s none /srv/link"):
+    for command in ("touch -d @1700000000 /opt/file", "ln -s none /opt/link"):
         instance.guest.run(["sh", "-c", command], check=True)
-    link = int(_output(instance, "stat", "-c", "%Y", "/srv/link"))
+    link = int(_output(instance, "stat", "-c", "%Y", "/opt/link"))
 
-    assert incus.modified(instance.name, "/srv/file") == 1_700_000_000
-    assert incus.modified(instance.name, "/srv/link") == link
-    assert incus.modified(instance.name, "/srv/absent") == 0
-    assert incus.modified("absent", "/srv/file") is None
+    assert incus.modified(instance.name, "/opt/file") == 1_700_000_000
+    assert incus.modified(instance.name, "/opt/link") == link
+    assert incus.modified(instance.name, "/opt/absent") == 0
+    assert incus.modified("absent", "/opt/file") is None
 
 
 def test_push_tree(instance: Instance, tmp_path: Path) -> None:
