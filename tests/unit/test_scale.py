@@ -18,7 +18,7 @@ from incus_testbed.instance.creation import OWNER_KEY
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership import lease
 from incus_testbed.ownership.owner import Owner
-from incus_testbed.process import programs
+from incus_testbed.process import survivor
 from tests.support import tiny_system
 from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named
@@ -130,7 +130,7 @@ def test_nothing_is_asked_for_more_where_there_is_more(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(programs, "leave", lambda act: act())
+    monkeypatch.setattr(survivor, "leave", lambda act: act())
     monkeypatch.setattr(inventory, "_FEW_IMAGES", 0)
     monkeypatch.setattr(inventory, "_FEW_INSTANCES", 0)
     little, much = _project(_LITTLE), _project(_MUCH)

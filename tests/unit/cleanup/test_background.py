@@ -11,7 +11,7 @@ from incus_testbed.cleanup import background, garbage
 from incus_testbed.incus.client import Incus
 from incus_testbed.incus.records import InstanceRecord
 from incus_testbed.instance.creation import OWNER_KEY
-from incus_testbed.process import programs
+from incus_testbed.process import survivor
 from tests.support import owners
 from tests.support.fake_incus import FakeIncus
 from tests.support.imported import named
@@ -34,7 +34,7 @@ def _orphan(incus: FakeIncus) -> None:
 def left(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """Note what is left to a copy of this process instead of doing it."""
     acts: list[Callable[[], object]] = []
-    monkeypatch.setattr(programs, "leave", acts.append)
+    monkeypatch.setattr(survivor, "leave", acts.append)
     return acts
 
 

@@ -16,7 +16,7 @@ from incus_testbed.incus.client import Incus
 from incus_testbed.instance import naming
 from incus_testbed.instance.instance import Instance
 from incus_testbed.ownership.owner import judge
-from incus_testbed.process import programs
+from incus_testbed.process import survivor
 
 #: Names of instances that looked like garbage.  None if that is not known.
 Suspects: TypeAlias = frozenset[str] | None
@@ -55,7 +55,7 @@ def start(incus: Incus, name: str, suspected: Suspects) -> None:
     Garbage is removed too, if some of what was ``suspected`` earlier is still
     there.
     """
-    programs.leave(partial(_remove, incus, name, suspected))
+    survivor.leave(partial(_remove, incus, name, suspected))
 
 
 def _remove(incus: Incus, name: str, suspected: Suspects) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Launch, start, stop and delete throw-away instances."""
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Self
@@ -99,7 +98,7 @@ class Instance:
                     vm=plan.vm,
                 )
             except errors.CommandFailed:
-                _check_unpacked(incus, name, plan)
+                unpacked.check(incus, name, plan)
                 raise
 
         is_second = False
@@ -173,10 +172,11 @@ class Instance:
         try:
             ready = readiness.wait_ready(self.guest, self._limit(timeout))
         except errors.BootFailed:
-            _check_unpacked(self._incus, self.name, plan)
+            if plan:
+                unpacked.check(self._incus, self.name, plan)
             raise
         if plan and plan.last_file and plan.last_file.date not in ready.dates:
-            _check_unpacked(self._incus, self.name, plan)
+            unpacked.check(self._incus, self.name, plan)
         return ready
 
     def probe(self) -> dict[str, str]:
@@ -237,11 +237,3 @@ class Instance:
     def delete(self) -> None:
         """Delete the instance; it is not an error if it is gone."""
         removal.delete(self._incus, self.name)
-
-
-def _check_unpacked(incus: Incus, name: str, plan: Plan | None) -> None:
-    """Refuse an instance of an image that was unpacked only in part."""
-    if not plan or not plan.last_file:
-        return
-    with contextlib.suppress(errors.NotFound):  # it was not made at all
-        unpacked.check(incus, name, plan.fingerprint, plan.last_file)

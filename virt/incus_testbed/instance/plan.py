@@ -28,8 +28,8 @@ class Plan:
 
     ``vm``: it is a virtual machine.  ``fingerprint`` and ``architecture``, as
     Incus calls it, are its image's, if that was found, and so is ``last_file``,
-    if the image of a container tells it.  Limits are not here: an
-    admin sets them in the profile (host/profile.py).
+    if the image of a container tells it.  Limits are not here: an admin sets
+    them in the profile (host/profile.py).
     """
 
     vm: bool

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from incus_testbed import errors
+from incus_testbed.customise import last_file
 from incus_testbed.incus.events import AgentNews
 from incus_testbed.instance import answer as instance_answer
 from incus_testbed.instance import console, evidence, scripts
@@ -105,6 +106,7 @@ def _ask_when_up(
             return guest.ask(
                 "wait-ready.sh",
                 f"{left:.0f}",
+                *(f"/{path}" for path in last_file.PATHS),
                 then="probe.sh",
                 limit=left + _MARGIN,
             )

@@ -5,8 +5,8 @@ import contextlib
 import logging
 
 from incus_testbed import errors
-from incus_testbed.customise.last_file import LastFile
 from incus_testbed.incus.client import Incus
+from incus_testbed.instance.plan import Plan
 from incus_testbed.ownership import lock
 
 log = logging.getLogger(__name__)
@@ -15,24 +15,27 @@ log = logging.getLogger(__name__)
 _LIMIT = 60.0
 
 
-def check(incus: Incus, name: str, image: str, last_file: LastFile) -> None:
-    """Check that an instance has all files of its image.
+def check(incus: Incus, name: str, plan: Plan) -> None:
+    """Check that an instance has all files of its image, if it is there.
 
-    If not, the next launch has Incus unpack the image once more.  ``image`` is
-    its fingerprint.  The instance may be stopped, but nothing may have changed
-    the file.
+    If not, the next launch has Incus unpack the image once more.  The instance
+    may be stopped, but nothing may have changed the image's last file.
 
     :raises errors.Incomplete: it lacks some
     """
-    found = incus.modified(name, f"/{last_file.path}")
-    if found in {None, last_file.date}:
+    last = plan.last_file
+    found = incus.modified(name, f"/{last.path}") if last else None
+    if not last or found in {None, last.date}:
         return
-    record = incus.instance(name)
-    where = record.pool, image, record.member
+    try:
+        record = incus.instance(name)
+    except errors.NotFound:
+        return
+    where = record.pool, plan.fingerprint, record.member
     advice = "Try again: Incus unpacks the image once more then."
     try:
         with (
-            lock.held(f"unpacked image {image}", timeout=_LIMIT),
+            lock.held(f"unpacked image {plan.fingerprint}", timeout=_LIMIT),
             contextlib.suppress(errors.NotFound),
         ):
             # Another process may have done it since this instance was made.
@@ -42,7 +45,7 @@ def check(incus: Incus, name: str, image: str, last_file: LastFile) -> None:
         log.debug("what is unpacked stays: %s", error.brief)
         advice = (
             "On the server, as root: incus storage volume delete"
-            f" {record.pool} image/{image}"
+            f" {record.pool} image/{plan.fingerprint}"
         )
     raise errors.Incomplete(
         f"{name} lacks files of its image: Incus was ended while it unpacked"

@@ -4,8 +4,7 @@
 run() returns a short answer, which most callers want; it uses sh.  stream()
 lets its caller decide when to read data while the program runs; sh would call
 a reader from a thread.  call() has subprocess.run's semantics, as Debusine's
-InstanceInterface.run needs them; sh has others.  leave() starts a copy of this
-process.
+InstanceInterface.run needs them; sh has others.
 """
 
 import contextlib
@@ -15,13 +14,13 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from incus_testbed import errors
-from incus_testbed.process import detached, kept, packages, signals
+from incus_testbed.process import kept, packages, signals
 from incus_testbed.process.environment import environment
 from incus_testbed.process.guard import Doubt, Guard
 
@@ -29,9 +28,6 @@ log = logging.getLogger(__name__)
 
 # sh writes several log messages for each command.
 logging.getLogger("sh").setLevel(logging.WARNING)
-
-#: Signals that a copy of this process does not handle.
-_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 #: The longest word that a shown command line has whole.
 _SHOWN_LENGTH = 200
@@ -265,34 +261,6 @@ def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
             child.wait(grace)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-
-
-def leave(act: Callable[[], object]) -> None:
-    """Have a copy of this process do something, and do not wait for it.
-
-    It outlives this process, its session and its terminal, and has none of its
-    open files.  Nothing hears of its end.  It starts in 2 ms where a Python of
-    its own would take 90.
-    """
-    with signals.held():
-        child = os.fork()
-        if not child:
-            _outlive(act)
-    os.waitpid(child, 0)
-
-
-def _outlive(act: Callable[[], object]) -> NoReturn:
-    """Be that copy's parent, or that copy; nothing above may go on."""
-    try:
-        # The copy does not lead the session, so that no terminal becomes its.
-        os.setsid()
-        if not os.fork():
-            for number in _ENDING:
-                signal.signal(number, signal.SIG_DFL)
-            detached.let_go()
-            act()
-    finally:
-        os._exit(0)
 
 
 def ending(status: int) -> str:

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# wait-ready SECONDS: waits, inside a guest, until it has booted and its network
-# is up.  Run as `sh -c "$(cat wait-ready.sh)" wait-ready SECONDS`.
+# wait-ready SECONDS [FILE ...]: waits, inside a guest, until it has booted and
+# its network is up.  Run as `sh -c "$(cat wait-ready.sh)" wait-ready SECONDS`.
 #
 # Prints the final state, also when the time is over:
 #   state=STATE        of the system: running, degraded, starting, …
 #   failed=UNIT …      the units that failed
-#   dates=SECONDS …    when the files that an import adds last were changed
+#   dates=SECONDS …    when those of the files that are there were changed
 #   network=online     a default route, and a name server to ask
 #   network=nameless   a default route, but no name server
 #   network=none       no network card
@@ -18,6 +18,7 @@
 
 set -u
 limit=$1
+shift
 # Seconds to wait for a name server after the route.  Both come at once, unless
 # no program in the image asks for a name server.
 grace=30
@@ -179,8 +180,7 @@ fi
 echo "state=${state:-starting}"
 echo "failed=${failed% }"
 dates=
-for date in $(stat -c %Y /etc/systemd/system-generators/lxc /etc/inittab \
-    2>/dev/null); do
+for date in $(stat -c %Y "$@" 2>/dev/null); do
     dates="$dates $date"
 done
 echo "dates=${dates# }"
